@@ -1,0 +1,358 @@
+//! What came of an attempt, what that means, and how it is told on `webhooks.deliveries`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
+use crate::retry::RetryPolicy;
+
+/// What came back from a destination, or why nothing did.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// A response of any status, or the failure that prevented one.
+    pub result: Result<Response, Failure>,
+    /// From the start of the attempt to the end of the (bounded) response body or the failure.
+    pub duration: Duration,
+}
+
+/// An HTTP response, read to a bound.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The raw `Retry-After` header.
+    pub retry_after: Option<String>,
+    /// The first bytes of the body.
+    pub body: Vec<u8>,
+}
+
+/// Why there was no response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The class.
+    pub kind: FailureKind,
+    /// For a person to read; holds no secret.
+    pub message: String,
+}
+
+/// Classes of failures without a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The address is not public and the operator has not allowed it.
+    BlockedAddress,
+    /// The URL is not one that can be delivered to.
+    InvalidUrl,
+    /// The name did not resolve.
+    Dns,
+    /// No connection came about.
+    Connect,
+    /// TLS failed: handshake or certificate.
+    Tls,
+    /// The deadline passed.
+    Timeout,
+    /// The other side did not speak HTTP properly.
+    Protocol,
+}
+
+impl FailureKind {
+    /// Every class.
+    pub const ALL: [Self; 7] = [
+        Self::BlockedAddress,
+        Self::InvalidUrl,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+    ];
+}
+
+/// The outcome of an attempt in one word: a metric's label, a column, a field of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A 2xx.
+    Success,
+    /// A 3xx: never followed.
+    Redirect,
+    /// A 4xx.
+    ClientError,
+    /// A 5xx, or a status outside 200 to 599.
+    ServerError,
+    /// See [`FailureKind::BlockedAddress`].
+    BlockedAddress,
+    /// See [`FailureKind::InvalidUrl`].
+    InvalidUrl,
+    /// See [`FailureKind::Dns`].
+    Dns,
+    /// See [`FailureKind::Connect`].
+    Connect,
+    /// See [`FailureKind::Tls`].
+    Tls,
+    /// See [`FailureKind::Timeout`].
+    Timeout,
+    /// See [`FailureKind::Protocol`].
+    Protocol,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 11] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::ServerError,
+        Self::BlockedAddress,
+        Self::InvalidUrl,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+    ];
+
+    /// As it is stored and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Redirect => "redirect",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::BlockedAddress => "blocked_address",
+            Self::InvalidUrl => "invalid_url",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// The inverse of [`Outcome::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+
+    /// Delivered.
+    pub fn is_success(self) -> bool {
+        self == Self::Success
+    }
+}
+
+impl Answer {
+    /// The answer in one word.
+    pub fn outcome(&self) -> Outcome {
+        match &self.result {
+            Ok(Response { status: 200..=299, .. }) => Outcome::Success,
+            Ok(Response { status: 300..=399, .. }) => Outcome::Redirect,
+            Ok(Response { status: 400..=499, .. }) => Outcome::ClientError,
+            Ok(_) => Outcome::ServerError,
+            Err(failure) => match failure.kind {
+                FailureKind::BlockedAddress => Outcome::BlockedAddress,
+                FailureKind::InvalidUrl => Outcome::InvalidUrl,
+                FailureKind::Dns => Outcome::Dns,
+                FailureKind::Connect => Outcome::Connect,
+                FailureKind::Tls => Outcome::Tls,
+                FailureKind::Timeout => Outcome::Timeout,
+                FailureKind::Protocol => Outcome::Protocol,
+            },
+        }
+    }
+
+    /// The HTTP status, if there was a response.
+    pub fn status(&self) -> Option<u16> {
+        self.result.as_ref().ok().map(|response| response.status)
+    }
+
+    /// The start of the response body as text that any database and browser takes: at most `limit` bytes, invalid
+    /// UTF-8 and control characters replaced.
+    pub fn body_snippet(&self, limit: usize) -> Option<String> {
+        let response = self.result.as_ref().ok()?;
+        let text = String::from_utf8_lossy(&response.body[..response.body.len().min(limit)]);
+        let clean = |c: char| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { '\u{fffd}' } else { c };
+        Some(text.chars().map(clean).collect())
+    }
+
+    /// Why it failed, for a person to read; `None` for a success.
+    pub fn error_message(&self) -> Option<String> {
+        match &self.result {
+            Ok(_) if self.outcome().is_success() => None,
+            Ok(response) if self.outcome() == Outcome::Redirect => {
+                Some(format!("the destination answered {}; redirects are never followed", response.status))
+            }
+            Ok(response) => Some(format!("the destination answered {}", response.status)),
+            Err(failure) => Some(failure.message.clone()),
+        }
+    }
+
+    /// What to do now that attempt number `attempt` (from 1) was answered so at `now`.
+    ///
+    /// `random` in 0 to 1 draws the jitter.
+    pub fn verdict(&self, policy: &RetryPolicy, attempt: u32, now: DateTime<Utc>, random: f64) -> Verdict {
+        if self.outcome().is_success() {
+            return Verdict::Delivered;
+        }
+        match policy.wait_after(attempt, random) {
+            Some(wait) => Verdict::Retry { at: now + wait.max(self.retry_after(now)) },
+            None => Verdict::GiveUp,
+        }
+    }
+
+    /// How long the destination asked us to stay away; zero when it did not (RFC 9110, section 10.2.3).
+    fn retry_after(&self, now: DateTime<Utc>) -> Duration {
+        let header = self.result.as_ref().ok().and_then(|response| response.retry_after.as_deref());
+        header.and_then(|text| crate::retry::retry_after(text, now)).unwrap_or_default()
+    }
+}
+
+/// What an answer means for the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done.
+    Delivered,
+    /// Once more, at the earliest then.
+    Retry {
+        /// When the next attempt is due.
+        at: DateTime<Utc>,
+    },
+    /// It becomes a dead letter.
+    GiveUp,
+}
+
+/// Why an attempt waits for its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingReason {
+    /// The one before it failed.
+    Retry,
+    /// Its destination is busy or slow.
+    Parked,
+    /// Its endpoint or destination is paused.
+    Held,
+    /// A person asked for it.
+    Replay,
+}
+
+impl WaitingReason {
+    /// As it is stored and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Parked => "parked",
+            Self::Held => "held",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// The inverse of [`WaitingReason::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Retry, Self::Parked, Self::Held, Self::Replay].into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// What makes an attempt one of its kind: recording the same key twice records it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeliveryKey {
+    /// Which event.
+    pub event_id: EventId,
+    /// To which destination.
+    pub destination_id: DestinationId,
+    /// 0 for the original delivery; each replay is the next run.
+    pub run: i32,
+    /// From 1, within the run.
+    pub attempt_number: i32,
+}
+
+/// The body of a message on `webhooks.deliveries`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryReport {
+    /// The attempt's id.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Through which endpoint the event came.
+    pub endpoint_id: EndpointId,
+    /// Which attempt of what to where. Consumers deduplicate by it.
+    #[serde(flatten)]
+    pub key: DeliveryKey,
+    /// In one word.
+    pub outcome: Outcome,
+    /// HTTP status, if there was a response.
+    pub response_code: Option<u16>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// When the next attempt is due; absent when there is none.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// Given up: the event is a dead letter of this destination.
+    pub dead: bool,
+    /// When the attempt started.
+    pub attempted_at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, retry_after: Option<&str>) -> Answer {
+        let response = Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() };
+        Answer { result: Ok(response), duration: Duration::ZERO }
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    #[test]
+    fn only_a_2xx_is_a_success() {
+        for (status, outcome) in [
+            (200, Outcome::Success),
+            (204, Outcome::Success),
+            (301, Outcome::Redirect),
+            (410, Outcome::ClientError),
+            (500, Outcome::ServerError),
+            (999, Outcome::ServerError),
+        ] {
+            assert_eq!(answered(status, None).outcome(), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn retries_by_the_policy_until_it_ends() {
+        let policy = RetryPolicy { schedule: vec![Duration::from_secs(60), Duration::from_secs(300)], jitter: 0.0 };
+        let verdict = |attempt| answered(500, None).verdict(&policy, attempt, now(), 0.5);
+        assert_eq!(verdict(1), Verdict::Retry { at: now() + Duration::from_secs(60) });
+        assert_eq!(verdict(2), Verdict::Retry { at: now() + Duration::from_secs(300) });
+        assert_eq!(verdict(3), Verdict::GiveUp);
+        assert_eq!(answered(201, None).verdict(&policy, 3, now(), 0.5), Verdict::Delivered);
+    }
+
+    #[test]
+    fn a_destination_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() {
+        let policy = RetryPolicy { schedule: vec![Duration::from_secs(60)], jitter: 0.0 };
+        let wait = |header| answered(503, Some(header)).verdict(&policy, 1, now(), 0.5);
+        assert_eq!(wait("120"), Verdict::Retry { at: now() + Duration::from_secs(120) });
+        assert_eq!(wait("5"), Verdict::Retry { at: now() + Duration::from_secs(60) });
+        assert_eq!(wait("99999999999999"), Verdict::Retry { at: now() + Duration::from_secs(86_400) });
+    }
+
+    #[test]
+    fn a_snippet_is_clean_text() {
+        let body = b"ok\0\xff\n\x1b[31mred".to_vec();
+        let response = Response { status: 500, retry_after: None, body };
+        let answer = Answer { result: Ok(response), duration: Duration::ZERO };
+        assert_eq!(answer.body_snippet(9).unwrap(), "ok\u{fffd}\u{fffd}\n\u{fffd}[31");
+    }
+
+    #[test]
+    fn every_outcome_reads_back() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::parse(outcome.as_str()), Some(outcome));
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! One target URL of an endpoint.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Whether a destination is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationStatus {
+    /// Sent to.
+    Active,
+    /// Held by its owner.
+    Paused,
+}
+
+impl DestinationStatus {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// The inverse of [`DestinationStatus::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Paused].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// How long a destination has to answer, by default.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bounds of the time a destination has to answer.
+pub const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// The longest target URL, in bytes.
+pub const MAX_URL: usize = 2_048;
+
+/// Why a URL can't be a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// See [`MAX_URL`].
+    #[error("at most {MAX_URL} bytes")]
+    TooLong,
+    /// It does not parse (WHATWG URL).
+    #[error("not an absolute URL")]
+    Malformed,
+    /// Only HTTP is delivered to.
+    #[error("the scheme must be http or https")]
+    Scheme,
+    /// Credentials in a URL end up in logs.
+    #[error("must not contain a user name or password")]
+    Credentials,
+}
+
+/// Reads a target URL.
+pub fn target_url(text: &str) -> Result<Url, InvalidUrl> {
+    if text.len() > MAX_URL {
+        return Err(InvalidUrl::TooLong);
+    }
+    let mut url = Url::parse(text).map_err(|_| InvalidUrl::Malformed)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(InvalidUrl::Scheme);
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(InvalidUrl::Malformed);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidUrl::Credentials);
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_urls_without_credentials() {
+        assert_eq!(target_url("https://api.example.com/hook?a=1#x").unwrap().as_str(), "https://api.example.com/hook?a=1");
+        for (text, error) in [
+            ("", InvalidUrl::Malformed),
+            ("example.com/hook", InvalidUrl::Malformed),
+            ("ftp://example.com", InvalidUrl::Scheme),
+            ("file:///etc/passwd", InvalidUrl::Scheme),
+            ("https://user:pass@example.com", InvalidUrl::Credentials),
+            ("http://", InvalidUrl::Malformed),
+        ] {
+            assert_eq!(target_url(text), Err(error), "{text}");
+        }
+        assert_eq!(target_url(&format!("http://e.com/{}", "a".repeat(3000))), Err(InvalidUrl::TooLong));
+    }
+}

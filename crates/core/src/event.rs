@@ -1,0 +1,70 @@
+//! One accepted webhook: its status and where its payload is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EventId;
+
+/// Where an event stands over all its destinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EventStatus {
+    /// At least one destination still waits for it, or it is not routed yet.
+    Pending,
+    /// Every destination has accepted it.
+    Success,
+    /// Nothing waits any more, and at least one destination was given up.
+    Failed,
+    /// No destination wanted it.
+    Dropped,
+}
+
+impl EventStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Success, Self::Failed, Self::Dropped];
+
+    /// As it is stored and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+            Self::Dropped => "DROPPED",
+        }
+    }
+
+    /// The inverse of [`EventStatus::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What `ce_type` says of an event whose producer named no type: CloudEvents wants one (CloudEvents 1.0, `type`).
+pub const UNTYPED: &str = "ravenpost.event";
+
+/// Where the payload of an event is in the payload store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PayloadLocation {
+    /// The object's key.
+    pub s3_key: String,
+    /// Where the payload begins in a segment, in bytes; 0 in an object of its own.
+    pub s3_offset: i64,
+    /// The payload's length in bytes.
+    pub s3_length: i64,
+}
+
+impl PayloadLocation {
+    /// The key of a payload that has an object of its own.
+    pub fn object_key(event: EventId) -> String {
+        format!("payloads/{event}.json")
+    }
+
+    /// The key of a segment, which holds the payloads of a whole batch; it is named after its first event.
+    pub fn segment_key(first: EventId) -> String {
+        format!("payloads/segments/{first}")
+    }
+
+    /// Whether other payloads stand in the same object.
+    pub fn is_in_segment(&self) -> bool {
+        self.s3_key.starts_with("payloads/segments/")
+    }
+}

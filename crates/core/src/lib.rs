@@ -1,0 +1,23 @@
+//! What a webhook *is*: words, rules and codecs of the whole system, in the order in which an event meets them.
+//!
+//! Nothing here does I/O, reads a clock, draws randomness or knows SQL, Kafka or HTTP clients: time and random
+//! bytes are arguments. That is why these rules can be tested exhaustively in milliseconds.
+
+pub mod ids;
+
+pub mod endpoint;
+pub mod signature;
+
+pub mod event;
+pub mod headers;
+pub mod topic;
+
+pub mod destination;
+pub mod retry;
+
+pub mod delivery;
+
+pub mod access;
+pub mod duration;
+pub mod secret;
+pub mod trace;
