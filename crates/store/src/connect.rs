@@ -1,0 +1,107 @@
+//! The connection to Postgres and the two doors.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ravenpost_core::ids::OrganizationId;
+use ravenpost_core::secret::Keyring;
+use sqlx::Executor;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+
+use crate::{Error, Settings, System, Tenant};
+
+/// Postgres. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    keyring: Option<Keyring>,
+}
+
+/// Why Postgres can't be used as it is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL does not read.
+    #[error("RAVENPOST_DATABASE_URL is not a Postgres URL (postgres://user:password@host:port/database)")]
+    Url(#[source] sqlx::Error),
+    /// Times would be wrong: which destinations an event has, and which partition it is in, depend on them.
+    #[error("the clock of this machine is {0} s off that of Postgres; at most {MAX_SKEW_SECONDS} s are tolerated")]
+    ClockSkew(i64),
+    /// It did not answer.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// How far clocks may be apart (PROTOCOLS D1), in seconds.
+pub const MAX_SKEW_SECONDS: i64 = 5;
+
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(300);
+
+impl Store {
+    /// Prepares the pool without connecting: a store that is away when a process starts is waited for by readiness.
+    /// Connections act as `ravenpost_system` unless a tenant's transaction says otherwise.
+    pub fn new(settings: &Settings, keyring: Option<Keyring>) -> std::result::Result<Self, ConnectError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.database_connections)
+            .acquire_timeout(settings.database_wait)
+            .idle_timeout(IDLE)
+            .after_connect(|connection, _| Box::pin(enter_system(connection)))
+            .connect_lazy_with(options(settings)?);
+        Ok(Self { pool, keyring })
+    }
+
+    /// Answers when Postgres does and its clock agrees with `clock`.
+    pub async fn check(&self, clock: fn() -> DateTime<Utc>) -> std::result::Result<(), ConnectError> {
+        let (time,): (DateTime<Utc>,) =
+            sqlx::query_as("select clock_timestamp()").fetch_one(&self.pool).await.map_err(Error::from)?;
+        let skew = (clock() - time).num_seconds();
+        if skew.abs() > MAX_SKEW_SECONDS {
+            return Err(ConnectError::ClockSkew(skew));
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is a promise: `synchronous_commit` is not off.
+    pub(crate) async fn commits_durably(&self) -> crate::Result<bool> {
+        let (durable,): (bool,) =
+            sqlx::query_as("select current_setting('synchronous_commit') <> 'off'").fetch_one(&self.pool).await?;
+        Ok(durable)
+    }
+
+    /// Opens one organization; see [`Tenant`].
+    pub fn tenant(&self, organization: OrganizationId) -> Tenant {
+        Tenant::new(self.pool.clone(), self.keyring.clone(), organization)
+    }
+
+    /// Opens the hot paths; see [`System`].
+    pub fn system(&self) -> System {
+        System::new(self.pool.clone(), self.keyring.clone())
+    }
+
+    /// Connections in use and idle.
+    pub fn pool_size(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// Connection options of the settings, without a role.
+pub(crate) fn options(settings: &Settings) -> std::result::Result<PgConnectOptions, ConnectError> {
+    let mut options = PgConnectOptions::from_str(&settings.database_url)
+        .map_err(ConnectError::Url)?
+        .ssl_mode(settings.database_tls)
+        .application_name("ravenpost");
+    if let Some(file) = &settings.database_ca_file {
+        options = options.ssl_root_cert(file);
+    }
+    let timeout = settings.database_statement_timeout.as_millis().to_string();
+    Ok(options.options([("statement_timeout", timeout.as_str())]))
+}
+
+async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("set role ravenpost_system").await.map(drop)
+}

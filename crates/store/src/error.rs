@@ -1,0 +1,78 @@
+//! What can go wrong with a store, told apart by what a caller does about it.
+
+use crate::decode::Damaged;
+
+/// A failed operation on Postgres or the payload store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store could not be reached or did not finish; the same call may go through later.
+    #[error("{store} is unavailable")]
+    Unavailable {
+        /// Which store.
+        store: &'static str,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A uniqueness rule was broken; names the constraint.
+    #[error("`{constraint}` is violated")]
+    Conflict {
+        /// The constraint's name in the schema.
+        constraint: String,
+    },
+    /// A stored value is not what it should be.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// The store refused the operation itself: a fault of ours.
+    #[error("{store} refused the operation")]
+    Refused {
+        /// Which store.
+        store: &'static str,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+pub(crate) const POSTGRES: &str = "Postgres";
+
+impl Error {
+    /// Whether the same call may go through later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// The violated constraint, if that is what went wrong.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Conflict { constraint } => Some(constraint),
+            _ => None,
+        }
+    }
+}
+
+/// SQLSTATE classes that say "not now": connection, resources, operator intervention, read-only standby, rollback,
+/// a lock that others hold.
+const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+                    Self::Refused { store: POSTGRES, cause: Box::new(error) }
+                }
+                _ => Self::Unavailable { store: POSTGRES, cause: Box::new(error) },
+            };
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        if database.is_unique_violation() {
+            let constraint = database.constraint().unwrap_or_default().to_owned();
+            return Self::Conflict { constraint };
+        }
+        if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) {
+            return Self::Unavailable { store: POSTGRES, cause: Box::new(error) };
+        }
+        Self::Refused { store: POSTGRES, cause: Box::new(error) }
+    }
+}

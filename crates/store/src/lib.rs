@@ -1,0 +1,26 @@
+//! What is durable: Postgres ([`Store`]) and the payload store ([`Payloads`]). All SQL of the system is here.
+//!
+//! There are two doors to Postgres. [`Store::tenant`] opens one organization and can see nothing else, by the query
+//! and by row-level security. [`Store::system`] is for the hot paths of ingress, worker and notifier.
+//! This crate never knows Kafka or HTTP.
+
+pub mod migrations;
+pub mod payloads;
+pub mod settings;
+pub mod system;
+pub mod tenant;
+
+mod connect;
+mod decode;
+mod error;
+
+pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
+pub use decode::Damaged;
+pub use error::Error;
+pub use payloads::Payloads;
+pub use settings::{MasterKeySettings, Settings};
+pub use system::System;
+pub use tenant::Tenant;
+
+/// What every operation answers.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,142 @@
+//! The payload store: raw bodies in S3, one object each or many in a segment.
+
+pub mod settings;
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::ServerSideEncryption;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use bytes::Bytes;
+use ravenpost_core::event::PayloadLocation;
+
+use crate::{Error, Result};
+pub use settings::Settings;
+
+const STORE: &str = "the payload store";
+/// No operation takes longer, retries included; ingress answers 503 then.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The payload store. Cheap to clone.
+#[derive(Clone)]
+pub struct Payloads {
+    client: Client,
+    bucket: String,
+    prefix: String,
+    kms_key_id: Option<String>,
+}
+
+/// A certificate authority's file that does not read.
+#[derive(Debug, thiserror::Error)]
+#[error("RAVENPOST_S3_CA_FILE can't be read")]
+pub struct CaFileError(#[source] std::io::Error);
+
+impl Payloads {
+    /// Prepares the client; nothing is sent yet.
+    pub async fn new(settings: &Settings) -> std::result::Result<Self, CaFileError> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(settings.s3_region.clone()))
+            .http_client(http_client(settings)?);
+        if let (Some(id), Some(secret)) = (&settings.s3_access_key_id, &settings.s3_secret_access_key) {
+            loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "settings"));
+        }
+        let shared = loader.load().await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_timeout(OPERATION_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .build(),
+            )
+            // Whole bodies within deadlines: a stalled stream is an expired deadline.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        if !settings.s3_endpoint.is_empty() {
+            config = config.endpoint_url(&settings.s3_endpoint).force_path_style(true);
+        }
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            bucket: settings.s3_bucket.clone(),
+            prefix: settings.s3_key_prefix.clone(),
+            kms_key_id: settings.s3_kms_key_id.clone(),
+        })
+    }
+
+    /// Stores an object durably under `key`.
+    pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        let mut put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(body.into());
+        if let Some(key_id) = &self.kms_key_id {
+            put = put.server_side_encryption(ServerSideEncryption::AwsKms);
+            put = if key_id == "default" { put } else { put.ssekms_key_id(key_id) };
+        }
+        put.send().await.map(drop).map_err(error)
+    }
+
+    /// Reads a payload: a ranged read where it stands in a segment. `None` when its object is gone.
+    pub async fn get(&self, location: &PayloadLocation) -> Result<Option<Bytes>> {
+        if location.s3_length == 0 {
+            return Ok(Some(Bytes::new()));
+        }
+        let last = location.s3_offset + location.s3_length - 1;
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(self.key(&location.s3_key))
+            .range(format!("bytes={}-{last}", location.s3_offset))
+            .send()
+            .await;
+        let object = match answer {
+            Ok(object) => object,
+            Err(failure) if failure.code() == Some("NoSuchKey") => return Ok(None),
+            Err(failure) => return Err(error(failure)),
+        };
+        let body = object.body.collect().await.map_err(unavailable)?.into_bytes();
+        Ok(Some(body))
+    }
+
+    /// Answers when the bucket is there and ours.
+    pub async fn check(&self) -> Result<()> {
+        self.client.head_bucket().bucket(&self.bucket).send().await.map(drop).map_err(error)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}
+
+fn http_client(settings: &Settings) -> std::result::Result<aws_sdk_s3::config::SharedHttpClient, CaFileError> {
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
+    let Some(file) = &settings.s3_ca_file else { return Ok(builder.build_https()) };
+    let pem = std::fs::read(file).map_err(CaFileError)?;
+    let trust = TrustStore::empty().with_native_roots(true).with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    let context = context.map_err(|cause| CaFileError(std::io::Error::other(cause)))?;
+    Ok(builder.tls_context(context).build_https())
+}
+
+fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Unavailable { store: STORE, cause: Box::new(cause) }
+}
+
+/// Whatever the payload store says no to, be it down or be our credentials wrong: nothing can be stored until an
+/// operator mends it, and the same call goes through then.
+fn error<E, R>(failure: SdkError<E, R>) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    // The SDK's errors say what happened only in their chain.
+    let message = DisplayErrorContext(&failure).to_string();
+    Error::Unavailable { store: STORE, cause: message.into() }
+}

@@ -1,0 +1,57 @@
+//! Settings of Postgres and of sealed secrets; the payload store's stand in [`crate::payloads::settings`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ravenpost_core::secret::Keyring;
+
+/// How Postgres is reached.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Settings {
+    /// Postgres, as `postgres://user:password@host:port/database`. The user must be a member of the roles that
+    /// migrations make.
+    #[arg(
+        long,
+        env = "RAVENPOST_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgres://postgres@127.0.0.1:5432/ravenpost",
+        value_parser = database_url
+    )]
+    pub database_url: String,
+    /// TLS to Postgres: `disable`, `prefer`, `require`, `verify-ca` or `verify-full`. In production: `verify-full`.
+    #[arg(long, env = "RAVENPOST_DATABASE_TLS", default_value = "prefer", value_parser = tls_mode)]
+    pub database_tls: sqlx::postgres::PgSslMode,
+    /// A PEM file with the certificate authority that signed Postgres' certificate, if no public one did.
+    #[arg(long, env = "RAVENPOST_DATABASE_CA_FILE")]
+    pub database_ca_file: Option<PathBuf>,
+    /// Most connections to Postgres of this process.
+    #[arg(long, env = "RAVENPOST_DATABASE_CONNECTIONS", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+    /// How long to wait for a free connection before the operation fails.
+    #[arg(long, env = "RAVENPOST_DATABASE_WAIT", default_value = "3s", value_parser = ravenpost_core::duration::parse)]
+    pub database_wait: Duration,
+    /// Postgres cancels a statement of ours that runs longer.
+    #[arg(long, env = "RAVENPOST_DATABASE_STATEMENT_TIMEOUT", default_value = "10s", value_parser = ravenpost_core::duration::parse)]
+    pub database_statement_timeout: Duration,
+}
+
+fn database_url(text: &str) -> Result<String, String> {
+    let parsed = text.parse::<sqlx::postgres::PgConnectOptions>();
+    parsed.map(|_| text.to_owned()).map_err(|_| "expected postgres://user:password@host:port/database".to_owned())
+}
+
+fn tls_mode(text: &str) -> Result<sqlx::postgres::PgSslMode, String> {
+    text.parse().map_err(|_| "expected disable, prefer, require, verify-ca or verify-full".to_owned())
+}
+
+/// The master keys under which secrets are sealed.
+// With its group, unlike the others: the management API's commands do without (`Option<MasterKeySettings>`).
+#[derive(Debug, Clone, clap::Args)]
+pub struct MasterKeySettings {
+    /// Master keys that seal customers' secrets: `id:base64 of 32 bytes`, several separated by commas; the first one
+    /// seals, the others still open. Make one with `echo "k1:$(openssl rand -base64 32)"` and keep it: without it
+    /// no secret can be read again.
+    #[arg(long, env = "RAVENPOST_MASTER_KEY", hide_env_values = true)]
+    pub master_key: Keyring,
+}

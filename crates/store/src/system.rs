@@ -1,0 +1,49 @@
+//! The system door: what the hot paths of ingress, worker and notifier need, over all organizations.
+
+mod accept;
+mod bootstrap;
+mod destinations;
+mod endpoints;
+mod identity;
+mod instances;
+mod maintenance;
+mod observe;
+mod partitions;
+mod record;
+mod resume;
+mod schedule;
+
+use ravenpost_core::secret::{Keyring, Secret};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use accept::{Accepted, NewEvent};
+pub use bootstrap::Bootstrapped;
+pub use destinations::{Destination, Route};
+pub use endpoints::Endpoint;
+pub use identity::ApiKeyRecord;
+pub use observe::{DueAlert, Health, Observation};
+pub use record::{Attempt, Park, ParkReason, Record, Routed};
+pub use resume::Known;
+pub use schedule::{Due, Waiting};
+
+use crate::decode::{Damaged, Row};
+
+/// Everything, for the services themselves. Of a customer's request only the API key is looked up here, since only the
+/// key says whose request it is.
+#[derive(Clone)]
+pub struct System {
+    pool: PgPool,
+    keyring: Option<Keyring>,
+}
+
+impl System {
+    pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>) -> Self {
+        Self { pool, keyring }
+    }
+
+    fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {
+        let keyring = self.keyring.as_ref().ok_or_else(|| row.damaged(column, "no master key is configured"))?;
+        row.value(column, keyring.open(sealed, owner))
+    }
+}

@@ -1,0 +1,188 @@
+//! What the worker has to record, in one statement: attempts, decisions and the events they move (PROTOCOLS W2, W5, W8).
+//!
+//! An event's `pending`, `delivered` and `dead` are *sets* of destinations, moved by set operations on the row's own
+//! newest version. Recording something twice, late, or by a worker that has lost its partition therefore moves
+//! nothing twice; docs/decisions says why sets and not counters.
+
+use chrono::{DateTime, Utc};
+use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
+use uuid::Uuid;
+
+use super::System;
+use crate::Result;
+
+/// An event that has met its destinations: they become its pending set, unless they have before.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The event.
+    pub event_id: EventId,
+    /// Everybody it is for; empty drops it.
+    pub destinations: Vec<DestinationId>,
+}
+
+/// An attempt and what follows from it.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The attempt's id.
+    pub id: DeliveryId,
+    /// What makes it one of its kind.
+    pub key: DeliveryKey,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Through which endpoint the event came.
+    pub endpoint_id: EndpointId,
+    /// The `version` of the schedule row that this attempt completes; 0 when it had none.
+    pub version: i32,
+    /// In one word.
+    pub outcome: Outcome,
+    /// HTTP status, if there was a response.
+    pub response_code: Option<u16>,
+    /// The start of the response body.
+    pub response_body_snippet: Option<String>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// When it is due again; `None` for a success or a dead letter.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// When it started.
+    pub attempted_at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u32,
+}
+
+impl Attempt {
+    /// Failed, and never to be tried again by itself.
+    pub fn is_dead(&self) -> bool {
+        !self.outcome.is_success() && self.next_retry_at.is_none()
+    }
+}
+
+/// Why something waits in the schedule without having failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParkReason {
+    /// Its destination has no room just now, or takes long to answer.
+    Parked,
+    /// Its endpoint or destination is paused.
+    Held,
+}
+
+impl ParkReason {
+    /// As it is stored and counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// A pair that gets a row in the schedule, unless it has one.
+#[derive(Debug, Clone)]
+pub struct Park {
+    /// The event.
+    pub event_id: EventId,
+    /// For which destination.
+    pub destination_id: DestinationId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Through which endpoint the event came.
+    pub endpoint_id: EndpointId,
+    /// The run that waits.
+    pub run: i32,
+    /// The attempt that waits.
+    pub attempt_number: i32,
+    /// When it is due.
+    pub due_at: DateTime<Utc>,
+    /// Why it waits.
+    pub reason: ParkReason,
+}
+
+/// Everything that one statement records.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Events met for the first time.
+    pub routed: Vec<Routed>,
+    /// Attempts made.
+    pub attempts: Vec<Attempt>,
+    /// Pairs put off.
+    pub parks: Vec<Park>,
+    /// Pairs that will never be sent since their destination was deleted.
+    pub cancelled: Vec<(EventId, DestinationId)>,
+}
+
+impl Record {
+    /// Nothing to record.
+    pub fn is_empty(&self) -> bool {
+        self.routed.is_empty() && self.attempts.is_empty() && self.parks.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
+    fn bounds(&self) -> Option<(Uuid, Uuid)> {
+        let routed = self.routed.iter().map(|routed| routed.event_id.0);
+        let attempts = self.attempts.iter().map(|attempt| attempt.key.event_id.0);
+        let cancelled = self.cancelled.iter().map(|(event, _)| event.0);
+        let mut ids = routed.chain(attempts).chain(cancelled);
+        let first = ids.next()?;
+        Some(ids.fold((first, first), |(low, high), id| (low.min(id), high.max(id))))
+    }
+}
+
+impl System {
+    /// Records under a partition's epoch. Routes, attempts and successes count in any case; retries, dead letters and
+    /// parked pairs only while the epoch is the current one. Answers whether it is.
+    pub async fn record(&self, partition: i32, epoch: i64, record: &Record) -> Result<bool> {
+        let (low, high) = record.bounds().unwrap_or_default();
+        let attempts = &record.attempts;
+        let column = |pick: fn(&Attempt) -> Uuid| attempts.iter().map(pick).collect::<Vec<_>>();
+        let number = |pick: fn(&Attempt) -> i32| attempts.iter().map(pick).collect::<Vec<_>>();
+        let routed = || {
+            record.routed.iter().flat_map(|routed| routed.destinations.iter().map(move |id| (routed.event_id.0, id.0)))
+        };
+        let (routed_events, routed_destinations): (Vec<Uuid>, Vec<Uuid>) = routed().unzip();
+        let met: Vec<Uuid> = record.routed.iter().map(|routed| routed.event_id.0).collect();
+        let parks = &record.parks;
+        let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
+            record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
+
+        let current = sqlx::query_file_scalar!(
+            "src/system/record.sql",
+            partition,
+            epoch,
+            low,
+            high,
+            &column(|attempt| attempt.id.0),
+            &column(|attempt| attempt.organization_id.0),
+            &column(|attempt| attempt.endpoint_id.0),
+            &column(|attempt| attempt.key.event_id.0),
+            &column(|attempt| attempt.key.destination_id.0),
+            &number(|attempt| attempt.key.run),
+            &number(|attempt| attempt.key.attempt_number),
+            &number(|attempt| attempt.version),
+            &attempts.iter().map(|attempt| attempt.outcome.as_str().to_owned()).collect::<Vec<_>>(),
+            &attempts.iter().map(|attempt| attempt.response_code.map(i32::from)).collect::<Vec<_>>()
+                as &[Option<i32>],
+            &attempts.iter().map(|attempt| attempt.response_body_snippet.clone()).collect::<Vec<_>>()
+                as &[Option<String>],
+            &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>() as &[Option<String>],
+            &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+            &attempts.iter().map(|attempt| attempt.attempted_at).collect::<Vec<_>>(),
+            &attempts.iter().map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
+            &met,
+            &routed_events,
+            &routed_destinations,
+            &parks.iter().map(|park| park.event_id.0).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.destination_id.0).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.organization_id.0).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.endpoint_id.0).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.run).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.attempt_number).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.due_at).collect::<Vec<_>>(),
+            &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
+            &cancelled_events,
+            &cancelled_destinations,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(current)
+    }
+}

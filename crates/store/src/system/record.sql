@@ -1,0 +1,112 @@
+-- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $31.. cancelled
+with owner as (
+    select epoch = $2 as current from partitions where partition = $1 for share
+), attempt as (
+    select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead
+    from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::int[], $11::int[], $12::int[],
+        $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[])
+        as a (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number, version,
+              outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms)
+), cancelled as (
+    select * from unnest($31::uuid[], $32::uuid[]) as c (event_id, destination_id)
+), recorded as (
+    -- A late success replaces a failure of the same key: success is terminal, whoever records it.
+    insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
+        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms)
+    select id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
+        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms
+    from attempt
+    on conflict (event_id, destination_id, run, attempt_number) do update
+    set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,
+        response_body_snippet = excluded.response_body_snippet, next_retry_at = null, updated_at = now()
+    where excluded.outcome = 'success' and d.outcome <> 'success'
+), completed as (
+    -- What no longer waits. A success ends its whole run; a dead letter only the row it was taken from, so that a
+    -- replay that came meanwhile survives.
+    delete from scheduled_deliveries s
+    using attempt a, owner
+    where s.event_id = a.event_id and s.destination_id = a.destination_id
+        and s.run = a.run and (a.success or a.dead and owner.current and s.version = a.version)
+    returning s.event_id, s.destination_id
+), withdrawn as (
+    delete from scheduled_deliveries s using cancelled c, owner
+    where owner.current and s.event_id = c.event_id and s.destination_id = c.destination_id
+), postponed as (
+    update scheduled_deliveries s
+    set due_at = a.next_retry_at, attempt_number = a.attempt_number + 1, version = s.version + 1, reason = 'retry'
+    from attempt a, owner
+    where owner.current and a.next_retry_at is not null and a.version > 0
+        and s.event_id = a.event_id and s.destination_id = a.destination_id
+        and s.run = a.run and s.version = a.version
+), scheduled as (
+    insert into scheduled_deliveries
+        (event_id, destination_id, organization_id, endpoint_id, run, attempt_number, due_at, reason)
+    select a.event_id, a.destination_id, a.organization_id, a.endpoint_id, a.run, a.attempt_number + 1,
+        a.next_retry_at, 'retry'
+    from attempt a, owner
+    where owner.current and a.next_retry_at is not null and a.version = 0
+    union all
+    select p.* from owner, unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[],
+        $29::timestamptz[], $30::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
+        attempt_number, due_at, reason)
+    where owner.current
+    on conflict (event_id, destination_id) do nothing
+), died as (
+    select a.* from attempt a, owner
+    where owner.current and a.dead and (
+        exists (select from completed c where c.event_id = a.event_id and c.destination_id = a.destination_id)
+        or a.version = 0 and not exists (select from scheduled_deliveries s
+            where s.event_id = a.event_id and s.destination_id = a.destination_id))
+), settled as (
+    select event_id, destination_id, 'delivered' as how from attempt where success
+    union all
+    select event_id, destination_id, 'dead' from died
+    union all
+    select c.event_id, c.destination_id, 'cancelled' from cancelled c, owner where owner.current
+), change as (
+    select event_id,
+        (select coalesce(array_agg(r.destination_id), '{}') from unnest($21::uuid[], $22::uuid[])
+            as r (event_id, destination_id) where r.event_id = e.event_id and e.met) as routed,
+        e.met,
+        e.settled, e.delivered, e.dead
+    from (
+        select event_id, bool_or(met) as met,
+            coalesce(array_agg(destination_id) filter (where how is not null), '{}') as settled,
+            coalesce(array_agg(destination_id) filter (where how = 'delivered'), '{}') as delivered,
+            coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead
+        from (
+            select event_id, destination_id, how, false as met from settled
+            union all
+            select m.event_id, null, null, true from unnest($20::uuid[]) as m (event_id)
+        ) as one
+        group by event_id
+    ) as e
+), moved as (
+    update events e
+    set (pending, delivered, dead, status, updated_at) = (
+        select n.pending, n.delivered, n.dead,
+            case when cardinality(n.pending) > 0 then 'PENDING' when cardinality(n.dead) > 0 then 'FAILED'
+                when cardinality(n.delivered) > 0 then 'SUCCESS'
+                else 'DROPPED' end,
+            now()
+        from (
+            select
+                array(select p from unnest(coalesce(e.pending, c.routed)) p where p <> all (c.settled)) as pending,
+                array(select distinct d from unnest(e.delivered || c.delivered) d) as delivered,
+                array(select distinct d from unnest(e.dead || array(
+                    select p from unnest(coalesce(e.pending, c.routed)) p where p = any (c.dead))) d
+                    where d <> all (c.delivered)) as dead
+        ) as n
+    )
+    from change c
+    where e.id = c.event_id and e.id between $3 and $4 and (c.met or e.pending is not null)
+    returning e.id
+), buried as (
+    insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
+    select event_id, destination_id, organization_id, endpoint_id, run, outcome from died
+    on conflict (event_id, destination_id) do nothing
+), exhumed as (
+    delete from dead_letters l using attempt a
+    where a.success and l.event_id = a.event_id and l.destination_id = a.destination_id
+)
+select current as "current!" from owner

@@ -1,0 +1,131 @@
+//! What waits for its time, and whose turn it is (PROTOCOLS W7).
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId, Slot};
+
+use super::System;
+use crate::Result;
+use crate::decode::Row;
+
+/// A destination for which something waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which one.
+    pub destination_id: DestinationId,
+    /// Which slot owns it.
+    pub slot: Slot,
+    /// When the first of its rows is due.
+    pub due_at: DateTime<Utc>,
+}
+
+/// A row whose time has come, with all that its attempt needs but the payload's bytes.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// The event.
+    pub event_id: EventId,
+    /// For which destination.
+    pub destination_id: DestinationId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// Through which endpoint the event came.
+    pub endpoint_id: EndpointId,
+    /// Which run.
+    pub run: i32,
+    /// Which attempt of it.
+    pub attempt_number: i32,
+    /// The row's version, which completion has to name.
+    pub version: i32,
+    /// When it was due.
+    pub due_at: DateTime<Utc>,
+    /// When the event was received.
+    pub received_at: DateTime<Utc>,
+    /// Where its payload is.
+    pub payload: PayloadLocation,
+    /// The producer's headers, encoded.
+    pub headers: Bytes,
+    /// What its producer calls it.
+    pub event_type: Option<String>,
+    /// The payload's content type.
+    pub content_type: Option<String>,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+}
+
+impl System {
+    /// Every destination for which something waits and that nobody has paused, with its earliest due time. Costs one
+    /// index probe a destination, however much waits (a loose index scan).
+    pub async fn waiting(&self) -> Result<Vec<Waiting>> {
+        let rows = sqlx::query!(
+            r#"with recursive first as (
+                (select destination_id, due_at from scheduled_deliveries order by destination_id, due_at limit 1)
+                union all
+                select next.* from first, lateral (
+                    select s.destination_id, s.due_at from scheduled_deliveries s
+                    where s.destination_id > first.destination_id order by s.destination_id, s.due_at limit 1
+                ) as next
+            )
+            select first.destination_id as "destination_id!", first.due_at as "due_at!", d.slot
+            from first
+            join destinations d on d.id = first.destination_id
+            join endpoints e on e.id = d.endpoint_id
+            where d.deleted_at is not null or (d.status = 'active' and e.status = 'active')"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let decode = Row { table: "destinations", id: row.destination_id };
+                Ok(Waiting {
+                    destination_id: row.destination_id.into(),
+                    slot: Slot(decode.value("slot", u16::try_from(row.slot))?),
+                    due_at: row.due_at,
+                })
+            })
+            .collect()
+    }
+
+    /// The oldest due rows of each of `destinations`, at most `limit` of each.
+    pub async fn due(&self, destinations: &[DestinationId], limit: i64, now: DateTime<Utc>) -> Result<Vec<Due>> {
+        let ids: Vec<_> = destinations.iter().map(|id| id.0).collect();
+        let rows = sqlx::query!(
+            r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
+                s.version, s.due_at, e.received_at, e.s3_key, e.s3_offset, e.s3_length, e.event_type, e.content_type,
+                e.traceparent,
+                h.headers
+            from unnest($1::uuid[]) as d (id)
+            cross join lateral (
+                select * from scheduled_deliveries s
+                where s.destination_id = d.id and s.due_at <= $3
+                order by s.due_at, s.event_id limit $2
+            ) as s
+            join events e on e.id = s.event_id
+            join event_headers h on h.event_id = s.event_id"#,
+            &ids,
+            limit,
+            now
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Due {
+                event_id: row.event_id.into(),
+                destination_id: row.destination_id.into(),
+                organization_id: row.organization_id.into(),
+                endpoint_id: row.endpoint_id.into(),
+                run: row.run,
+                attempt_number: row.attempt_number,
+                version: row.version,
+                due_at: row.due_at,
+                received_at: row.received_at,
+                payload: PayloadLocation { s3_key: row.s3_key, s3_offset: row.s3_offset, s3_length: row.s3_length },
+                headers: row.headers.into(),
+                event_type: row.event_type,
+                content_type: row.content_type,
+                traceparent: row.traceparent,
+            })
+            .collect())
+    }
+}

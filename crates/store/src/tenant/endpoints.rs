@@ -1,0 +1,324 @@
+//! Endpoints: made with their first destination, changed, deleted with all of them.
+
+use chrono::{DateTime, Utc};
+use ravenpost_core::endpoint::{EndpointStatus, Verification};
+use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
+use sqlx::PgConnection;
+use url::Url;
+
+use super::{Destination, Listed, NewDestination, Page, Tenant, ToSeal, unsigned};
+use crate::Result;
+use crate::decode::Row;
+
+/// An inbound address. Its secret is not part of it.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What stands in its URL.
+    pub token: String,
+    /// How its producers are verified.
+    pub verification: Verification,
+    /// The body limit in bytes where it differs from the default.
+    pub max_body_bytes: Option<u32>,
+    /// Delivered, or held.
+    pub status: EndpointStatus,
+    /// The URL of its first destination, if it still has one.
+    pub target_url: Option<Url>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// An endpoint to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEndpoint<'a> {
+    /// Its id.
+    pub id: EndpointId,
+    /// What its owner calls it.
+    pub name: &'a str,
+    /// What stands in its URL.
+    pub token: &'a str,
+    /// How its producers are verified.
+    pub verification: &'a Verification,
+    /// What they sign with; `None` for [`Verification::None`].
+    pub secret: Option<ToSeal<'a>>,
+    /// The body limit in bytes where it differs from the default.
+    pub max_body_bytes: Option<u32>,
+    /// Where its events go.
+    pub destination: NewDestination<'a>,
+}
+
+/// What to change; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EndpointChange<'a> {
+    /// The name.
+    pub name: Option<&'a str>,
+    /// Deliver, or hold.
+    pub status: Option<EndpointStatus>,
+    /// The URL of the first destination.
+    pub target_url: Option<&'a Url>,
+    /// How producers are verified.
+    pub verification: Option<VerificationChange<'a>>,
+    /// The body limit in bytes; `Some(None)` goes back to the default.
+    pub max_body_bytes: Option<Option<u32>>,
+}
+
+/// Another way to verify producers, another secret, or both.
+#[derive(Debug, Clone, Copy)]
+pub struct VerificationChange<'a> {
+    /// What the change was decided upon; nothing changes when it is no longer so.
+    pub from: &'a Verification,
+    /// What it is to be.
+    pub to: &'a Verification,
+    /// Another secret; `None` keeps the stored one, unless the new verification needs none.
+    pub secret: Option<ToSeal<'a>>,
+}
+
+/// A row as it is stored.
+struct EndpointRow {
+    id: uuid::Uuid,
+    name: String,
+    token: String,
+    verification: serde_json::Value,
+    max_body_bytes: Option<i32>,
+    status: String,
+    target_url: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl EndpointRow {
+    fn decode(self) -> Result<Endpoint> {
+        let row = Row { table: "endpoints", id: self.id };
+        let target_url = self.target_url.map(|url| row.value("target_url", Url::parse(&url))).transpose()?;
+        Ok(Endpoint {
+            id: self.id.into(),
+            verification: row.json("verification", self.verification)?,
+            max_body_bytes: self
+                .max_body_bytes
+                .map(|bytes| unsigned(row, "max_body_bytes", bytes))
+                .transpose()?,
+            status: row.word("status", &self.status, EndpointStatus::parse)?,
+            name: self.name,
+            token: self.token,
+            target_url,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+impl Tenant {
+    /// Makes an endpoint and its first destination, and answers both.
+    pub async fn create_endpoint(
+        &self,
+        new: &NewEndpoint<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(Endpoint, Destination)> {
+        let mut transaction = self.begin().await?;
+        let mut endpoint = self.insert_endpoint(&mut transaction, new, now).await?;
+        let destination = self.insert_destination(&mut transaction, new.id, &new.destination, now).await?;
+        transaction.commit().await?;
+        endpoint.target_url = Some(destination.url.clone());
+        Ok((endpoint, destination))
+    }
+
+    async fn insert_endpoint(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewEndpoint<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Endpoint> {
+        let secret = new.secret.map(|secret| self.seal(secret, new.id.0)).transpose()?;
+        sqlx::query_as!(
+            EndpointRow,
+            "insert into endpoints (organization_id, id, name, token, verification, secret_key, max_body_bytes, slot,
+                 created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+             returning id, name, token, verification, max_body_bytes, status, created_at, updated_at,
+                 null::text as target_url",
+            self.organization.0,
+            new.id.0,
+            new.name,
+            new.token,
+            as_json(new.verification),
+            secret,
+            new.max_body_bytes.map(as_integer),
+            i32::from(Slot::of(new.id).0),
+            now
+        )
+        .fetch_one(connection)
+        .await?
+        .decode()
+    }
+
+    /// The endpoint, unless there is none or it was deleted.
+    pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>> {
+        let mut transaction = self.begin().await?;
+        self.select_endpoint(&mut transaction, id).await
+    }
+
+    async fn select_endpoint(
+        &self,
+        connection: &mut PgConnection,
+        id: EndpointId,
+    ) -> Result<Option<Endpoint>> {
+        sqlx::query_as!(
+            EndpointRow,
+            "select id, name, token, verification, max_body_bytes, status, created_at, updated_at,
+                 (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
+                  and d.deleted_at is null order by d.id limit 1) as target_url
+             from endpoints e where organization_id = $1 and id = $2 and deleted_at is null",
+            self.organization.0,
+            id.0
+        )
+        .fetch_optional(connection)
+        .await?
+        .map(EndpointRow::decode)
+        .transpose()
+    }
+
+    /// The endpoints that are not deleted, newest first.
+    pub async fn endpoints(&self, page: Page) -> Result<Listed<Endpoint>> {
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query_as!(
+            EndpointRow,
+            "select id, name, token, verification, max_body_bytes, status, created_at, updated_at,
+                 (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
+                  and d.deleted_at is null order by d.id limit 1) as target_url
+             from endpoints e where organization_id = $1 and id < $2 and deleted_at is null
+             order by id desc limit $3",
+            self.organization.0,
+            page.below(),
+            page.to_read()
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let endpoints = rows.into_iter().map(EndpointRow::decode).collect::<Result<_>>()?;
+        Ok(page.cut(endpoints, |endpoint: &Endpoint| endpoint.id.0))
+    }
+
+    /// Changes an endpoint and answers what it is now. `None` when there is none, or when its verification is no
+    /// longer what the change was decided upon.
+    pub async fn change_endpoint(
+        &self,
+        id: EndpointId,
+        change: &EndpointChange<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Endpoint>> {
+        let mut transaction = self.begin().await?;
+        if !self.update_endpoint(&mut transaction, id, change, now).await? {
+            return Ok(None);
+        }
+        if let Some(url) = change.target_url {
+            self.update_first_url(&mut transaction, id, url, now).await?;
+        }
+        let changed = self.select_endpoint(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    async fn update_endpoint(
+        &self,
+        connection: &mut PgConnection,
+        id: EndpointId,
+        change: &EndpointChange<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let secret = change.verification.and_then(|change| change.secret);
+        let secret = secret.map(|secret| self.seal(secret, id.0)).transpose()?;
+        let forget = change.verification.is_some_and(|change| !change.to.needs_secret());
+        let updated = sqlx::query!(
+            "update endpoints set
+                 name = coalesce($3, name),
+                 status = coalesce($4, status),
+                 verification = coalesce($6, verification),
+                 secret_key = case when $8 then null else coalesce($7, secret_key) end,
+                 max_body_bytes = case when $9 then $10 else max_body_bytes end,
+                 updated_at = $11
+             where organization_id = $1 and id = $2 and deleted_at is null and verification = coalesce($5, verification)",
+            self.organization.0,
+            id.0,
+            change.name,
+            change.status.map(EndpointStatus::as_str),
+            change.verification.map(|change| as_json(change.from)),
+            change.verification.map(|change| as_json(change.to)),
+            secret,
+            forget,
+            change.max_body_bytes.is_some(),
+            change.max_body_bytes.flatten().map(as_integer),
+            now
+        )
+        .execute(connection)
+        .await?;
+        Ok(updated.rows_affected() == 1)
+    }
+
+    async fn update_first_url(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+        url: &Url,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        sqlx::query!(
+            "update destinations set url = $3, updated_at = $4
+             where organization_id = $1 and id = (select id from destinations
+                 where organization_id = $1 and endpoint_id = $2 and deleted_at is null order by id limit 1)",
+            self.organization.0,
+            endpoint.0,
+            url.as_str(),
+            now
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes an endpoint and its destinations, and cancels what waits for them. `false` when there is none.
+    ///
+    /// The deletion is one transaction; the cancelling follows in steps, and what a crash leaves of it the worker
+    /// finishes, because nothing is sent to a deleted destination.
+    pub async fn delete_endpoint(&self, id: EndpointId, now: DateTime<Utc>) -> Result<bool> {
+        let mut transaction = self.begin().await?;
+        let deleted = sqlx::query!(
+            "update endpoints set deleted_at = $3, updated_at = $3
+             where organization_id = $1 and id = $2 and deleted_at is null",
+            self.organization.0,
+            id.0,
+            now
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let destinations = sqlx::query_scalar!(
+            "update destinations set deleted_at = $3, updated_at = $3
+             where organization_id = $1 and endpoint_id = $2 and deleted_at is null returning id",
+            self.organization.0,
+            id.0,
+            now
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        for destination in destinations {
+            self.cancel_waiting(DestinationId(destination), now).await?;
+        }
+        Ok(true)
+    }
+}
+
+fn as_json(verification: &Verification) -> serde_json::Value {
+    serde_json::to_value(verification).expect("a verification holds only strings and keys that are strings")
+}
+
+/// Limits are checked to be far below; a larger one saturates rather than wraps.
+fn as_integer(bytes: u32) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}

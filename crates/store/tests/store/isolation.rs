@@ -1,0 +1,195 @@
+//! Invariant 5: a member of one organization can neither read, change, nor guess anything of another. These tests
+//! attack the policies of the schema below the queries, as somebody would who has found an injection.
+
+use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId};
+use ravenpost_store::tenant::{DestinationChange, EndpointChange, EventFilter, Page, ReplayError};
+use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, Executor, Transaction};
+
+use crate::support::{Organization, World, random};
+
+const ALL: Page = Page { after: None, limit: 250 };
+
+/// Every table with an owner.
+const TABLES: [&str; 12] = [
+    "organizations",
+    "api_keys",
+    "endpoints",
+    "destinations",
+    "events",
+    "event_headers",
+    "deliveries",
+    "scheduled_deliveries",
+    "dead_letters",
+    "channels",
+    "destination_health",
+    "alerts",
+];
+
+/// The tenant's role with whatever is set, or nothing, as its organization.
+async fn as_tenant(world: &World, organization: Option<&str>) -> Transaction<'static, Postgres> {
+    let mut transaction = world.pool.begin().await.unwrap();
+    transaction.execute("set local role ravenpost_tenant").await.unwrap();
+    if let Some(organization) = organization {
+        let set = format!("set local ravenpost.organization_id = '{organization}'");
+        transaction.execute(AssertSqlSafe(set)).await.unwrap();
+    }
+    transaction
+}
+
+async fn count(connection: &mut PgConnection, table: &str) -> i64 {
+    let select = AssertSqlSafe(format!("select count(*) from {table}"));
+    sqlx::query_scalar(select).fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn without_an_organization_or_with_another_one_nothing_is_visible() {
+    let world = World::new().await;
+    let (owner, _) = world.everything().await;
+    let stranger = uuid::Uuid::from_bytes(random()).to_string();
+    for table in TABLES {
+        let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
+        assert!(count(&mut own, table).await > 0, "{table} has no row to hide");
+        drop(own);
+        for organization in [None, Some(""), Some(stranger.as_str())] {
+            let mut other = as_tenant(&world, organization).await;
+            assert_eq!(count(&mut other, table).await, 0, "{table} as {organization:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_table_with_an_owner_forces_row_security() {
+    let world = World::new().await;
+    let owned: Vec<(String, bool)> = sqlx::query_as(
+        "select c.relname::text, c.relrowsecurity and c.relforcerowsecurity
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
+         where c.relkind in ('r', 'p') and not c.relispartition and (c.relname = 'organizations' or exists (
+             select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id'))",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    for (table, forced) in &owned {
+        assert!(TABLES.contains(&table.as_str()), "{table} is not attacked by these tests");
+        assert!(forced, "{table} does not force row security");
+    }
+    assert_eq!(owned.len(), TABLES.len());
+}
+
+#[tokio::test]
+async fn partitions_and_the_machinery_are_out_of_reach() {
+    let world = World::new().await;
+    let (owner, _) = world.everything().await;
+    let partitions: Vec<String> = sqlx::query_scalar(
+        "select inhrelid::regclass::text from pg_inherits i
+        join pg_class c on c.oid = i.inhrelid where c.relkind = 'r'",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert!(!partitions.is_empty());
+    let machinery =
+        ["partitions", "ingress_instances", "ingress_lanes", "_sqlx_migrations"].map(str::to_owned);
+    for table in partitions.iter().chain(&machinery) {
+        for statement in [format!("select * from {table}"), format!("delete from {table}")] {
+            let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
+            let error = own.execute(AssertSqlSafe(statement.clone())).await.unwrap_err().to_string();
+            assert!(error.contains("permission denied"), "{statement}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_another_organization_can_be_written() {
+    let world = World::new().await;
+    let (owner, event) = world.everything().await;
+    let (attacker, _) = world.everything().await;
+    let before = snapshot(&world, &owner).await;
+    for statement in [
+        format!("update endpoints set name = 'x' where id = '{}'", owner.endpoint),
+        format!("update destinations set url = 'http://evil' where id = '{}'", owner.first),
+        format!("update events set status = 'DROPPED' where id = '{event}'"),
+        format!("update scheduled_deliveries set due_at = now() where event_id = '{event}'"),
+        format!("delete from scheduled_deliveries where event_id = '{event}'"),
+        format!("delete from dead_letters where event_id = '{event}'"),
+        format!("delete from channels where organization_id = '{}'", owner.id),
+    ] {
+        let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
+        let touched = transaction.execute(AssertSqlSafe(statement.clone())).await.unwrap().rows_affected();
+        transaction.commit().await.unwrap();
+        assert_eq!(touched, 0, "{statement}");
+    }
+    for statement in [
+        format!("insert into channels (organization_id, id, type, address) values ('{}', '{event}', 'email', 'x')",
+            owner.id),
+        format!("update endpoints set organization_id = '{}' where id = '{}'", owner.id, attacker.endpoint),
+        format!("update channels set organization_id = '{}'", owner.id),
+        format!("insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, run,
+            attempt_number, reason) values ('{event}', '{event}', '{}', '{event}', now(), 1, 1, 'replay')", owner.id),
+    ] {
+        let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
+        assert!(transaction.execute(AssertSqlSafe(statement.clone())).await.is_err(), "{statement}");
+    }
+    assert_eq!(snapshot(&world, &owner).await, before);
+}
+
+/// Everything of an organization as text.
+async fn snapshot(world: &World, organization: &Organization) -> Vec<String> {
+    let mut rows = Vec::new();
+    for table in TABLES {
+        let mut own = as_tenant(world, Some(&organization.id.to_string())).await;
+        let select = AssertSqlSafe(format!("select t::text from {table} t order by 1"));
+        rows.extend(sqlx::query_scalar::<_, String>(select).fetch_all(&mut *own).await.unwrap());
+    }
+    rows
+}
+
+#[tokio::test]
+async fn every_operation_of_the_door_stays_within_its_organization() {
+    let world = World::new().await;
+    let (owner, event) = world.everything().await;
+    let before = snapshot(&world, &owner).await;
+    let stranger = world.organization().await.tenant;
+    let (endpoint, destination, now) = (owner.endpoint, owner.first, world.now);
+
+    assert!(stranger.endpoint(endpoint).await.unwrap().is_none());
+    assert!(stranger.endpoints(ALL).await.unwrap().rows.iter().all(|found| found.id != endpoint));
+    let change = EndpointChange { name: Some("x"), ..EndpointChange::default() };
+    assert!(stranger.change_endpoint(endpoint, &change, now).await.unwrap().is_none());
+    assert!(!stranger.delete_endpoint(endpoint, now).await.unwrap());
+
+    assert!(stranger.destination(endpoint, destination).await.unwrap().is_none());
+    assert!(stranger.destinations(endpoint, ALL).await.unwrap().rows.is_empty());
+    let change = DestinationChange { name: Some("x"), ..DestinationChange::default() };
+    assert!(stranger.change_destination(endpoint, destination, &change, now).await.unwrap().is_none());
+    assert!(!stranger.delete_destination(endpoint, destination, now).await.unwrap());
+
+    assert!(stranger.event(event).await.unwrap().is_none());
+    assert!(stranger.event_headers(event).await.unwrap().is_empty());
+    assert!(stranger.attempts(event).await.unwrap().is_none());
+    let of_endpoint = EventFilter { endpoint: Some(endpoint), ..EventFilter::default() };
+    assert!(stranger.events(&of_endpoint, ALL).await.unwrap().rows.is_empty());
+    assert!(stranger.events(&EventFilter::default(), ALL).await.unwrap().rows.is_empty());
+    assert!(matches!(stranger.replay(event, None, now).await, Err(ReplayError::NoEvent)));
+
+    assert!(stranger.channels(ALL).await.unwrap().rows.is_empty());
+    let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;
+    assert!(!stranger.delete_channel(channel).await.unwrap());
+    assert!(stranger.alerts(false, ALL).await.unwrap().rows.is_empty());
+
+    assert_eq!(snapshot(&world, &owner).await, before);
+}
+
+#[tokio::test]
+async fn what_never_was_is_absent_and_no_error() {
+    let world = World::new().await;
+    let tenant = world.organization().await.tenant;
+    assert!(tenant.endpoint(EndpointId::new(world.now, random())).await.unwrap().is_none());
+    assert!(tenant.event(EventId::new(world.now, random())).await.unwrap().is_none());
+    // No partition holds ids of that time.
+    assert!(tenant.event(EventId(uuid::Uuid::nil())).await.unwrap().is_none());
+    let endpoint = tenant.endpoints(ALL).await.unwrap().rows[0].id;
+    assert!(tenant.destination(endpoint, DestinationId::new(world.now, random())).await.unwrap().is_none());
+    assert!(!tenant.delete_channel(ChannelId::new(world.now, random())).await.unwrap());
+}

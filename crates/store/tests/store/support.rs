@@ -1,0 +1,228 @@
+//! A database for one test, and a small world in it.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use ravenpost_core::access::ApiKey;
+use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::endpoint::Verification;
+use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::ids::{
+    AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
+    Slot,
+};
+use ravenpost_core::retry::RetryPolicy;
+use ravenpost_core::secret::Secret;
+use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, Observation, Record, Routed};
+use ravenpost_store::tenant::{NewDestination, NewEndpoint, ToSeal};
+use ravenpost_store::{Settings, Store, Tenant};
+use ravenpost_testkit::database::Database;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// The partition under which tests record.
+pub(crate) const PARTITION: i32 = 0;
+const KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// A migrated database of its own, seen as the service sees it and as a superuser does.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) pool: PgPool,
+    pub(crate) epoch: i64,
+    pub(crate) now: DateTime<Utc>,
+    _database: Database,
+}
+
+/// An organization with an endpoint, two destinations and one event of which all tables have rows.
+pub(crate) struct Organization {
+    pub(crate) id: OrganizationId,
+    pub(crate) tenant: Tenant,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) first: DestinationId,
+    pub(crate) second: DestinationId,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
+        let stores = Box::pin(ravenpost_testkit::shared()).await.unwrap();
+        let database = Database::fresh(stores).await.unwrap();
+        let settings = Settings {
+            database_url: database.url().to_owned(),
+            database_tls: "disable".parse().unwrap(),
+            database_ca_file: None,
+            database_connections: 4,
+            database_wait: std::time::Duration::from_secs(20),
+            database_statement_timeout: std::time::Duration::from_secs(20),
+        };
+        let store = Store::new(&settings, Some(KEY.parse().unwrap())).unwrap();
+        let epoch = store.system().take_partition(PARTITION).await.unwrap();
+        let pool = database.pool().await.unwrap();
+        let now = DateTime::UNIX_EPOCH + ravenpost_testkit::clock::now();
+        Self { store, pool, epoch, now: now.trunc_subsecs(6), _database: database }
+    }
+
+    pub(crate) async fn organization(&self) -> Organization {
+        let id = OrganizationId::new(self.now, random());
+        let key = ApiKey::new(random());
+        let new = Bootstrapped {
+            organization_id: id,
+            name: "Acme",
+            api_key_id: ApiKeyId::new(self.now, random()),
+            api_key: &key,
+        };
+        self.store.system().bootstrap(&new).await.unwrap();
+        let tenant = self.store.tenant(id);
+        let (endpoint, first) = self.endpoint(&tenant).await;
+        let second = self.destination(&tenant, endpoint).await;
+        Organization { id, tenant, endpoint, first, second }
+    }
+
+    async fn endpoint(&self, tenant: &Tenant) -> (EndpointId, DestinationId) {
+        let token = Uuid::from_bytes(random()).to_string();
+        let (policy, secret) = (RetryPolicy::default(), Secret::standard_webhooks(random()));
+        let url = "https://example.com/hook".parse().unwrap();
+        let destination = new_destination(self.now, &policy, &secret, &url);
+        let endpoint = NewEndpoint {
+            id: EndpointId::new(self.now, random()),
+            name: "Orders",
+            token: &token,
+            verification: &Verification::StandardWebhooks {},
+            secret: Some(ToSeal { secret: &secret, nonce: random() }),
+            max_body_bytes: None,
+            destination,
+        };
+        let (endpoint, destination) = tenant.create_endpoint(&endpoint, self.now).await.unwrap();
+        (endpoint.id, destination.id)
+    }
+
+    async fn destination(&self, tenant: &Tenant, endpoint: EndpointId) -> DestinationId {
+        let (policy, secret) = (RetryPolicy::default(), Secret::standard_webhooks(random()));
+        let url = "https://example.com/second".parse().unwrap();
+        let new = new_destination(self.now, &policy, &secret, &url);
+        tenant.create_destination(endpoint, &new, self.now).await.unwrap().unwrap().id
+    }
+
+    /// An event as ingress accepts it, not routed.
+    pub(crate) async fn event(&self, organization: &Organization) -> EventId {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let event = NewEvent {
+            id: EventId::new(self.now, random()),
+            organization_id: organization.id,
+            endpoint_id: organization.endpoint,
+            slot: Slot::of(organization.endpoint),
+            received_at: self.now,
+            payload: PayloadLocation { s3_key: "payloads/x.json".to_owned(), s3_offset: 0, s3_length: 2 },
+            body_sha256: [0; 32],
+            headers: b"content-type: application/json\r\n".as_slice().into(),
+            event_type: Some("push".to_owned()),
+            content_type: Some("application/json".to_owned()),
+            traceparent: None,
+        };
+        self.store.system().accept(instance, 0, std::slice::from_ref(&event)).await.unwrap();
+        event.id
+    }
+
+    /// An event for `destinations`, each with the outcome of its first attempt: `Some(true)` delivered, `Some(false)`
+    /// given up, `None` waiting for a retry in an hour.
+    pub(crate) async fn routed(
+        &self,
+        organization: &Organization,
+        outcomes: &[(DestinationId, Option<bool>)],
+    ) -> EventId {
+        let event = self.event(organization).await;
+        let destinations = outcomes.iter().map(|(destination, _)| *destination).collect();
+        let attempts = outcomes
+            .iter()
+            .map(|(destination, outcome)| {
+                let key =
+                    DeliveryKey { event_id: event, destination_id: *destination, run: 0, attempt_number: 1 };
+                self.attempt(organization, key, 0, *outcome)
+            })
+            .collect();
+        self.record(Record {
+            routed: vec![Routed { event_id: event, destinations }],
+            attempts,
+            ..Record::default()
+        })
+        .await;
+        event
+    }
+
+    /// An attempt that took the schedule's row at `version`.
+    pub(crate) fn attempt(
+        &self,
+        organization: &Organization,
+        key: DeliveryKey,
+        version: i32,
+        delivered: Option<bool>,
+    ) -> Attempt {
+        Attempt {
+            id: DeliveryId::new(self.now, random()),
+            key,
+            organization_id: organization.id,
+            endpoint_id: organization.endpoint,
+            version,
+            outcome: if delivered == Some(true) { Outcome::Success } else { Outcome::ServerError },
+            response_code: Some(200),
+            response_body_snippet: None,
+            error_message: None,
+            next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
+            attempted_at: self.now,
+            duration_ms: 5,
+        }
+    }
+
+    pub(crate) async fn record(&self, record: Record) {
+        assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
+    }
+
+    /// A row in every table that a tenant may read.
+    pub(crate) async fn everything(&self) -> (Organization, EventId) {
+        let organization = self.organization().await;
+        let event = self
+            .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
+            .await;
+        let channel = ChannelId::new(self.now, random());
+        organization
+            .tenant
+            .create_email_channel(channel, "ops@example.com", self.now)
+            .await
+            .unwrap()
+            .unwrap();
+        let observation = Observation {
+            organization_id: organization.id,
+            endpoint_id: organization.endpoint,
+            destination_id: organization.first,
+            success: false,
+            error: None,
+            partition: 0,
+            offset: 0,
+            alert_id: AlertId::new(self.now, random()),
+        };
+        self.store.system().observe(&[observation], 1).await.unwrap();
+        (organization, event)
+    }
+}
+
+fn new_destination<'a>(
+    now: DateTime<Utc>,
+    retry_policy: &'a RetryPolicy,
+    secret: &'a Secret,
+    url: &'a url::Url,
+) -> NewDestination<'a> {
+    NewDestination {
+        id: DestinationId::new(now, random()),
+        name: "Orders",
+        url,
+        signing_secret: ToSeal { secret, nonce: random() },
+        retry_policy,
+        timeout: std::time::Duration::from_secs(30),
+    }
+}
+
+/// Random enough for tests: the hasher's keys are drawn by the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    use std::hash::{BuildHasher, RandomState};
+    let state = RandomState::new();
+    std::array::from_fn(|index| state.hash_one(index).to_le_bytes()[0])
+}
