@@ -1,0 +1,228 @@
+//! Consuming: a group member whose partitions are handed out one by one, each to be owned by one task.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::{ClientContext, Message as _, Statistics};
+use ravenpost_core::delivery::DeliveryReport;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::message::{EventMessage, Undecodable, decode_report};
+use crate::{Error, Settings};
+
+/// A member that is silent for so long has lost its partitions.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the log's end is asked for.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often statistics (lag) are taken.
+const STATISTICS_INTERVAL_MS: &str = "2000";
+
+/// What happens to a member of the group.
+pub enum Change {
+    /// It owns this partition now.
+    Assigned(Partition),
+    /// It no longer owns this partition. What is still in the air may finish; its decisions won't count.
+    Revoked(i32),
+}
+
+type Inner = StreamConsumer<Context>;
+
+/// A member of a consumer group on one topic.
+pub struct Consumer {
+    inner: Arc<Inner>,
+    changes: mpsc::UnboundedReceiver<Change>,
+    liveness: Arc<Liveness>,
+}
+
+/// When this process last served the group, and how far behind its partitions are.
+pub struct Liveness {
+    started: Instant,
+    last_poll_ms: AtomicU64,
+    lag: RwLock<HashMap<i32, i64>>,
+}
+
+impl Liveness {
+    /// Whether this process may still believe that it owns its partitions: it has polled within half the session
+    /// timeout (PROTOCOLS W2). A process that was stopped and continued learns here that it must not send.
+    pub fn is_live(&self) -> bool {
+        self.since_poll() < SESSION_TIMEOUT / 2
+    }
+
+    fn since_poll(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed)))
+    }
+
+    fn polled(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_poll_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// Messages that each owned partition is behind, as of the last statistics.
+    pub fn lag(&self) -> Vec<(i32, i64)> {
+        let lag = self.lag.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        lag.iter().map(|(partition, lag)| (*partition, *lag)).collect()
+    }
+}
+
+struct Context {
+    topic: String,
+    changes: mpsc::UnboundedSender<Change>,
+    consumer: OnceLock<Weak<Inner>>,
+    liveness: Arc<Liveness>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let owned = topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
+        let lag = owned.map(|partition| (partition.partition, partition.consumer_lag)).collect();
+        *self.liveness.lag.write().unwrap_or_else(std::sync::PoisonError::into_inner) = lag;
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        warn!(%error, reason, "Kafka client reports a problem");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            // Split before messages are fetched, so that none arrives on the common queue.
+            Rebalance::Assign(partitions) => self.assigned(partitions),
+            Rebalance::Revoke(partitions) => self.revoked(partitions),
+            Rebalance::Error(error) => warn!(%error, "rebalance failed"),
+        }
+    }
+}
+
+impl Context {
+    fn assigned(&self, partitions: &TopicPartitionList) {
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        for element in partitions.elements() {
+            let id = element.partition();
+            let Some(queue) = consumer.split_partition_queue(&self.topic, id) else {
+                warn!(partition = id, "the queue of a partition could not be split");
+                continue;
+            };
+            info!(topic = self.topic, partition = id, "partition assigned");
+            let partition = Partition { id, queue, consumer: Arc::clone(&consumer), topic: self.topic.clone() };
+            // The receiver is gone only while the process ends.
+            let _ = self.changes.send(Change::Assigned(partition));
+        }
+    }
+
+    fn revoked(&self, partitions: &TopicPartitionList) {
+        for element in partitions.elements() {
+            info!(topic = self.topic, partition = element.partition(), "partition revoked");
+            let _ = self.changes.send(Change::Revoked(element.partition()));
+        }
+    }
+}
+
+impl Consumer {
+    /// Joins `group` on `topic` (both get the prefix).
+    pub fn join(settings: &Settings, group: &str, topic: &str) -> Result<Self, Error> {
+        let liveness =
+            Arc::new(Liveness { started: Instant::now(), last_poll_ms: AtomicU64::new(0), lag: RwLock::default() });
+        let (sender, changes) = mpsc::unbounded_channel();
+        let topic = settings.name(topic);
+        let context =
+            Context { topic: topic.clone(), changes: sender, consumer: OnceLock::new(), liveness: Arc::clone(&liveness) };
+        let inner: Inner = settings
+            .client()
+            .set("group.id", settings.name(group))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
+            .set("heartbeat.interval.ms", "2000")
+            // A new group starts with the oldest message: what is already known is looked up and not sent again.
+            .set("auto.offset.reset", "earliest")
+            // Offsets are stored by hand when what they stand for is recorded, and committed in the background.
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "500")
+            .set("enable.auto.offset.store", "false")
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.error.backoff.ms", "100")
+            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.min.messages", "2000")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
+            .create_with_context(context)
+            .map_err(Error::Settings)?;
+        let inner = Arc::new(inner);
+        // Set before subscribing, so that no rebalance can find it empty.
+        let _ = inner.context().consumer.set(Arc::downgrade(&inner));
+        inner.subscribe(&[&topic]).map_err(Error::Unavailable)?;
+        Ok(Self { inner, changes, liveness })
+    }
+
+    /// See [`Liveness`].
+    pub fn liveness(&self) -> Arc<Liveness> {
+        Arc::clone(&self.liveness)
+    }
+
+    /// The next change. Must be waited for all the time: it is what keeps this process a member.
+    pub async fn next_change(&mut self) -> Change {
+        const HEARTBEAT: Duration = Duration::from_millis(500);
+        loop {
+            tokio::select! {
+                change = self.changes.recv() => {
+                    if let Some(change) = change {
+                        return change;
+                    }
+                }
+                // Serves rebalances; messages come on the partitions' own queues.
+                polled = tokio::time::timeout(HEARTBEAT, self.inner.recv()) => match polled {
+                    Ok(Ok(message)) => {
+                        warn!(partition = message.partition(), "a message came outside its partition's queue");
+                    }
+                    Ok(Err(error)) => {
+                        warn!(%error, "Kafka can't be consumed from");
+                        tokio::time::sleep(HEARTBEAT).await;
+                    }
+                    Err(_) => self.liveness.polled(),
+                },
+            }
+        }
+    }
+}
+
+/// A partition owned by this process, until it is revoked.
+pub struct Partition {
+    /// Its number.
+    pub id: i32,
+    topic: String,
+    queue: StreamPartitionQueue<Context>,
+    consumer: Arc<Inner>,
+}
+
+impl Partition {
+    /// The end of the log at this moment: messages before it may have been handled before.
+    pub async fn log_end(&self) -> Result<i64, Error> {
+        let (consumer, topic, id) = (Arc::clone(&self.consumer), self.topic.clone(), self.id);
+        let asked = tokio::task::spawn_blocking(move || consumer.fetch_watermarks(&topic, id, WATERMARK_TIMEOUT));
+        let canceled = |_| Error::Unavailable(rdkafka::error::KafkaError::Canceled);
+        asked.await.map_err(canceled)?.map(|(_, end)| end).map_err(Error::Unavailable)
+    }
+
+    /// The next message of `webhooks.ingest`, and where it stood. Safe to drop while it waits.
+    pub async fn recv_event(&self) -> Result<(i64, Result<EventMessage, Undecodable>), Error> {
+        let message = self.queue.recv().await.map_err(Error::Unavailable)?;
+        Ok((message.offset(), EventMessage::decode(&message)))
+    }
+
+    /// The next message of `webhooks.deliveries`, and where it stood. Safe to drop while it waits.
+    pub async fn recv_report(&self) -> Result<(i64, Result<DeliveryReport, Undecodable>), Error> {
+        let message = self.queue.recv().await.map_err(Error::Unavailable)?;
+        Ok((message.offset(), decode_report(&message)))
+    }
+
+    /// Everything up to and including `offset` is recorded and need not come again.
+    pub fn store_offset(&self, offset: i64) -> Result<(), Error> {
+        self.consumer.store_offset(&self.topic, self.id, offset).map_err(Error::Unavailable)
+    }
+}

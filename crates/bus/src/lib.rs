@@ -1,0 +1,36 @@
+//! What flows: Kafka. Messages are CloudEvents (Kafka protocol binding 1.0, binary mode), so that any consumer reads
+//! them without our code.
+//!
+//! ```text
+//! Producer ──▶ topic ──▶ Consumer ──▶ Partition (one task owns one) ──▶ offsets, stored only when recorded
+//! ```
+//!
+//! This crate never knows Postgres, S3 or what a message leads to.
+
+pub mod settings;
+
+pub mod message;
+pub mod producer;
+
+pub mod consumer;
+pub mod offsets;
+
+pub use consumer::{Change, Consumer, Partition};
+pub use message::Message;
+pub use offsets::Offsets;
+pub use producer::Producer;
+pub use settings::Settings;
+
+/// What can go wrong with Kafka.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A client could not be made of the settings.
+    #[error("the Kafka settings are refused")]
+    Settings(#[source] rdkafka::error::KafkaError),
+    /// Kafka is away, or did not acknowledge in time.
+    #[error("Kafka is unavailable")]
+    Unavailable(#[source] rdkafka::error::KafkaError),
+    /// A topic does not exist.
+    #[error("topic `{0}` does not exist; create it before the service starts")]
+    NoTopic(String),
+}

@@ -1,0 +1,116 @@
+//! Producing: idempotent, acknowledged by all replicas, to the partition that the slot names.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use ravenpost_core::topic;
+
+use crate::{Error, Message, Settings};
+
+/// How long to ask for metadata.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an absent Kafka is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A producer. Cheap to clone.
+#[derive(Clone)]
+pub struct Producer {
+    inner: FutureProducer,
+    names: HashMap<&'static str, String>,
+    partitions: Arc<RwLock<HashMap<&'static str, i32>>>,
+}
+
+impl Producer {
+    /// Makes a producer whose messages fail when they are not acknowledged within `message_timeout`.
+    pub fn new(settings: &Settings, message_timeout: Duration) -> Result<Self, Error> {
+        let inner = settings
+            .client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", message_timeout.as_millis().to_string())
+            .set("queue.buffering.max.kbytes", "65536")
+            .set("queue.buffering.max.messages", "100000")
+            .set("message.max.bytes", "2000000")
+            .set("compression.type", "zstd")
+            // A batch is handed over whole and waited for: lingering would only delay it.
+            .set("linger.ms", "0")
+            .create()
+            .map_err(Error::Settings)?;
+        let names = topic::ALL.into_iter().map(|topic| (topic, settings.name(topic))).collect();
+        Ok(Self { inner, names, partitions: Arc::default() })
+    }
+
+    /// Produces all and answers when all are acknowledged. On an error some may have been, too.
+    pub async fn produce(&self, messages: &[Message]) -> Result<(), Error> {
+        let mut acknowledgements = Vec::with_capacity(messages.len());
+        for message in messages {
+            let record = FutureRecord::to(&self.names[message.topic])
+                .partition(message.slot.partition(self.partitions(message.topic).await?))
+                .key(&message.key)
+                .payload(&message.value)
+                .headers(message.headers.clone());
+            let queued = self.inner.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
+            acknowledgements.push(async {
+                match queued.await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err((error, _))) => Err(Error::Unavailable(error)),
+                    Err(_) => Err(Error::Unavailable(KafkaError::Canceled)),
+                }
+            });
+        }
+        try_join_all(acknowledgements).await.map(drop)
+    }
+
+    /// Waits for Kafka while it is away, then answers as [`Producer::partitions`].
+    pub async fn await_partitions(&self, topic: &'static str) -> Result<i32, Error> {
+        loop {
+            match self.partitions(topic).await {
+                Err(Error::Unavailable(error)) => {
+                    tracing::warn!(%error, "waiting for Kafka");
+                    tokio::time::sleep(RETRY).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// How many partitions a topic has; asked once. Adding partitions takes effect with the next start.
+    pub async fn partitions(&self, topic: &'static str) -> Result<i32, Error> {
+        let known = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(topic).copied();
+        if let Some(count) = known {
+            return Ok(count);
+        }
+        let count = self.ask_partitions(topic).await?;
+        self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, count);
+        Ok(count)
+    }
+
+    async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
+        let (inner, name) = (self.inner.clone(), self.names[topic].clone());
+        let asked = tokio::task::spawn_blocking(move || inner.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
+        let metadata = asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
+        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        match i32::try_from(count) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(Error::NoTopic(self.names[topic].clone())),
+        }
+    }
+
+    /// Answers when Kafka does and our topics are there.
+    pub async fn check(&self) -> Result<(), Error> {
+        for topic in topic::ALL {
+            self.ask_partitions(topic).await?;
+        }
+        Ok(())
+    }
+
+    /// Messages queued or in flight.
+    pub fn queued(&self) -> i32 {
+        self.inner.in_flight_count()
+    }
+}
