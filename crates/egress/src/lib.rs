@@ -1,0 +1,21 @@
+//! The only way out: HTTP to customers' URLs, and never to an address that is not public.
+//!
+//! ```text
+//! Request ──▶ client: URL fit to be sent to? ──▶ resolve: every address vetted ──▶ connect to a vetted one
+//!                                                     └─ address (pure)              └──▶ Answer, bounded
+//! ```
+//!
+//! Whatever a customer's URL, its DNS or its server's redirects say, a connection is only ever opened to an address
+//! that [`address::verdict`] passed: names resolve through our own resolver, and what it passed is what is connected
+//! to, so a second lookup can't give another answer. Redirects are never followed; proxies are never used.
+
+pub mod settings;
+
+pub mod address;
+mod resolve;
+
+mod classify;
+mod client;
+
+pub use client::{BuildError, Client, Request};
+pub use settings::Settings;
