@@ -1,0 +1,92 @@
+//! What ingress counts.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use ravenpost_bus::Producer;
+use ravenpost_chassis::Context;
+use ravenpost_chassis::metrics::{BATCH_SIZE, LATENCY_SECONDS, Metrics};
+use ravenpost_chassis::problem::Kind;
+use ravenpost_store::Store;
+
+/// The metrics of ingress.
+#[derive(Clone)]
+pub struct IngressMetrics {
+    accepted: IntCounter,
+    rejected: IntCounterVec,
+    accept_seconds: Histogram,
+    /// Events in each committed batch.
+    pub batch_events: Histogram,
+    /// Seconds by stage of a commit: `payload`, `rows`, `publish`.
+    pub commit_seconds: HistogramVec,
+    /// Batches that failed, by stage.
+    pub commit_failures: IntCounterVec,
+    /// Events that wait for a lane.
+    pub queue_events: IntGauge,
+    pool_connections: IntGauge,
+    pool_idle: IntGauge,
+    producer_queue: IntGauge,
+}
+
+impl IngressMetrics {
+    /// Declares them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            accepted: metrics.counter("ingress_accepted_total", "Events accepted with 202"),
+            rejected: metrics.counters(
+                "ingress_rejected_total",
+                "Requests refused, by the slug of the problem they were answered with",
+                &["problem"],
+            ),
+            accept_seconds: metrics.histogram(
+                "ingress_accept_seconds",
+                "From the head of a request to its 202",
+                LATENCY_SECONDS,
+            ),
+            batch_events: metrics.histogram("ingress_batch_events", "Events committed together", BATCH_SIZE),
+            commit_seconds: metrics.histograms(
+                "ingress_commit_seconds",
+                "Time of each stage of a batch: payload (S3), rows (Postgres), publish (Kafka)",
+                LATENCY_SECONDS,
+                &["stage"],
+            ),
+            commit_failures: metrics.counters(
+                "ingress_commit_failures_total",
+                "Batches that failed, by stage; their producers were told 503",
+                &["stage"],
+            ),
+            queue_events: metrics.gauge("ingress_queue_events", "Events that wait to be committed"),
+            pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
+            pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
+            producer_queue: metrics.gauge("kafka_producer_queue", "Messages that Kafka has not acknowledged yet"),
+        }
+    }
+
+    /// An event was accepted, so long after its request came.
+    pub fn accepted(&self, elapsed: Duration) {
+        self.accepted.inc();
+        self.accept_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A request was refused.
+    pub fn rejected(&self, kind: Kind) {
+        self.rejected.with_label_values(&[kind.slug()]).inc();
+    }
+}
+
+/// How often gauges of pools are read.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps the gauges of pools up to date.
+pub fn watch(ctx: &Context, metrics: &IngressMetrics, store: &Store, producer: &Producer) {
+    let (metrics, store, producer) = (metrics.clone(), store.clone(), producer.clone());
+    tokio::spawn(ctx.cut.clone().run_until_cancelled_owned(async move {
+        loop {
+            let (connections, idle) = store.pool_size();
+            metrics.pool_connections.set(i64::from(connections));
+            metrics.pool_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+            metrics.producer_queue.set(i64::from(producer.queued()));
+            tokio::time::sleep(WATCH_EVERY).await;
+        }
+    }));
+}
