@@ -1,0 +1,90 @@
+//! The delivery worker: from an accepted event to every destination's answer, recorded.
+//!
+//! ```text
+//! Kafka ──▶ consume ──▶ partition: its owner decides for all of its endpoints
+//!                         │ route: which destinations?        ┌─────────── schedule: what is due again
+//!                         ▼                                   ▼
+//!                       lane (one a destination, bounded) ──▶ send: fetch ▸ sign ▸ POST ▸ report (Kafka)
+//!                         │ full, slow or paused                │ answer
+//!                         ▼                                     ▼
+//!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
+//! ```
+//!
+//! Nothing in a partition waits for a neighbour: what can't be finished within a second is parked in the schedule.
+
+pub mod settings;
+
+pub mod consume;
+
+pub mod partition;
+
+pub mod route;
+
+pub mod lane;
+
+pub mod send;
+
+pub mod schedule;
+
+pub mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ravenpost_bus::{Consumer, Producer};
+use ravenpost_chassis::{Context, clock};
+use ravenpost_core::topic;
+use ravenpost_egress::Client;
+use ravenpost_store::{Payloads, Store};
+
+use crate::consume::Group;
+use crate::metrics::WorkerMetrics;
+use crate::route::Routes;
+use crate::send::Sender;
+pub use crate::settings::Settings;
+
+/// The consumer group of all workers.
+const GROUP: &str = "ravenpost.delivery-worker";
+/// How often stores are asked whether they are there, and how long they may take.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs the service until it is told to stop.
+pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let metrics = WorkerMetrics::new(&ctx.metrics);
+    let store = Store::new(&settings.store, Some(settings.master_key.master_key.clone()))?;
+    let payloads = Payloads::new(&settings.payloads).await?;
+    let producer = Producer::new(&settings.bus, settings.kafka_timeout)?;
+    let client = Client::new(&settings.egress)?;
+    probe_stores(&ctx, &store, &payloads, &producer);
+
+    tokio::select! {
+        schema = store.await_schema() => schema?,
+        () = ctx.stopping.cancelled() => return Ok(()),
+    }
+    let routes = Routes::new(store.system());
+    let partitions = tokio::select! {
+        partitions = producer.await_partitions(topic::INGEST) => partitions?,
+        () = ctx.stopping.cancelled() => return Ok(()),
+    };
+    let sender = Arc::new(Sender { routes: routes.clone(), payloads, client, producer, metrics: metrics.clone() });
+    let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
+    metrics::watch(&ctx, &metrics, &store, consumer.liveness());
+    Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }.run(consumer).await
+}
+
+fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {
+    let (store, payloads, producer) = (store.clone(), payloads.clone(), producer.clone());
+    ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
+        let store = store.clone();
+        async move { store.check(clock::now).await }
+    });
+    ctx.probe("s3", PROBE_EVERY, PROBE_TIMEOUT, move || {
+        let payloads = payloads.clone();
+        async move { payloads.check().await }
+    });
+    ctx.probe("kafka", PROBE_EVERY, PROBE_TIMEOUT, move || {
+        let producer = producer.clone();
+        async move { producer.check().await }
+    });
+}

@@ -1,0 +1,135 @@
+//! What the worker counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use ravenpost_bus::consumer::Liveness;
+use ravenpost_chassis::metrics::{BATCH_SIZE, LATENCY_SECONDS, Metrics, WAIT_SECONDS};
+use ravenpost_chassis::{Context, clock};
+use ravenpost_store::Store;
+use ravenpost_store::system::{Attempt, ParkReason};
+
+/// The metrics of the worker.
+#[derive(Clone)]
+pub struct WorkerMetrics {
+    attempts: IntCounterVec,
+    attempt_seconds: HistogramVec,
+    delivered_seconds: Histogram,
+    dead_letters: IntCounter,
+    parked: IntCounterVec,
+    /// Messages that were none of ours.
+    pub undecodable: IntCounter,
+    /// Things recorded together.
+    pub record_batch: Histogram,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+    /// Deliveries that wait in lanes.
+    pub queued: IntGauge,
+    lag_messages: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    oldest_waiting_seconds: Gauge,
+    pool_connections: IntGauge,
+    pool_idle: IntGauge,
+}
+
+impl WorkerMetrics {
+    /// Declares them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            attempts: metrics.counters("delivery_attempts_total", "Attempts by outcome", &["outcome"]),
+            attempt_seconds: metrics.histograms(
+                "delivery_attempt_seconds",
+                "Time of an attempt, from its start to the end of the answer",
+                LATENCY_SECONDS,
+                &["result"],
+            ),
+            delivered_seconds: metrics.histogram(
+                "delivery_delivered_seconds",
+                "From the receipt of an event to its acceptance by a destination, retries included",
+                WAIT_SECONDS,
+            ),
+            dead_letters: metrics.counter("delivery_dead_letters_total", "Events given up for a destination"),
+            parked: metrics.counters(
+                "delivery_parked_total",
+                "Deliveries put into the schedule without an attempt, by reason",
+                &["reason"],
+            ),
+            undecodable: metrics.counter(
+                "delivery_undecodable_messages_total",
+                "Messages on the ingest topic that are no events; they are skipped",
+            ),
+            record_batch: metrics.histogram("delivery_record_batch", "Attempts and parked pairs recorded together", BATCH_SIZE),
+            in_flight: metrics.gauge("delivery_in_flight", "Attempts under way"),
+            queued: metrics.gauge("delivery_queued", "Deliveries that wait in memory for their lane"),
+            lag_messages: metrics.gauges("delivery_lag_messages", "Messages not yet consumed, by partition", &["partition"]),
+            lag_seconds: metrics.float_gauges(
+                "delivery_lag_seconds",
+                "Age of the message consumed last, by partition; 0 when nothing waits",
+                &["partition"],
+            ),
+            oldest_waiting_seconds: metrics.float_gauge(
+                "delivery_oldest_waiting_seconds",
+                "How long the most overdue scheduled delivery has been due",
+            ),
+            pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
+            pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
+        }
+    }
+
+    /// An attempt was made.
+    pub fn attempted(&self, attempt: &Attempt, received_at: DateTime<Utc>, took: Duration) {
+        self.attempts.with_label_values(&[attempt.outcome.as_str()]).inc();
+        let result = if attempt.outcome.is_success() { "success" } else { "failure" };
+        self.attempt_seconds.with_label_values(&[result]).observe(took.as_secs_f64());
+        if attempt.outcome.is_success() {
+            let since = (clock::now() - received_at).to_std().unwrap_or_default();
+            self.delivered_seconds.observe(since.as_secs_f64());
+        }
+        if attempt.is_dead() {
+            self.dead_letters.inc();
+        }
+    }
+
+    /// A delivery goes into the schedule without an attempt.
+    pub fn parked(&self, reason: ParkReason) {
+        self.parked.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A message received at `received_at` is being consumed.
+    pub fn consumed(&self, partition: i32, received_at: DateTime<Utc>) {
+        let age = (clock::now() - received_at).to_std().unwrap_or_default();
+        self.lag_seconds.with_label_values(&[&partition.to_string()]).set(age.as_secs_f64());
+    }
+
+    /// How long the most overdue row of the schedule has been due.
+    pub fn oldest_waiting(&self, overdue: Duration) {
+        self.oldest_waiting_seconds.set(overdue.as_secs_f64());
+    }
+}
+
+/// How often gauges are read.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps the gauges of pools and of lag up to date.
+pub fn watch(ctx: &Context, metrics: &WorkerMetrics, store: &Store, liveness: Arc<Liveness>) {
+    let (metrics, store) = (metrics.clone(), store.clone());
+    tokio::spawn(ctx.cut.clone().run_until_cancelled_owned(async move {
+        loop {
+            let (connections, idle) = store.pool_size();
+            metrics.pool_connections.set(i64::from(connections));
+            metrics.pool_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+            // Partitions that went to other workers are theirs to report.
+            metrics.lag_messages.reset();
+            for (partition, lag) in liveness.lag() {
+                let label = partition.to_string();
+                metrics.lag_messages.with_label_values(&[&label]).set(lag);
+                if lag == 0 {
+                    metrics.lag_seconds.with_label_values(&[&label]).set(0.0);
+                }
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
+        }
+    }));
+}

@@ -1,0 +1,137 @@
+//! The owner of a partition: one task that decides for all endpoints of it, so that nothing needs coordination.
+//!
+//! The task only moves things between messages, lanes, attempts, records and the schedule; whatever takes time runs
+//! beside it and reports back. Its state and rules stand in [`owner`], its way from messages to jobs in [`intake`].
+
+mod intake;
+
+mod owner;
+
+mod due;
+
+mod recorder;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use ravenpost_bus::Partition;
+use ravenpost_bus::consumer::Liveness;
+use ravenpost_chassis::clock;
+use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_store::System;
+use ravenpost_store::system::{Due, Record};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::metrics::WorkerMetrics;
+use crate::route::Routes;
+use crate::send::{Done, Sender};
+use crate::settings::LaneSettings;
+use owner::Owner;
+
+/// How often the owner looks at what is slow and what is due.
+const TICK: Duration = Duration::from_millis(50);
+/// How long to wait before a store is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What owners share.
+pub struct Shared {
+    /// Where to record.
+    pub system: System,
+    /// Where events go.
+    pub routes: Routes,
+    /// Sends.
+    pub sender: Arc<Sender>,
+    /// What is counted.
+    pub metrics: WorkerMetrics,
+    /// The bounds of lanes.
+    pub lanes: LaneSettings,
+    /// Whether this process may still send.
+    pub liveness: Arc<Liveness>,
+}
+
+/// Something waits in the schedule for a destination of this partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Hint {
+    /// For which one.
+    pub destination_id: DestinationId,
+    /// When the first of it is due.
+    pub due_at: DateTime<Utc>,
+}
+
+/// An event for a destination.
+type Pair = (EventId, DestinationId);
+
+/// What comes back to the owner.
+enum Report {
+    /// An attempt ended.
+    Done(Pair, Done),
+    /// A record was made; `false`: the partition belongs to somebody else now.
+    Recorded(Record, bool),
+    /// Rows that are due, for these destinations.
+    Due(Vec<DestinationId>, Vec<Due>),
+}
+
+/// Owns the partition until it is told to stop and everything in the air is recorded.
+pub async fn run(
+    shared: Arc<Shared>,
+    partition: Partition,
+    stop: CancellationToken,
+    mut hints: mpsc::UnboundedReceiver<Hint>,
+) {
+    let Some((epoch, log_end)) = stop.run_until_cancelled(take(&shared, &partition)).await else { return };
+    info!(partition = partition.id, epoch, log_end, "partition taken");
+    let (reports, mut reported) = mpsc::unbounded_channel();
+    let mut owner = Owner::new(Arc::clone(&shared), partition.id, epoch, reports, stop.clone());
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(report) = reported.recv() => owner.hear(report, clock::now()),
+            Some(hint) = hints.recv() => owner.hint(hint),
+            _ = tick.tick() => owner.tick(Instant::now(), clock::now()),
+            batch = intake::next_batch(&partition), if owner.has_room() => {
+                intake::accept(&shared, &mut owner, log_end, batch, &stop).await;
+            }
+        }
+        owner.flush();
+        store_offset(&partition, &mut owner);
+    }
+    while owner.is_busy() {
+        let Some(report) = reported.recv().await else { break };
+        owner.hear(report, clock::now());
+        owner.flush();
+        store_offset(&partition, &mut owner);
+    }
+    info!(partition = partition.id, "partition let go");
+}
+
+/// Takes the partition: from now on its decisions are ours alone.
+async fn take(shared: &Shared, partition: &Partition) -> (i64, i64) {
+    let epoch = loop {
+        match shared.system.take_partition(partition.id).await {
+            Ok(epoch) => break epoch,
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "a partition can't be taken yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    loop {
+        match partition.log_end().await {
+            Ok(end) => return (epoch, end),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "the end of a log is not known yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn store_offset(partition: &Partition, owner: &mut Owner) {
+    let Some(offset) = owner.committable() else { return };
+    if let Err(error) = partition.store_offset(offset) {
+        // Revoked meanwhile: the next owner looks up what was handled.
+        warn!(partition = partition.id, error = &error as &dyn std::error::Error, "an offset can't be stored");
+    }
+}

@@ -1,0 +1,140 @@
+//! From messages to jobs: what a message is, what is already known of it, and for whom it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use ravenpost_bus::message::{EventMessage, Undecodable};
+use ravenpost_bus::{Error, Partition};
+use ravenpost_chassis::clock;
+use ravenpost_core::ids::EventId;
+use ravenpost_store::system::{Known, Route, Routed};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::owner::Owner;
+use super::{AGAIN, Shared};
+use crate::send::Job;
+
+/// Most messages that are taken together: their look-ups cost one query.
+const BATCH: usize = 256;
+
+/// A message and where it stood.
+type Taken = (i64, Result<EventMessage, Undecodable>);
+
+/// What waits on the partition, at least one message. Safe to drop while it waits for the first one.
+pub(super) async fn next_batch(partition: &Partition) -> Vec<Taken> {
+    let mut batch = match partition.recv_event().await {
+        Ok(taken) => vec![taken],
+        Err(error) => {
+            unreadable(&error);
+            tokio::time::sleep(AGAIN).await;
+            return Vec::new();
+        }
+    };
+    while batch.len() < BATCH {
+        match partition.recv_event().now_or_never() {
+            Some(Ok(taken)) => batch.push(taken),
+            Some(Err(error)) => {
+                unreadable(&error);
+                break;
+            }
+            None => break,
+        }
+    }
+    batch
+}
+
+fn unreadable(error: &Error) {
+    warn!(error = error as &dyn std::error::Error, "a partition can't be read");
+}
+
+/// Takes a batch in: every message ends as jobs, as something to record, or as known already.
+pub(super) async fn accept(
+    shared: &Shared,
+    owner: &mut Owner,
+    log_end: i64,
+    batch: Vec<Taken>,
+    stop: &CancellationToken,
+) {
+    let maybe_known = |taken: &Taken| (taken.0 < log_end).then(|| taken.1.as_ref().ok().map(|event| event.id)).flatten();
+    let ids: Vec<EventId> = batch.iter().filter_map(maybe_known).collect();
+    let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
+    for (offset, message) in batch {
+        let event = match message {
+            Ok(event) => Arc::new(event),
+            Err(cause) => {
+                error!(offset, error = &cause as &dyn std::error::Error, "a message is no event and is skipped");
+                shared.metrics.undecodable.inc();
+                owner.skip(offset);
+                continue;
+            }
+        };
+        shared.metrics.consumed(owner.partition, event.received_at);
+        let Some(route) = until_stopped(stop, || route(shared, &event)).await else { return };
+        if offset < log_end {
+            resume(owner, offset, &event, route.as_deref(), known.get(&event.id));
+        } else {
+            begin(owner, offset, &event, route.as_deref(), None);
+        }
+    }
+}
+
+/// Asks until there is an answer, or until the partition is let go.
+async fn until_stopped<T, F, Fut>(stop: &CancellationToken, ask: F) -> Option<T>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    loop {
+        if let Some(answer) = stop.run_until_cancelled(ask()).await? {
+            return Some(answer);
+        }
+        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await?;
+    }
+}
+
+async fn look_up(shared: &Shared, ids: &[EventId]) -> Option<HashMap<EventId, Known>> {
+    let known = shared.system.known(ids).await;
+    known.map_err(|error| warn!(error = &error as &dyn std::error::Error, "events can't be looked up")).ok()
+}
+
+async fn route(shared: &Shared, event: &EventMessage) -> Option<Option<Arc<Route>>> {
+    let route = shared.routes.of(event.endpoint_id).await;
+    route.map_err(|error| warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read")).ok()
+}
+
+/// An event that nobody has met before: it is for all the destinations that existed when it was accepted.
+fn begin(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Option<&Route>, known: Option<&Known>) {
+    let wanted: Vec<_> = route.into_iter().flat_map(|route| route.wanted_by(event.received_at)).collect();
+    let routed = Routed { event_id: event.id, destinations: wanted.iter().map(|destination| destination.id).collect() };
+    owner.route(offset, routed);
+    for destination in wanted {
+        let attempts = known.and_then(|known| known.attempts.get(&destination.id)).copied().unwrap_or(0);
+        let job = Job {
+            event: Arc::clone(event),
+            destination_id: destination.id,
+            run: 0,
+            attempt_number: attempts + 1,
+        };
+        let held = route.is_some_and(|route| route.holds(destination));
+        owner.arrive(job, offset, held, clock::now());
+    }
+}
+
+/// An event that may have been met before: only what has neither ended nor waits in the schedule is sent (W3).
+fn resume(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Option<&Route>, known: Option<&Known>) {
+    let Some(known) = known else {
+        warn!(event_id = %event.id, "a message names an event that is not in Postgres; it is skipped");
+        return owner.skip(offset);
+    };
+    let Some(pending) = &known.pending else { return begin(owner, offset, event, route, Some(known)) };
+    let open: Vec<_> = pending.difference(&known.scheduled).copied().collect();
+    owner.take(offset, open.len());
+    for destination_id in open {
+        let attempts = known.attempts.get(&destination_id).copied().unwrap_or(0);
+        let job = Job { event: Arc::clone(event), destination_id, run: 0, attempt_number: attempts + 1 };
+        let held = route.is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));
+        owner.arrive(job, offset, held, clock::now());
+    }
+}

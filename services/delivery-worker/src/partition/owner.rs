@@ -1,0 +1,337 @@
+//! The owner's state and its rules. Nothing here waits: what takes time is started and heard of later.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_bus::Offsets;
+use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_store::system::{Park, ParkReason, Record, Routed};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Hint, Pair, Report, Shared};
+use crate::lane::{Lane, Place};
+use crate::send::{Done, Job};
+
+/// What is unfinished after so long gets a row in the schedule, so that offsets never wait (PROTOCOLS W4).
+const PARK_AFTER: Duration = Duration::from_secs(1);
+/// When the row of an attempt that is still in the air is due: long after any deadline of the attempt itself.
+const IN_FLIGHT_DUE: TimeDelta = TimeDelta::seconds(120);
+/// When something that could not be sent for a fault of ours is tried again.
+const NOT_SENT_DUE: TimeDelta = TimeDelta::seconds(5);
+/// How long a send waits before it asks again whether this process may send.
+const LIVE_AGAIN: Duration = Duration::from_millis(50);
+/// Messages taken and not recorded: beyond it no more are taken. What is slow is parked, so this frees itself.
+const MOST_OPEN: usize = 2_000;
+
+/// Where a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// In its lane, waiting.
+    Queued,
+    /// In the air.
+    InFlight,
+    /// Over: waits to be recorded, or is being recorded.
+    Settled,
+    /// Left to the schedule, as soon as its row is recorded.
+    PutOff,
+}
+
+/// An event on its way to a destination.
+pub(super) struct Delivery {
+    job: Job,
+    pub(super) stage: Stage,
+    since: Instant,
+    /// The version of its row in the schedule; 0 when it has none.
+    pub(super) version: i32,
+    /// A row is being made for it.
+    pub(super) parking: bool,
+    /// The message that waits for it.
+    pub(super) offset: Option<i64>,
+}
+
+/// The state of a partition.
+pub(super) struct Owner {
+    pub(super) partition: i32,
+    pub(super) epoch: i64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) lanes: HashMap<DestinationId, Lane>,
+    pub(super) deliveries: HashMap<Pair, Delivery>,
+    pub(super) offsets: Offsets,
+    /// Messages whose event has no destination, and which wait for that to be recorded.
+    pub(super) dropped: HashMap<EventId, i64>,
+    /// What is to be recorded next.
+    pub(super) record: Record,
+    pub(super) recording: bool,
+    /// When something is due next, by destination.
+    pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
+    pub(super) polling: bool,
+    stop: CancellationToken,
+    lost: bool,
+}
+
+impl Owner {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: i32,
+        epoch: i64,
+        reports: mpsc::UnboundedSender<Report>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            partition,
+            epoch,
+            shared,
+            reports,
+            lanes: HashMap::new(),
+            deliveries: HashMap::new(),
+            offsets: Offsets::default(),
+            dropped: HashMap::new(),
+            record: Record::default(),
+            recording: false,
+            due: BTreeMap::new(),
+            polling: false,
+            stop,
+            lost: false,
+        }
+    }
+
+    /// Whether more messages may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.offsets.open() < MOST_OPEN
+    }
+
+    /// Whether something is in the air or not yet recorded. What only waits in a lane is left to the next owner.
+    pub(super) fn is_busy(&self) -> bool {
+        self.recording || self.deliveries.values().any(|delivery| delivery.stage != Stage::Queued)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// See [`Offsets::committable`]; none of a partition that is lost.
+    pub(super) fn committable(&mut self) -> Option<i64> {
+        if self.lost { None } else { self.offsets.committable() }
+    }
+
+    /// A message that leads to nothing.
+    pub(super) fn skip(&mut self, offset: i64) {
+        self.offsets.take(offset, 0);
+    }
+
+    /// A message that waits for `parts` deliveries.
+    pub(super) fn take(&mut self, offset: i64, parts: usize) {
+        self.offsets.take(offset, parts);
+    }
+
+    /// A message whose event meets its destinations; without any it waits for that to be recorded.
+    pub(super) fn route(&mut self, offset: i64, routed: Routed) {
+        self.offsets.take(offset, routed.destinations.len().max(1));
+        if routed.destinations.is_empty() {
+            self.dropped.insert(routed.event_id, offset);
+        }
+        self.record.routed.push(routed);
+    }
+
+    /// A delivery that a message brought.
+    pub(super) fn arrive(&mut self, job: Job, offset: i64, held: bool, now: DateTime<Utc>) {
+        let pair = (job.event.id, job.destination_id);
+        if self.deliveries.contains_key(&pair) {
+            // The same event twice in the log: the first one does it, and its offset is the lower one.
+            return self.offsets.complete(offset);
+        }
+        self.add(pair, job, 0, Some(offset));
+        if held {
+            self.put_off(pair, ParkReason::Held, now);
+        } else if self.enter(pair) == Place::Full {
+            self.put_off(pair, ParkReason::Parked, now);
+        }
+    }
+
+    pub(super) fn add(&mut self, pair: Pair, job: Job, version: i32, offset: Option<i64>) {
+        let delivery =
+            Delivery { job, stage: Stage::Settled, since: Instant::now(), version, parking: false, offset };
+        self.deliveries.insert(pair, delivery);
+    }
+
+    /// Something waits in the schedule.
+    pub(super) fn hint(&mut self, hint: Hint) {
+        let due = self.due.entry(hint.destination_id).or_insert(hint.due_at);
+        *due = (*due).min(hint.due_at);
+    }
+
+    /// What something else reports.
+    pub(super) fn hear(&mut self, report: Report, now: DateTime<Utc>) {
+        match report {
+            Report::Done(pair, done) => self.done(pair, done, now),
+            Report::Due(destinations, rows) => self.take_due(&destinations, rows, now),
+            Report::Recorded(record, current) => self.recorded(&record, current),
+        }
+    }
+
+    /// The partition belongs to another worker: what is in the air may finish and is recorded, nothing else happens.
+    pub(super) fn lose(&mut self) {
+        if !self.lost {
+            warn!(partition = self.partition, epoch = self.epoch, "the partition belongs to another worker now");
+        }
+        self.lost = true;
+        self.stop.cancel();
+    }
+
+    /// Looks at what is slow and at what is due.
+    pub(super) fn tick(&mut self, instant: Instant, now: DateTime<Utc>) {
+        self.park_slow(instant, now);
+        self.poll_due(now);
+    }
+
+    /// Lets a delivery into its lane.
+    pub(super) fn enter(&mut self, pair: Pair) -> Place {
+        let (event, destination) = pair;
+        let place = self.lanes.entry(destination).or_default().enter(event, self.shared.lanes);
+        match place {
+            Place::Start => self.start(pair),
+            Place::Queued => self.set_stage(pair, Stage::Queued),
+            Place::Full => {}
+        }
+        place
+    }
+
+    fn start(&mut self, pair: Pair) {
+        self.set_stage(pair, Stage::InFlight);
+        let Some(delivery) = self.deliveries.get(&pair) else { return };
+        let job = delivery.job.clone();
+        let (shared, reports, stop) = (Arc::clone(&self.shared), self.reports.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let done = if may_send(&shared, &stop).await { shared.sender.attempt(job).await } else { Done::NotSent };
+            // Nobody listens any more when the owner has lost the partition.
+            let _ = reports.send(Report::Done(pair, done));
+        });
+    }
+
+    fn done(&mut self, pair: Pair, done: Done, now: DateTime<Utc>) {
+        self.set_stage(pair, Stage::Settled);
+        self.leave_lane(pair.1);
+        match done {
+            Done::Attempted(attempt) => self.record.attempts.push(*attempt),
+            Done::Cancelled => self.record.cancelled.push(pair),
+            Done::Held => self.put_off(pair, ParkReason::Held, now),
+            Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
+        }
+    }
+
+    fn leave_lane(&mut self, destination: DestinationId) {
+        let Some(lane) = self.lanes.get_mut(&destination) else { return };
+        let next = lane.leave();
+        if lane.is_empty() {
+            self.lanes.remove(&destination);
+        }
+        if let Some(event) = next
+            && !self.is_stopped()
+        {
+            self.start((event, destination));
+        }
+    }
+
+    /// Leaves a delivery to the schedule: by a new row, or by the one that it has.
+    pub(super) fn put_off(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
+        self.set_stage(pair, Stage::PutOff);
+        self.give_row(pair, reason, due_at);
+        let has_row = self.deliveries.get(&pair).is_some_and(|delivery| delivery.version > 0);
+        if has_row {
+            self.deliveries.remove(&pair);
+            self.hint_parked(pair.1, reason, due_at);
+        }
+    }
+
+    fn give_row(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
+        let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
+        if delivery.version == 0 && !delivery.parking {
+            delivery.parking = true;
+            self.shared.metrics.parked(reason);
+            self.record.parks.push(park(&delivery.job, reason, due_at));
+        }
+    }
+
+    /// What is held comes back by the sweep, once somebody resumes it.
+    pub(super) fn hint_parked(&mut self, destination_id: DestinationId, reason: ParkReason, due_at: DateTime<Utc>) {
+        if reason != ParkReason::Held {
+            self.hint(Hint { destination_id, due_at });
+        }
+    }
+
+    /// Gives what brought a message and is not finished after a second a row in the schedule.
+    fn park_slow(&mut self, instant: Instant, now: DateTime<Utc>) {
+        let is_slow = |delivery: &Delivery| {
+            delivery.stage != Stage::Settled
+                && delivery.stage != Stage::PutOff
+                && delivery.version == 0
+                && !delivery.parking
+                && instant.saturating_duration_since(delivery.since) > PARK_AFTER
+        };
+        let slow: Vec<Pair> = self.deliveries.iter().filter(|(_, it)| is_slow(it)).map(|(pair, _)| *pair).collect();
+        for pair in slow {
+            let waits = self.deliveries.get(&pair).is_some_and(|delivery| delivery.stage == Stage::Queued);
+            if waits {
+                self.lanes.entry(pair.1).or_default().withdraw(pair.0);
+                self.put_off(pair, ParkReason::Parked, now);
+            } else {
+                self.give_row(pair, ParkReason::Parked, now + IN_FLIGHT_DUE);
+            }
+        }
+    }
+
+    /// The only place where a stage changes, so that the gauges agree.
+    pub(super) fn set_stage(&mut self, pair: Pair, stage: Stage) {
+        let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
+        let before = std::mem::replace(&mut delivery.stage, stage);
+        let metrics = &self.shared.metrics;
+        let gauge = |stage| match stage {
+            Stage::Queued => Some(&metrics.queued),
+            Stage::InFlight => Some(&metrics.in_flight),
+            Stage::Settled | Stage::PutOff => None,
+        };
+        if let Some(gauge) = gauge(before) {
+            gauge.dec();
+        }
+        if let Some(gauge) = gauge(stage) {
+            gauge.inc();
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let left: Vec<Pair> = self.deliveries.keys().copied().collect();
+        for pair in left {
+            self.set_stage(pair, Stage::Settled);
+        }
+    }
+}
+
+/// Whether this process may send: it has served the group lately (PROTOCOLS W2). `false` once it is told to stop.
+async fn may_send(shared: &Shared, stop: &CancellationToken) -> bool {
+    while !shared.liveness.is_live() {
+        if stop.run_until_cancelled(tokio::time::sleep(LIVE_AGAIN)).await.is_none() {
+            return false;
+        }
+    }
+    true
+}
+
+fn park(job: &Job, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
+    Park {
+        event_id: job.event.id,
+        destination_id: job.destination_id,
+        organization_id: job.event.organization_id,
+        endpoint_id: job.event.endpoint_id,
+        run: job.run,
+        attempt_number: job.attempt_number,
+        due_at,
+        reason,
+    }
+}

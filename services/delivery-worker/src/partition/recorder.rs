@@ -1,0 +1,108 @@
+//! Recording: one statement at a time for the partition, of everything that has gathered while the last one ran.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ravenpost_store::system::Record;
+use tracing::error;
+
+use super::owner::{Owner, Stage};
+use super::{AGAIN, Hint, Pair, Report, Shared};
+
+impl Owner {
+    /// Records what there is, unless a record is being made.
+    pub(super) fn flush(&mut self) {
+        if self.recording || self.record.is_empty() {
+            return;
+        }
+        let mut record = std::mem::take(&mut self.record);
+        self.drop_overtaken_parks(&mut record);
+        for attempt in &mut record.attempts {
+            // Known only now: the attempt may have been given a row while it was in the air (PROTOCOLS W8).
+            let pair = (attempt.key.event_id, attempt.key.destination_id);
+            attempt.version = self.deliveries.get(&pair).map_or(0, |delivery| delivery.version);
+        }
+        self.recording = true;
+        let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
+        let (partition, epoch) = (self.partition, self.epoch);
+        tokio::spawn(async move {
+            let current = write(&shared, partition, epoch, &record).await;
+            let _ = reports.send(Report::Recorded(record, current));
+        });
+    }
+
+    /// A pair that was slow and has ended before its row was written needs none: one statement can't both make the row
+    /// and see it.
+    fn drop_overtaken_parks(&mut self, record: &mut Record) {
+        let attempted = record.attempts.iter().map(|attempt| (attempt.key.event_id, attempt.key.destination_id));
+        let ended: HashSet<Pair> = attempted.chain(record.cancelled.iter().copied()).collect();
+        record.parks.retain(|park| {
+            let pair = (park.event_id, park.destination_id);
+            let overtaken = ended.contains(&pair);
+            if let (true, Some(delivery)) = (overtaken, self.deliveries.get_mut(&pair)) {
+                delivery.parking = false;
+            }
+            !overtaken
+        });
+    }
+
+    /// A record was made: what it stands for is finished, or comes back by the schedule. When the partition belongs to
+    /// another worker by now, attempts and successes count all the same and the rest is the other one's to decide.
+    pub(super) fn recorded(&mut self, record: &Record, current: bool) {
+        self.recording = false;
+        if !current {
+            self.lose();
+        }
+        for routed in &record.routed {
+            if let Some(offset) = self.dropped.remove(&routed.event_id) {
+                self.offsets.complete(offset);
+            }
+        }
+        for park in &record.parks {
+            self.parked((park.event_id, park.destination_id));
+            self.hint_parked(park.destination_id, park.reason, park.due_at);
+        }
+        for attempt in &record.attempts {
+            self.finish((attempt.key.event_id, attempt.key.destination_id));
+            if let Some(due_at) = attempt.next_retry_at {
+                self.hint(Hint { destination_id: attempt.key.destination_id, due_at });
+            }
+        }
+        for pair in &record.cancelled {
+            self.finish(*pair);
+        }
+    }
+
+    /// A pair has its row: the message need not wait for it any more, whether it is still in the air or not.
+    fn parked(&mut self, pair: Pair) {
+        let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
+        delivery.parking = false;
+        delivery.version = 1;
+        if let Some(offset) = delivery.offset.take() {
+            self.offsets.complete(offset);
+        }
+        if delivery.stage == Stage::PutOff {
+            self.deliveries.remove(&pair);
+        }
+    }
+
+    fn finish(&mut self, pair: Pair) {
+        let Some(delivery) = self.deliveries.remove(&pair) else { return };
+        if let Some(offset) = delivery.offset {
+            self.offsets.complete(offset);
+        }
+    }
+}
+
+/// Writes until Postgres has it; answers whether the partition is still ours.
+async fn write(shared: &Shared, partition: i32, epoch: i64, record: &Record) -> bool {
+    let things = record.attempts.len() + record.parks.len() + record.cancelled.len();
+    shared.metrics.record_batch.observe(f64::from(u32::try_from(things).unwrap_or(u32::MAX)));
+    loop {
+        match shared.system.record(partition, epoch, record).await {
+            Ok(current) => return current,
+            Err(cause) => error!(partition, error = &cause as &dyn std::error::Error, "outcomes can't be recorded yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

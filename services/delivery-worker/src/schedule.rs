@@ -1,0 +1,69 @@
+//! Finds what waits in the schedule and tells the owners of its partitions: rows that a replay, another worker or an
+//! earlier run of this one has left. What an owner schedules itself it knows without being told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ravenpost_chassis::{Context, clock};
+use ravenpost_store::System;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::metrics::WorkerMetrics;
+use crate::partition::Hint;
+
+/// How often the schedule is swept: a replay or a resumed destination starts within this time.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The partitions that this process owns, and how to reach their owners.
+#[derive(Clone, Default)]
+pub struct Owned(Arc<Mutex<HashMap<i32, mpsc::UnboundedSender<Hint>>>>);
+
+impl Owned {
+    /// This process owns a partition now.
+    pub fn insert(&self, partition: i32, hints: mpsc::UnboundedSender<Hint>) {
+        self.owners().insert(partition, hints);
+    }
+
+    /// It no longer does.
+    pub fn remove(&self, partition: i32) {
+        self.owners().remove(&partition);
+    }
+
+    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<i32, mpsc::UnboundedSender<Hint>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sweeps until the process stops.
+pub fn sweep(ctx: &Context, system: System, partitions: i32, owned: Owned, metrics: WorkerMetrics) {
+    let stopping = ctx.stopping.clone();
+    ctx.spawn("schedule sweep", async move {
+        while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+            if let Err(error) = sweep_once(&system, partitions, &owned, &metrics).await {
+                warn!(error = &error as &dyn std::error::Error, "the schedule can't be swept");
+            }
+        }
+        Ok(())
+    });
+}
+
+async fn sweep_once(
+    system: &System,
+    partitions: i32,
+    owned: &Owned,
+    metrics: &WorkerMetrics,
+) -> ravenpost_store::Result<()> {
+    let waiting = system.waiting().await?;
+    let oldest = waiting.iter().map(|waiting| waiting.due_at).min();
+    metrics.oldest_waiting(oldest.and_then(|due| (clock::now() - due).to_std().ok()).unwrap_or_default());
+    let owners = owned.owners();
+    for waiting in waiting {
+        if let Some(owner) = owners.get(&waiting.slot.partition(partitions)) {
+            // An owner that has just ended needs no hint.
+            let _ = owner.send(Hint { destination_id: waiting.destination_id, due_at: waiting.due_at });
+        }
+    }
+    Ok(())
+}

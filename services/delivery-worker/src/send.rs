@@ -1,0 +1,183 @@
+//! One attempt: fetch the payload, sign, POST, judge the answer, report it.
+
+mod fetch;
+mod sign;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ravenpost_bus::Producer;
+use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
+use ravenpost_chassis::{clock, random, trace};
+use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Verdict};
+use ravenpost_core::ids::{DeliveryId, DestinationId};
+use ravenpost_core::trace::Traceparent;
+use ravenpost_egress::{Client, Request};
+use ravenpost_store::Payloads;
+use ravenpost_store::system::{Attempt, Destination};
+use tracing::{Instrument, Span, info_span, warn};
+
+use crate::metrics::WorkerMetrics;
+use crate::route::Routes;
+
+/// How much of a response body is stored, in bytes.
+const SNIPPET: usize = 4 * 1024;
+/// How long to wait before Kafka is asked again.
+const REPORT_AGAIN: Duration = Duration::from_millis(500);
+
+/// What an attempt needs.
+pub struct Sender {
+    /// Where events go.
+    pub routes: Routes,
+    /// The payload store.
+    pub payloads: Payloads,
+    /// The way out.
+    pub client: Client,
+    /// For reports and dead letters.
+    pub producer: Producer,
+    /// What is counted.
+    pub metrics: WorkerMetrics,
+}
+
+/// One event for one destination, and which attempt it is.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The event, its body inline where it is at hand.
+    pub event: Arc<EventMessage>,
+    /// For whom.
+    pub destination_id: DestinationId,
+    /// Which run.
+    pub run: i32,
+    /// Which attempt, from 1.
+    pub attempt_number: i32,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum Done {
+    /// It was sent, judged and reported; it remains to be recorded. Its `version` is the owner's to fill in.
+    Attempted(Box<Attempt>),
+    /// Somebody paused the destination meanwhile.
+    Held,
+    /// Somebody deleted the destination meanwhile.
+    Cancelled,
+    /// Something of ours was away; that is no attempt.
+    NotSent,
+}
+
+impl Sender {
+    /// Makes one attempt.
+    pub async fn attempt(&self, job: Job) -> Done {
+        let incoming = job.event.traceparent.as_deref().and_then(Traceparent::parse);
+        let span = info_span!(
+            "deliver",
+            event_id = %job.event.id,
+            endpoint_id = %job.event.endpoint_id,
+            destination_id = %job.destination_id,
+            attempt = job.attempt_number,
+        );
+        trace::follow(&span, incoming.as_ref());
+        self.in_span(job, incoming).instrument(span).await
+    }
+
+    async fn in_span(&self, job: Job, incoming: Option<Traceparent>) -> Done {
+        let route = match self.routes.of(job.event.endpoint_id).await {
+            Ok(route) => route,
+            Err(error) => {
+                warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read");
+                return Done::NotSent;
+            }
+        };
+        let destination = route.as_deref().and_then(|route| Some((route, route.destination(job.destination_id)?)));
+        let destination = match destination {
+            None => return Done::Cancelled,
+            Some((_, destination)) if destination.deleted => return Done::Cancelled,
+            Some((route, destination)) if route.holds(destination) => return Done::Held,
+            Some((_, destination)) => destination,
+        };
+        let Some(body) = fetch::body(&self.payloads, &job.event).await else { return Done::NotSent };
+        let event = with_inline(&job.event, &body);
+        let traceparent = trace::current(&Span::current(), incoming.as_ref());
+        let attempted_at = clock::now();
+        let headers = sign::headers(&job.event, destination, attempted_at, &body, &traceparent);
+        let request = Request { url: destination.url.clone(), headers, body, timeout: destination.timeout };
+        let answer = self.client.send(request).await;
+        let attempt = judge(&job, destination, &answer, attempted_at);
+        self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
+        self.report(&event, &attempt).await;
+        Done::Attempted(Box::new(attempt))
+    }
+
+    /// Tells Kafka, and does not go on before Kafka has it: a retry has no offset that would bring it back (W9).
+    async fn report(&self, event: &EventMessage, attempt: &Attempt) {
+        let mut messages = Vec::with_capacity(2);
+        match Message::report(&report(attempt)) {
+            Ok(message) => messages.push(message),
+            Err(error) => tracing::error!(%error, "a report can't be encoded"),
+        }
+        if attempt.is_dead() {
+            let letter = DeadLetter {
+                event,
+                destination_id: attempt.key.destination_id,
+                reason: attempt.outcome.as_str(),
+            };
+            messages.push(letter.encode());
+        }
+        while let Err(error) = self.producer.produce(&messages).await {
+            warn!(error = &error as &dyn std::error::Error, "an outcome can't be reported yet");
+            tokio::time::sleep(REPORT_AGAIN).await;
+        }
+    }
+}
+
+/// The event with its body inline where it is small enough: what is told of it looks the same on every attempt.
+fn with_inline(event: &Arc<EventMessage>, body: &Bytes) -> Arc<EventMessage> {
+    if event.body.is_some() || body.len() > INLINE_LIMIT {
+        return Arc::clone(event);
+    }
+    Arc::new(EventMessage { body: Some(body.clone()), ..EventMessage::clone(event) })
+}
+
+fn judge(job: &Job, destination: &Destination, answer: &Answer, attempted_at: chrono::DateTime<chrono::Utc>) -> Attempt {
+    let number = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
+    let verdict = answer.verdict(&destination.retry_policy, number, clock::now(), random::fraction());
+    Attempt {
+        id: DeliveryId::new(attempted_at, random::bytes()),
+        key: DeliveryKey {
+            event_id: job.event.id,
+            destination_id: job.destination_id,
+            run: job.run,
+            attempt_number: job.attempt_number,
+        },
+        organization_id: job.event.organization_id,
+        endpoint_id: job.event.endpoint_id,
+        version: 0,
+        outcome: answer.outcome(),
+        response_code: answer.status(),
+        response_body_snippet: answer.body_snippet(SNIPPET),
+        error_message: answer.error_message(),
+        next_retry_at: match verdict {
+            Verdict::Retry { at } => Some(at),
+            Verdict::Delivered | Verdict::GiveUp => None,
+        },
+        attempted_at,
+        duration_ms: u32::try_from(answer.duration.as_millis()).unwrap_or(u32::MAX),
+    }
+}
+
+fn report(attempt: &Attempt) -> DeliveryReport {
+    DeliveryReport {
+        id: attempt.id,
+        organization_id: attempt.organization_id,
+        endpoint_id: attempt.endpoint_id,
+        key: attempt.key,
+        outcome: attempt.outcome,
+        response_code: attempt.response_code,
+        error_message: attempt.error_message.clone(),
+        next_retry_at: attempt.next_retry_at,
+        dead: attempt.is_dead(),
+        attempted_at: attempt.attempted_at,
+        duration_ms: attempt.duration_ms.into(),
+    }
+}
