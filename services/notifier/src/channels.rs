@@ -1,0 +1,5 @@
+//! The ways to people.
+
+mod email;
+
+pub use email::{Email, SmtpSettings};

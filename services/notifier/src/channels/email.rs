@@ -1,0 +1,90 @@
+//! E-mail by SMTP, to the operator's own relay.
+
+use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
+use lettre::transport::smtp::AsyncSmtpTransport;
+use lettre::{AsyncTransport, Message, Tokio1Executor};
+use ravenpost_store::system::DueAlert;
+
+/// How mail is sent.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct SmtpSettings {
+    /// The SMTP relay: `smtp://host:port`, `smtps://user:password@host`, or `smtp://user:password@host?tls=required`
+    /// for STARTTLS.
+    #[arg(long, env = "RAVENPOST_SMTP_URL", value_name = "URL", default_value = "smtp://127.0.0.1:1025", hide_env_values = true, value_parser = smtp_url)]
+    pub smtp_url: String,
+    /// Whom alerts come from.
+    #[arg(long, env = "RAVENPOST_SMTP_FROM", value_name = "ADDRESS", default_value = "Ravenpost <ravenpost@localhost>")]
+    pub smtp_from: Mailbox,
+}
+
+fn smtp_url(text: &str) -> Result<String, String> {
+    AsyncSmtpTransport::<Tokio1Executor>::from_url(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| "expected smtp://host:port or smtps://user:password@host".to_owned())
+}
+
+/// The way by e-mail.
+pub struct Email {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+/// Why a mail was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum EmailError {
+    /// The address of a channel is none.
+    #[error("the address of a channel can't be mailed to")]
+    Address(#[from] lettre::address::AddressError),
+    /// The mail could not be composed.
+    #[error("the mail can't be composed")]
+    Compose(#[from] lettre::error::Error),
+    /// The relay did not take it.
+    #[error("the SMTP relay did not take the mail")]
+    Relay(#[from] lettre::transport::smtp::Error),
+}
+
+impl Email {
+    /// Prepares the transport; nothing is sent yet.
+    pub fn new(settings: &SmtpSettings) -> Result<Self, EmailError> {
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.smtp_url)?.build();
+        Ok(Self { transport, from: settings.smtp_from.clone() })
+    }
+
+    /// Mails an alert to every address of its organization; without any there is nobody to tell.
+    pub async fn send(&self, alert: &DueAlert) -> Result<(), EmailError> {
+        for address in &alert.addresses {
+            self.transport.send(self.compose(alert, address)?).await?;
+        }
+        Ok(())
+    }
+
+    fn compose(&self, alert: &DueAlert, address: &str) -> Result<Message, EmailError> {
+        let subject = format!("[Ravenpost] {} keeps failing ({} attempts in a row)", alert.endpoint_name, alert.failures);
+        let mail = Message::builder()
+            .from(self.from.clone())
+            .to(address.parse()?)
+            .subject(subject)
+            .header(ContentType::TEXT_PLAIN)
+            .body(body(alert))?;
+        Ok(mail)
+    }
+}
+
+fn body(alert: &DueAlert) -> String {
+    let DueAlert { endpoint_name, endpoint_id, destination_id, destination_url, failures, organization_name, .. } = alert;
+    // A query often carries a credential, and mail is read by many.
+    let destination_url = destination_url.split('?').next().unwrap_or_default();
+    let error = alert.last_error.as_deref().unwrap_or("unknown");
+    let opened = alert.opened_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    format!(
+        "A destination of {organization_name} has failed {failures} times in a row.\n\n\
+         Endpoint:     {endpoint_name} ({endpoint_id})\n\
+         Destination:  {destination_url} ({destination_id})\n\
+         Last error:   {error}\n\
+         Since:        {opened}\n\n\
+         Events go on being accepted and are tried again by the destination's retry policy; those that were given up\n\
+         can be replayed. This alert is resolved by the next delivery that succeeds.\n"
+    )
+}
