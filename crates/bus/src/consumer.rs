@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use ravenpost_core::delivery::DeliveryReport;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{ClientContext, Message as _, Statistics};
-use ravenpost_core::delivery::DeliveryReport;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -20,6 +21,8 @@ use crate::{Error, Settings};
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the log's end is asked for.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a partition's queue is trusted to wake its owner.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often statistics (lag) are taken.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
@@ -55,7 +58,9 @@ impl Liveness {
     }
 
     fn since_poll(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed)))
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed)))
     }
 
     fn polled(&self) {
@@ -80,7 +85,10 @@ struct Context {
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
-        let owned = topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
+        let owned = topic
+            .partitions
+            .values()
+            .filter(|partition| partition.partition >= 0 && partition.consumer_lag >= 0);
         let lag = owned.map(|partition| (partition.partition, partition.consumer_lag)).collect();
         *self.liveness.lag.write().unwrap_or_else(std::sync::PoisonError::into_inner) = lag;
     }
@@ -111,7 +119,8 @@ impl Context {
                 continue;
             };
             info!(topic = self.topic, partition = id, "partition assigned");
-            let partition = Partition { id, queue, consumer: Arc::clone(&consumer), topic: self.topic.clone() };
+            let partition =
+                Partition { id, queue, consumer: Arc::clone(&consumer), topic: self.topic.clone() };
             // The receiver is gone only while the process ends.
             let _ = self.changes.send(Change::Assigned(partition));
         }
@@ -128,12 +137,19 @@ impl Context {
 impl Consumer {
     /// Joins `group` on `topic` (both get the prefix).
     pub fn join(settings: &Settings, group: &str, topic: &str) -> Result<Self, Error> {
-        let liveness =
-            Arc::new(Liveness { started: Instant::now(), last_poll_ms: AtomicU64::new(0), lag: RwLock::default() });
+        let liveness = Arc::new(Liveness {
+            started: Instant::now(),
+            last_poll_ms: AtomicU64::new(0),
+            lag: RwLock::default(),
+        });
         let (sender, changes) = mpsc::unbounded_channel();
         let topic = settings.name(topic);
-        let context =
-            Context { topic: topic.clone(), changes: sender, consumer: OnceLock::new(), liveness: Arc::clone(&liveness) };
+        let context = Context {
+            topic: topic.clone(),
+            changes: sender,
+            consumer: OnceLock::new(),
+            liveness: Arc::clone(&liveness),
+        };
         let inner: Inner = settings
             .client()
             .set("group.id", settings.name(group))
@@ -204,21 +220,32 @@ impl Partition {
     /// The end of the log at this moment: messages before it may have been handled before.
     pub async fn log_end(&self) -> Result<i64, Error> {
         let (consumer, topic, id) = (Arc::clone(&self.consumer), self.topic.clone(), self.id);
-        let asked = tokio::task::spawn_blocking(move || consumer.fetch_watermarks(&topic, id, WATERMARK_TIMEOUT));
+        let asked =
+            tokio::task::spawn_blocking(move || consumer.fetch_watermarks(&topic, id, WATERMARK_TIMEOUT));
         let canceled = |_| Error::Unavailable(rdkafka::error::KafkaError::Canceled);
         asked.await.map_err(canceled)?.map(|(_, end)| end).map_err(Error::Unavailable)
     }
 
     /// The next message of `webhooks.ingest`, and where it stood. Safe to drop while it waits.
     pub async fn recv_event(&self) -> Result<(i64, Result<EventMessage, Undecodable>), Error> {
-        let message = self.queue.recv().await.map_err(Error::Unavailable)?;
+        let message = self.recv().await?;
         Ok((message.offset(), EventMessage::decode(&message)))
     }
 
     /// The next message of `webhooks.deliveries`, and where it stood. Safe to drop while it waits.
     pub async fn recv_report(&self) -> Result<(i64, Result<DeliveryReport, Undecodable>), Error> {
-        let message = self.queue.recv().await.map_err(Error::Unavailable)?;
+        let message = self.recv().await?;
         Ok((message.offset(), decode_report(&message)))
+    }
+
+    async fn recv(&self) -> Result<BorrowedMessage<'_>, Error> {
+        loop {
+            // A former owner of the same partition in this process takes the queue's wake-up with it when it ends, so
+            // the queue is looked at without one, too.
+            if let Ok(message) = tokio::time::timeout(LOOK_AGAIN, self.queue.recv()).await {
+                return message.map_err(Error::Unavailable);
+            }
+        }
     }
 
     /// Everything up to and including `offset` is recorded and need not come again.

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId};
 
-pub(crate) use decode::decode_report;
 pub use decode::Undecodable;
+pub(crate) use decode::decode_report;
 pub use encode::Message;
 
 /// Bodies up to this many bytes travel inline; larger ones are fetched from the payload store (claim check).

@@ -5,9 +5,9 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use ravenpost_core::topic;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use ravenpost_core::topic;
 
 use crate::{Error, Message, Settings};
 
@@ -81,7 +81,8 @@ impl Producer {
 
     /// How many partitions a topic has; asked once. Adding partitions takes effect with the next start.
     pub async fn partitions(&self, topic: &'static str) -> Result<i32, Error> {
-        let known = self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(topic).copied();
+        let known =
+            self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(topic).copied();
         if let Some(count) = known {
             return Ok(count);
         }
@@ -92,8 +93,10 @@ impl Producer {
 
     async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
         let (inner, name) = (self.inner.clone(), self.names[topic].clone());
-        let asked = tokio::task::spawn_blocking(move || inner.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
-        let metadata = asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
+        let asked =
+            tokio::task::spawn_blocking(move || inner.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
+        let metadata =
+            asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
         let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         match i32::try_from(count) {
             Ok(count) if count > 0 => Ok(count),

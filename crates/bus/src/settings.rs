@@ -57,12 +57,15 @@ impl Settings {
             .set("client.id", "ravenpost")
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.max.ms", "1000")
-            .set("security.protocol", match self.kafka_security {
-                Security::Plaintext => "plaintext",
-                Security::Tls => "ssl",
-                Security::SaslPlaintext => "sasl_plaintext",
-                Security::SaslTls => "sasl_ssl",
-            });
+            .set(
+                "security.protocol",
+                match self.kafka_security {
+                    Security::Plaintext => "plaintext",
+                    Security::Tls => "ssl",
+                    Security::SaslPlaintext => "sasl_plaintext",
+                    Security::SaslTls => "sasl_ssl",
+                },
+            );
         if matches!(self.kafka_security, Security::SaslPlaintext | Security::SaslTls) {
             config
                 .set("sasl.mechanism", &self.kafka_sasl_mechanism)

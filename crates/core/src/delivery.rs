@@ -249,7 +249,9 @@ impl WaitingReason {
 
     /// The inverse of [`WaitingReason::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Retry, Self::Parked, Self::Held, Self::Replay].into_iter().find(|reason| reason.as_str() == text)
+        [Self::Retry, Self::Parked, Self::Held, Self::Replay]
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
     }
 }
 
@@ -323,7 +325,8 @@ mod tests {
 
     #[test]
     fn retries_by_the_policy_until_it_ends() {
-        let policy = RetryPolicy { schedule: vec![Duration::from_secs(60), Duration::from_secs(300)], jitter: 0.0 };
+        let policy =
+            RetryPolicy { schedule: vec![Duration::from_secs(60), Duration::from_secs(300)], jitter: 0.0 };
         let verdict = |attempt| answered(500, None).verdict(&policy, attempt, now(), 0.5);
         assert_eq!(verdict(1), Verdict::Retry { at: now() + Duration::from_secs(60) });
         assert_eq!(verdict(2), Verdict::Retry { at: now() + Duration::from_secs(300) });

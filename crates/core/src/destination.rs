@@ -33,7 +33,7 @@ impl DestinationStatus {
 /// How long a destination has to answer, by default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bounds of the time a destination has to answer.
-pub const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+pub const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(1));
 /// The longest target URL, in bytes.
 pub const MAX_URL: usize = 2_048;
 
@@ -79,7 +79,10 @@ mod tests {
 
     #[test]
     fn only_http_urls_without_credentials() {
-        assert_eq!(target_url("https://api.example.com/hook?a=1#x").unwrap().as_str(), "https://api.example.com/hook?a=1");
+        assert_eq!(
+            target_url("https://api.example.com/hook?a=1#x").unwrap().as_str(),
+            "https://api.example.com/hook?a=1"
+        );
         for (text, error) in [
             ("", InvalidUrl::Malformed),
             ("example.com/hook", InvalidUrl::Malformed),

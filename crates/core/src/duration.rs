@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_ambiguous_or_absurd() {
-        for text in ["", "5", "s", "1.5s", "-1s", "5 m", "1w", "99999999999999999999s", "18446744073709551615d"] {
+        for text in
+            ["", "5", "s", "1.5s", "-1s", "5 m", "1w", "99999999999999999999s", "18446744073709551615d"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -99,11 +99,11 @@ pub fn event_type(verification: &Verification, headers: &http::HeaderMap) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn verification_reads_as_documented() {
         let read = |json: serde_json::Value| serde_json::from_value::<Verification>(json);
-        use serde_json::json;
         assert_eq!(read(json!({"type": "standard_webhooks"})).unwrap(), Verification::StandardWebhooks {});
         assert_eq!(
             read(json!({"type": "provider", "provider": "github"})).unwrap(),

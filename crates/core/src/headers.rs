@@ -80,7 +80,8 @@ pub fn decode(bytes: &[u8]) -> Result<HeaderMap, Damaged> {
         return if bytes.is_empty() { Ok(headers) } else { Err(Damaged { line: 0 }) };
     };
     for (index, line) in lines.split(|byte| *byte == b'\n').enumerate() {
-        let (name, value) = header(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Damaged { line: index + 1 })?;
+        let (name, value) =
+            header(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Damaged { line: index + 1 })?;
         headers.append(name, value);
     }
     Ok(headers)

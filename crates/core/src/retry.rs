@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Most attempts of one delivery, the first included.
 pub const MAX_ATTEMPTS: usize = 30;
 /// Longest wait between two attempts.
-pub const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
+pub const MAX_WAIT: Duration = Duration::from_hours(7 * 24);
 /// A `Retry-After` is honoured within these bounds: neither at once nor for years.
-const RETRY_AFTER_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
+const RETRY_AFTER_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
 /// The waits between the attempts of a delivery, and how much each is spread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -43,7 +43,9 @@ impl fmt::Debug for Secret {
 
 /// Why master keys do not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected id:base64 of 32 bytes, several separated by commas, the first one seals; such as k1:$(openssl rand -base64 32)")]
+#[error(
+    "expected id:base64 of 32 bytes, several separated by commas, the first one seals; such as k1:$(openssl rand -base64 32)"
+)]
 pub struct InvalidKeyring;
 
 /// A sealed secret that does not open.
@@ -80,7 +82,8 @@ impl FromStr for Keyring {
             let (id, key) = entry.split_once(':').ok_or(InvalidKeyring)?;
             let key = STANDARD.decode(key).map_err(|_| InvalidKeyring)?;
             let cipher = Aes256Gcm::new_from_slice(&key).map_err(|_| InvalidKeyring)?;
-            let well_named = !id.is_empty() && id.len() <= 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let well_named =
+                !id.is_empty() && id.len() <= 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
             if !well_named || keys.insert(id.to_owned(), cipher).is_some() {
                 return Err(InvalidKeyring);
             }
@@ -160,7 +163,9 @@ mod tests {
     fn refuses_keys_that_are_none() {
         let short = format!("k1:{}", STANDARD.encode([1; 16]));
         let twice = format!("k1:{},k1:{}", key(1), key(2));
-        for text in ["", "k1", "k1:", "k1:AAAA", &short, &twice, &format!(":{}", key(1)), &format!("k1:{},", key(1))] {
+        for text in
+            ["", "k1", "k1:", "k1:AAAA", &short, &twice, &format!(":{}", key(1)), &format!("k1:{},", key(1))]
+        {
             assert!(text.parse::<Keyring>().is_err(), "{text}");
         }
         let shown = format!("{:?} {:?}", keyring(&format!("k1:{}", key(1))), Secret::new("hush"));

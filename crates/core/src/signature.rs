@@ -79,7 +79,12 @@ fn required<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Re
 }
 
 /// Reads a timestamp in seconds since 1970 and checks that it lies within `tolerance` seconds of `now`.
-fn fresh(headers: &HeaderMap, name: &HeaderName, tolerance: u64, now: DateTime<Utc>) -> Result<(), Rejection> {
+fn fresh(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    tolerance: u64,
+    now: DateTime<Utc>,
+) -> Result<(), Rejection> {
     let text = required(headers, name)?;
     let malformed = || Rejection::MalformedHeader(name.to_string(), "not a number of seconds since 1970");
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {

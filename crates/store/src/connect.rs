@@ -25,7 +25,9 @@ pub enum ConnectError {
     #[error("RAVENPOST_DATABASE_URL is not a Postgres URL (postgres://user:password@host:port/database)")]
     Url(#[source] sqlx::Error),
     /// Times would be wrong: which destinations an event has, and which partition it is in, depend on them.
-    #[error("the clock of this machine is {0} s off that of Postgres; at most {MAX_SKEW_SECONDS} s are tolerated")]
+    #[error(
+        "the clock of this machine is {0} s off that of Postgres; at most {MAX_SKEW_SECONDS} s are tolerated"
+    )]
     ClockSkew(i64),
     /// It did not answer.
     #[error(transparent)]
@@ -64,8 +66,9 @@ impl Store {
 
     /// Whether a commit is a promise: `synchronous_commit` is not off.
     pub(crate) async fn commits_durably(&self) -> crate::Result<bool> {
-        let (durable,): (bool,) =
-            sqlx::query_as("select current_setting('synchronous_commit') <> 'off'").fetch_one(&self.pool).await?;
+        let (durable,): (bool,) = sqlx::query_as("select current_setting('synchronous_commit') <> 'off'")
+            .fetch_one(&self.pool)
+            .await?;
         Ok(durable)
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn damaged(self, column: &'static str, cause: impl ToString) -> Damaged {
+    pub(crate) fn damaged(self, column: &'static str, cause: &impl ToString) -> Damaged {
         Damaged { table: self.table, column, row: self.id, cause: cause.to_string() }
     }
 
@@ -36,7 +36,7 @@ impl Row {
         text: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, Damaged> {
-        parse(text).ok_or_else(|| self.damaged(column, format_args!("`{text}` is not a known value")))
+        parse(text).ok_or_else(|| self.damaged(column, &format_args!("`{text}` is not a known value")))
     }
 
     /// A JSON document.
@@ -45,11 +45,15 @@ impl Row {
         column: &'static str,
         value: serde_json::Value,
     ) -> Result<T, Damaged> {
-        serde_json::from_value(value).map_err(|error| self.damaged(column, error))
+        serde_json::from_value(value).map_err(|error| self.damaged(column, &error))
     }
 
     /// Anything with a fallible conversion.
-    pub(crate) fn value<T, E: ToString>(self, column: &'static str, value: Result<T, E>) -> Result<T, Damaged> {
-        value.map_err(|error| self.damaged(column, error.to_string()))
+    pub(crate) fn value<T, E: ToString>(
+        self,
+        column: &'static str,
+        value: Result<T, E>,
+    ) -> Result<T, Damaged> {
+        value.map_err(|error| self.damaged(column, &error))
     }
 }

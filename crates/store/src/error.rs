@@ -59,7 +59,9 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
             return match error {
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::TypeNotFound { .. } => {
                     Self::Refused { store: POSTGRES, cause: Box::new(error) }
                 }
                 _ => Self::Unavailable { store: POSTGRES, cause: Box::new(error) },

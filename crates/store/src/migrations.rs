@@ -30,8 +30,9 @@ pub enum MigrationError {
 
 /// Brings the schema to this program's version; safe to run at once from several processes.
 pub async fn migrate(settings: &Settings) -> std::result::Result<(), MigrationError> {
-    let mut connection =
-        PgConnection::connect_with(&options(settings)?).await.map_err(|error| ConnectError::Store(error.into()))?;
+    let mut connection = PgConnection::connect_with(&options(settings)?)
+        .await
+        .map_err(|error| ConnectError::Store(error.into()))?;
     MIGRATOR.run(&mut connection).await?;
     connection.close().await.map_err(|error| ConnectError::Store(error.into()))?;
     Ok(())
@@ -89,7 +90,12 @@ impl Store {
                 .await;
         match version {
             Ok((version,)) => Ok(version),
-            Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some(UNDEFINED_TABLE) => Ok(0),
+            Err(error)
+                if error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+                    == Some(UNDEFINED_TABLE) =>
+            {
+                Ok(0)
+            }
             Err(error) => Err(Error::from(error)),
         }
     }

@@ -79,7 +79,7 @@ impl Payloads {
             put = put.server_side_encryption(ServerSideEncryption::AwsKms);
             put = if key_id == "default" { put } else { put.ssekms_key_id(key_id) };
         }
-        put.send().await.map(drop).map_err(error)
+        Box::pin(put.send()).await.map(drop).map_err(|failure| error(&failure))
     }
 
     /// Reads a payload: a ranged read where it stands in a segment. `None` when its object is gone.
@@ -88,18 +88,16 @@ impl Payloads {
             return Ok(Some(Bytes::new()));
         }
         let last = location.s3_offset + location.s3_length - 1;
-        let answer = self
+        let request = self
             .client
             .get_object()
             .bucket(&self.bucket)
             .key(self.key(&location.s3_key))
-            .range(format!("bytes={}-{last}", location.s3_offset))
-            .send()
-            .await;
-        let object = match answer {
+            .range(format!("bytes={}-{last}", location.s3_offset));
+        let object = match Box::pin(request.send()).await {
             Ok(object) => object,
             Err(failure) if failure.code() == Some("NoSuchKey") => return Ok(None),
-            Err(failure) => return Err(error(failure)),
+            Err(failure) => return Err(error(&failure)),
         };
         let body = object.body.collect().await.map_err(unavailable)?.into_bytes();
         Ok(Some(body))
@@ -107,7 +105,8 @@ impl Payloads {
 
     /// Answers when the bucket is there and ours.
     pub async fn check(&self) -> Result<()> {
-        self.client.head_bucket().bucket(&self.bucket).send().await.map(drop).map_err(error)
+        let request = self.client.head_bucket().bucket(&self.bucket);
+        Box::pin(request.send()).await.map(drop).map_err(|failure| error(&failure))
     }
 
     fn key(&self, key: &str) -> String {
@@ -115,8 +114,11 @@ impl Payloads {
     }
 }
 
-fn http_client(settings: &Settings) -> std::result::Result<aws_sdk_s3::config::SharedHttpClient, CaFileError> {
-    let builder = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
+fn http_client(
+    settings: &Settings,
+) -> std::result::Result<aws_sdk_s3::config::SharedHttpClient, CaFileError> {
+    let builder =
+        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
     let Some(file) = &settings.s3_ca_file else { return Ok(builder.build_https()) };
     let pem = std::fs::read(file).map_err(CaFileError)?;
     let trust = TrustStore::empty().with_native_roots(true).with_pem_certificate(pem);
@@ -131,12 +133,12 @@ fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 /// Whatever the payload store says no to, be it down or be our credentials wrong: nothing can be stored until an
 /// operator mends it, and the same call goes through then.
-fn error<E, R>(failure: SdkError<E, R>) -> Error
+fn error<E, R>(failure: &SdkError<E, R>) -> Error
 where
     E: std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     // The SDK's errors say what happened only in their chain.
-    let message = DisplayErrorContext(&failure).to_string();
+    let message = DisplayErrorContext(failure).to_string();
     Error::Unavailable { store: STORE, cause: message.into() }
 }

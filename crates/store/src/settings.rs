@@ -38,7 +38,9 @@ pub struct Settings {
 
 fn database_url(text: &str) -> Result<String, String> {
     let parsed = text.parse::<sqlx::postgres::PgConnectOptions>();
-    parsed.map(|_| text.to_owned()).map_err(|_| "expected postgres://user:password@host:port/database".to_owned())
+    parsed
+        .map(|_| text.to_owned())
+        .map_err(|_| "expected postgres://user:password@host:port/database".to_owned())
 }
 
 fn tls_mode(text: &str) -> Result<sqlx::postgres::PgSslMode, String> {

@@ -43,7 +43,8 @@ impl System {
     }
 
     fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {
-        let keyring = self.keyring.as_ref().ok_or_else(|| row.damaged(column, "no master key is configured"))?;
+        let keyring =
+            self.keyring.as_ref().ok_or_else(|| row.damaged(column, &"no master key is configured"))?;
         row.value(column, keyring.open(sealed, owner))
     }
 }

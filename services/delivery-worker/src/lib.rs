@@ -67,10 +67,13 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         partitions = producer.await_partitions(topic::INGEST) => partitions?,
         () = ctx.stopping.cancelled() => return Ok(()),
     };
-    let sender = Arc::new(Sender { routes: routes.clone(), payloads, client, producer, metrics: metrics.clone() });
+    let sender =
+        Arc::new(Sender { routes: routes.clone(), payloads, client, producer, metrics: metrics.clone() });
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
-    Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }.run(consumer).await
+    Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }
+        .run(consumer)
+        .await
 }
 
 fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {

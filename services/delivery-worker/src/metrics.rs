@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_chassis::metrics::{BATCH_SIZE, LATENCY_SECONDS, Metrics, WAIT_SECONDS};
 use ravenpost_chassis::{Context, clock};
@@ -60,10 +62,18 @@ impl WorkerMetrics {
                 "delivery_undecodable_messages_total",
                 "Messages on the ingest topic that are no events; they are skipped",
             ),
-            record_batch: metrics.histogram("delivery_record_batch", "Attempts and parked pairs recorded together", BATCH_SIZE),
+            record_batch: metrics.histogram(
+                "delivery_record_batch",
+                "Attempts and parked pairs recorded together",
+                BATCH_SIZE,
+            ),
             in_flight: metrics.gauge("delivery_in_flight", "Attempts under way"),
             queued: metrics.gauge("delivery_queued", "Deliveries that wait in memory for their lane"),
-            lag_messages: metrics.gauges("delivery_lag_messages", "Messages not yet consumed, by partition", &["partition"]),
+            lag_messages: metrics.gauges(
+                "delivery_lag_messages",
+                "Messages not yet consumed, by partition",
+                &["partition"],
+            ),
             lag_seconds: metrics.float_gauges(
                 "delivery_lag_seconds",
                 "Age of the message consumed last, by partition; 0 when nothing waits",

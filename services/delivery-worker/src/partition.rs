@@ -122,7 +122,9 @@ async fn take(shared: &Shared, partition: &Partition) -> (i64, i64) {
     loop {
         match partition.log_end().await {
             Ok(end) => return (epoch, end),
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the end of a log is not known yet"),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the end of a log is not known yet");
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -132,6 +134,10 @@ fn store_offset(partition: &Partition, owner: &mut Owner) {
     let Some(offset) = owner.committable() else { return };
     if let Err(error) = partition.store_offset(offset) {
         // Revoked meanwhile: the next owner looks up what was handled.
-        warn!(partition = partition.id, error = &error as &dyn std::error::Error, "an offset can't be stored");
+        warn!(
+            partition = partition.id,
+            error = &error as &dyn std::error::Error,
+            "an offset can't be stored"
+        );
     }
 }

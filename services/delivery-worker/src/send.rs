@@ -89,7 +89,8 @@ impl Sender {
                 return Done::NotSent;
             }
         };
-        let destination = route.as_deref().and_then(|route| Some((route, route.destination(job.destination_id)?)));
+        let destination =
+            route.as_deref().and_then(|route| Some((route, route.destination(job.destination_id)?)));
         let destination = match destination {
             None => return Done::Cancelled,
             Some((_, destination)) if destination.deleted => return Done::Cancelled,
@@ -139,7 +140,12 @@ fn with_inline(event: &Arc<EventMessage>, body: &Bytes) -> Arc<EventMessage> {
     Arc::new(EventMessage { body: Some(body.clone()), ..EventMessage::clone(event) })
 }
 
-fn judge(job: &Job, destination: &Destination, answer: &Answer, attempted_at: chrono::DateTime<chrono::Utc>) -> Attempt {
+fn judge(
+    job: &Job,
+    destination: &Destination,
+    answer: &Answer,
+    attempted_at: chrono::DateTime<chrono::Utc>,
+) -> Attempt {
     let number = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
     let verdict = answer.verdict(&destination.retry_policy, number, clock::now(), random::fraction());
     Attempt {

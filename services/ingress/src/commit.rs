@@ -18,10 +18,10 @@ use bytes::Bytes;
 use ravenpost_bus::Producer;
 use ravenpost_chassis::Context;
 use ravenpost_chassis::problem::Problem;
+use ravenpost_core::endpoint::event_type;
 use ravenpost_core::headers;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
-use ravenpost_core::endpoint::event_type;
 use ravenpost_store::{Payloads, System};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -75,7 +75,8 @@ impl Committer {
         let instance = Arc::new(Instance::register(system.clone(), lanes).await?);
         instance::keep_alive(ctx, Arc::clone(&instance));
         let writer = Arc::new(Writer { system, payloads, producer, instance, metrics: metrics.clone() });
-        let (queue, waiting) = mpsc::channel(usize::try_from(settings.commit_queue).unwrap_or(usize::MAX >> 4));
+        let (queue, waiting) =
+            mpsc::channel(usize::try_from(settings.commit_queue).unwrap_or(usize::MAX >> 4));
         let (large, waiting_large) = mpsc::channel(lane::LARGE_QUEUE);
         lane::start(ctx, settings, &writer, waiting);
         lane::start_large(ctx, &writer, waiting_large);

@@ -53,9 +53,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         schema = store.await_schema() => schema?,
         () = ctx.stopping.cancelled() => return Ok(()),
     }
-    let committer = Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
-        .await
-        .context("the committer can't start")?;
+    let committer =
+        Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
+            .await
+            .context("the committer can't start")?;
     let ingress = Ingress {
         endpoints: Endpoints::new(store.system()),
         budget: admit::Budget::new(settings.memory_budget),

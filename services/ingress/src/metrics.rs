@@ -58,7 +58,8 @@ impl IngressMetrics {
             queue_events: metrics.gauge("ingress_queue_events", "Events that wait to be committed"),
             pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
             pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
-            producer_queue: metrics.gauge("kafka_producer_queue", "Messages that Kafka has not acknowledged yet"),
+            producer_queue: metrics
+                .gauge("kafka_producer_queue", "Messages that Kafka has not acknowledged yet"),
         }
     }
 

@@ -48,7 +48,11 @@ struct Answer {
     id: EventId,
 }
 
-async fn handle(State(ingress): State<Arc<Ingress>>, Path(token): Path<String>, request: Request) -> Response {
+async fn handle(
+    State(ingress): State<Arc<Ingress>>,
+    Path(token): Path<String>,
+    request: Request,
+) -> Response {
     let started = Instant::now();
     let incoming = traceparent(request.headers());
     let span = info_span!("receive", event_id = tracing::field::Empty, endpoint_id = tracing::field::Empty);

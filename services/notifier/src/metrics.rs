@@ -40,7 +40,11 @@ impl NotifierMetrics {
                 "Messages to people, by channel and result",
                 &["channel", "result"],
             ),
-            lag_messages: metrics.gauges("notifier_lag_messages", "Reports not yet read, by partition", &["partition"]),
+            lag_messages: metrics.gauges(
+                "notifier_lag_messages",
+                "Reports not yet read, by partition",
+                &["partition"],
+            ),
             pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
             pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
         }

@@ -49,7 +49,8 @@ pub async fn run(
                 let stop = ctx.stopping.child_token();
                 stops.insert(partition.id, stop.clone());
                 let observer = Arc::clone(&observer);
-                observers.spawn(stop.run_until_cancelled_owned(async move { observer.watch(partition).await }));
+                observers
+                    .spawn(stop.run_until_cancelled_owned(async move { observer.watch(partition).await }));
             }
             Change::Revoked(partition) => {
                 if let Some(stop) = stops.remove(&partition) {
@@ -100,7 +101,9 @@ impl Observer {
         loop {
             match self.system.observe(&observations, self.threshold).await {
                 Ok(healths) => return self.tell(&observations, &healths),
-                Err(cause) => error!(error = &cause as &dyn std::error::Error, "outcomes can't be observed yet"),
+                Err(cause) => {
+                    error!(error = &cause as &dyn std::error::Error, "outcomes can't be observed yet");
+                }
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -110,7 +113,12 @@ impl Observer {
         let report = match report {
             Ok(report) => report,
             Err(cause) => {
-                error!(partition, offset, error = &cause as &dyn std::error::Error, "a message is no report and is skipped");
+                error!(
+                    partition,
+                    offset,
+                    error = &cause as &dyn std::error::Error,
+                    "a message is no report and is skipped"
+                );
                 self.metrics.undecodable.inc();
                 return None;
             }

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use rdkafka::message::Headers as _;
 use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::event::{PayloadLocation, UNTYPED};
+use rdkafka::message::Headers as _;
 
 use super::{EventMessage, header};
 
@@ -42,7 +42,8 @@ impl EventMessage {
     /// Reads a message of `webhooks.ingest` or `webhooks.dlq`.
     pub fn decode<M: rdkafka::Message>(message: &M) -> Result<Self, Undecodable> {
         let attributes = Attributes(message);
-        let source = attributes.text(header::SOURCE).and_then(|text| text.strip_prefix(header::SOURCE_PREFIX));
+        let source =
+            attributes.text(header::SOURCE).and_then(|text| text.strip_prefix(header::SOURCE_PREFIX));
         let payload = PayloadLocation {
             s3_key: attributes.parsed(header::PAYLOAD_KEY).or_else(|_| {
                 // Tell the first header that is missing: a message without an id is no event at all.
@@ -56,7 +57,9 @@ impl EventMessage {
         Ok(Self {
             id: attributes.parsed(header::ID)?,
             organization_id: attributes.parsed(header::ORGANIZATION)?,
-            endpoint_id: source.and_then(|text| text.parse().ok()).ok_or(Undecodable::Header(header::SOURCE))?,
+            endpoint_id: source
+                .and_then(|text| text.parse().ok())
+                .ok_or(Undecodable::Header(header::SOURCE))?,
             event_type: attributes.text(header::TYPE).filter(|kind| *kind != UNTYPED).map(str::to_owned),
             received_at: attributes.parsed::<DateTime<Utc>>(header::TIME)?,
             content_type: attributes.text(header::CONTENT_TYPE).map(str::to_owned),

@@ -1,10 +1,10 @@
 //! To Kafka.
 
-use rdkafka::message::{Header, OwnedHeaders};
 use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::event::UNTYPED;
 use ravenpost_core::ids::{EndpointId, Slot};
 use ravenpost_core::topic;
+use rdkafka::message::{Header, OwnedHeaders};
 
 use super::{DeadLetter, EventMessage, header};
 

@@ -70,7 +70,7 @@ pub struct SignedTimestamp {
 }
 
 fn default_tolerance() -> Duration {
-    Duration::from_secs(300)
+    Duration::from_mins(5)
 }
 
 /// Why a scheme is refused, and which field is to blame.
@@ -109,7 +109,7 @@ impl HmacScheme {
             Some(timestamp) if !is_header(&timestamp.header) => {
                 invalid("timestamp.header", "not the name of an HTTP header")
             }
-            Some(timestamp) if timestamp.tolerance > Duration::from_secs(86_400) => {
+            Some(timestamp) if timestamp.tolerance > Duration::from_hours(24) => {
                 invalid("timestamp.tolerance", "at most 1d")
             }
             _ => Ok(()),
@@ -129,8 +129,12 @@ impl HmacScheme {
         let matches = |secret: &Secret| {
             let key = secret.reveal().as_bytes();
             match self.algorithm {
-                Algorithm::Sha256 => mac::<Hmac<Sha256>>(key, timestamp, body).verify_slice(&presented).is_ok(),
-                Algorithm::Sha512 => mac::<Hmac<Sha512>>(key, timestamp, body).verify_slice(&presented).is_ok(),
+                Algorithm::Sha256 => {
+                    mac::<Hmac<Sha256>>(key, timestamp, body).verify_slice(&presented).is_ok()
+                }
+                Algorithm::Sha512 => {
+                    mac::<Hmac<Sha512>>(key, timestamp, body).verify_slice(&presented).is_ok()
+                }
                 Algorithm::Sha1 => mac::<Hmac<Sha1>>(key, timestamp, body).verify_slice(&presented).is_ok(),
             }
         };
@@ -202,7 +206,10 @@ mod tests {
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -212,7 +219,10 @@ mod tests {
         let secrets = [Secret::new("It's a Secret to Everybody")];
         let scheme = HmacScheme::github();
         assert_eq!(scheme.verify(&secrets, &request, b"Hello, World!", now()), Ok(()));
-        assert_eq!(scheme.verify(&secrets, &request, b"Hello, World?", now()), Err(Rejection::WrongSignature));
+        assert_eq!(
+            scheme.verify(&secrets, &request, b"Hello, World?", now()),
+            Err(Rejection::WrongSignature)
+        );
         let bare = headers(&[("x-hub-signature-256", &signature[7..])]);
         assert!(matches!(scheme.verify(&secrets, &bare, b"", now()), Err(Rejection::MalformedHeader(..))));
         let none = scheme.verify(&secrets, &HeaderMap::new(), b"", now());
@@ -223,9 +233,16 @@ mod tests {
     fn every_algorithm_and_encoding_with_and_without_timestamp() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Sha1] {
             for encoding in [Encoding::Hex, Encoding::Base64] {
-                for timestamp in [None, Some(SignedTimestamp { header: "X-Time".into(), tolerance: default_tolerance() })] {
-                    let scheme =
-                        HmacScheme { header: "X-Sig".into(), algorithm, encoding, prefix: "v=".into(), timestamp };
+                for timestamp in
+                    [None, Some(SignedTimestamp { header: "X-Time".into(), tolerance: default_tolerance() })]
+                {
+                    let scheme = HmacScheme {
+                        header: "X-Sig".into(),
+                        algorithm,
+                        encoding,
+                        prefix: "v=".into(),
+                        timestamp,
+                    };
                     let time = scheme.timestamp.as_ref().map(|_| NOW.to_string());
                     let signature = sign(&scheme, "secret", time.as_deref(), b"body");
                     let request = headers(&[("x-sig", &signature), ("x-time", &NOW.to_string())]);

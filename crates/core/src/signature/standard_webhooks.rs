@@ -67,7 +67,10 @@ pub fn verify(
         .filter_map(|encoded| STANDARD.decode(encoded).ok())
         .collect();
     if presented.is_empty() {
-        return Err(Rejection::MalformedHeader(SIGNATURE.to_string(), "no signature of the form v1,<base64>"));
+        return Err(Rejection::MalformedHeader(
+            SIGNATURE.to_string(),
+            "no signature of the form v1,<base64>",
+        ));
     }
     let matches = secrets.iter().filter_map(|secret| key(secret).ok()).any(|key| {
         let mac = mac(&key, id, timestamp, body);
@@ -119,15 +122,24 @@ mod tests {
     fn says_what_is_wrong() {
         let now = at(1_614_265_330);
         let good = request(ID_EXAMPLE, "1614265330", GOOD);
-        let check = |headers: &HeaderMap, body: &[u8], now| verify(&[secret()], headers, body, now).unwrap_err();
+        let check =
+            |headers: &HeaderMap, body: &[u8], now| verify(&[secret()], headers, body, now).unwrap_err();
 
         assert_eq!(check(&good, b"{}", now), Rejection::WrongSignature);
-        assert_eq!(check(&good, BODY, at(1_614_265_331 + 300)), Rejection::Stale(super::super::Staleness::Old, 300));
-        assert_eq!(check(&good, BODY, at(1_614_265_329 - 300)), Rejection::Stale(super::super::Staleness::Future, 300));
+        assert_eq!(
+            check(&good, BODY, at(1_614_265_331 + 300)),
+            Rejection::Stale(super::super::Staleness::Old, 300)
+        );
+        assert_eq!(
+            check(&good, BODY, at(1_614_265_329 - 300)),
+            Rejection::Stale(super::super::Staleness::Future, 300)
+        );
         let mut without = good.clone();
         without.remove(ID);
         assert_eq!(check(&without, BODY, now), Rejection::MissingHeader("webhook-id".to_owned()));
-        for (timestamp, signature) in [("soon", GOOD), ("-1", GOOD), ("1614265330", "g0hM9SsE"), ("1614265330", "v1,*")] {
+        for (timestamp, signature) in
+            [("soon", GOOD), ("-1", GOOD), ("1614265330", "g0hM9SsE"), ("1614265330", "v1,*")]
+        {
             let error = check(&request(ID_EXAMPLE, timestamp, signature), BODY, now);
             assert!(matches!(error, Rejection::MalformedHeader(..)), "{timestamp} {signature}: {error}");
         }

@@ -18,7 +18,12 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_S3_ACCESS_KEY_ID", requires = "s3_secret_access_key")]
     pub s3_access_key_id: Option<String>,
     /// Secret of the access key id.
-    #[arg(long, env = "RAVENPOST_S3_SECRET_ACCESS_KEY", hide_env_values = true, requires = "s3_access_key_id")]
+    #[arg(
+        long,
+        env = "RAVENPOST_S3_SECRET_ACCESS_KEY",
+        hide_env_values = true,
+        requires = "s3_access_key_id"
+    )]
     pub s3_secret_access_key: Option<String>,
     /// What every key begins with, such as `production/`.
     #[arg(long, env = "RAVENPOST_S3_KEY_PREFIX", default_value = "")]

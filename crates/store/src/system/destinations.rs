@@ -11,8 +11,8 @@ use ravenpost_core::secret::Secret;
 use url::Url;
 
 use super::System;
-use crate::{MAX_SKEW_SECONDS, Result};
 use crate::decode::Row;
+use crate::{MAX_SKEW_SECONDS, Result};
 
 const MAX_SKEW: TimeDelta = TimeDelta::seconds(MAX_SKEW_SECONDS);
 
@@ -57,9 +57,9 @@ impl Route {
     /// The destinations that an event accepted at `received_at` is for: those that existed then. Clocks may differ,
     /// so one made a moment later counts as well, rather than lose the first event sent to it.
     pub fn wanted_by(&self, received_at: DateTime<Utc>) -> impl Iterator<Item = &Destination> {
-        self.destinations
-            .iter()
-            .filter(move |destination| !destination.deleted && destination.created_at <= received_at + MAX_SKEW)
+        self.destinations.iter().filter(move |destination| {
+            !destination.deleted && destination.created_at <= received_at + MAX_SKEW
+        })
     }
 
     /// Whether sending to `destination` waits for a person.
@@ -71,12 +71,9 @@ impl Route {
 impl System {
     /// The route of an endpoint; `None` when there is no such endpoint.
     pub async fn route(&self, endpoint: EndpointId) -> Result<Option<Route>> {
-        let found = sqlx::query!(
-            "select organization_id, status from endpoints where id = $1",
-            endpoint.0
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let found = sqlx::query!("select organization_id, status from endpoints where id = $1", endpoint.0)
+            .fetch_optional(&self.pool)
+            .await?;
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: endpoint.0 };
         Ok(Some(Route {

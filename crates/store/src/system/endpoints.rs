@@ -39,14 +39,18 @@ impl System {
         .await?;
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
-        let secret = found.secret_key.map(|sealed| self.open(row, "secret_key", &sealed, found.id)).transpose()?;
+        let secret =
+            found.secret_key.map(|sealed| self.open(row, "secret_key", &sealed, found.id)).transpose()?;
         Ok(Some(Endpoint {
             organization_id: found.organization_id.into(),
             id: found.id.into(),
             slot: Slot(row.value("slot", u16::try_from(found.slot))?),
             verification: row.json("verification", found.verification)?,
             secrets: secret.into_iter().collect(),
-            max_body_bytes: found.max_body_bytes.map(|limit| row.value("max_body_bytes", u32::try_from(limit))).transpose()?,
+            max_body_bytes: found
+                .max_body_bytes
+                .map(|limit| row.value("max_body_bytes", u32::try_from(limit)))
+                .transpose()?,
             deleted: found.deleted,
         }))
     }

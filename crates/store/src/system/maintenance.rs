@@ -12,11 +12,14 @@ impl System {
     pub async fn ensure_partitions(&self, days: i32) -> Result<i32> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query("set local role ravenpost_maintenance").execute(&mut *transaction).await?;
-        let elected = sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", MAINTENANCE_LOCK)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let elected =
+            sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", MAINTENANCE_LOCK)
+                .fetch_one(&mut *transaction)
+                .await?;
         let made = if elected {
-            sqlx::query_scalar!("select ensure_partitions($1) as \"made!\"", days).fetch_one(&mut *transaction).await?
+            sqlx::query_scalar!("select ensure_partitions($1) as \"made!\"", days)
+                .fetch_one(&mut *transaction)
+                .await?
         } else {
             0
         };

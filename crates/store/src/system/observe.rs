@@ -92,7 +92,8 @@ impl System {
         Ok(())
     }
 
-    /// Alerts that nobody has been told of, oldest first, at most `limit`.
+    /// Open alerts that nobody has been told of and that somebody can be told of, oldest first, at most `limit`. Those
+    /// of an organization without a channel wait for one.
     pub async fn due_alerts(&self, limit: i64) -> Result<Vec<DueAlert>> {
         let rows = sqlx::query!(
             r#"select a.id, a.organization_id, o.name as organization_name, a.endpoint_id, e.name as endpoint_name,
@@ -103,7 +104,8 @@ impl System {
             join organizations o on o.id = a.organization_id
             join endpoints e on e.id = a.endpoint_id
             join destinations d on d.id = a.destination_id
-            where a.notified_at is null
+            where a.notified_at is null and a.resolved_at is null
+                and exists (select from channels c where c.organization_id = a.organization_id)
             order by a.opened_at limit $1"#,
             limit
         )

@@ -113,7 +113,10 @@ pub struct Record {
 impl Record {
     /// Nothing to record.
     pub fn is_empty(&self) -> bool {
-        self.routed.is_empty() && self.attempts.is_empty() && self.parks.is_empty() && self.cancelled.is_empty()
+        self.routed.is_empty()
+            && self.attempts.is_empty()
+            && self.parks.is_empty()
+            && self.cancelled.is_empty()
     }
 
     /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
@@ -136,7 +139,10 @@ impl System {
         let column = |pick: fn(&Attempt) -> Uuid| attempts.iter().map(pick).collect::<Vec<_>>();
         let number = |pick: fn(&Attempt) -> i32| attempts.iter().map(pick).collect::<Vec<_>>();
         let routed = || {
-            record.routed.iter().flat_map(|routed| routed.destinations.iter().map(move |id| (routed.event_id.0, id.0)))
+            record
+                .routed
+                .iter()
+                .flat_map(|routed| routed.destinations.iter().map(move |id| (routed.event_id.0, id.0)))
         };
         let (routed_events, routed_destinations): (Vec<Uuid>, Vec<Uuid>) = routed().unzip();
         let met: Vec<Uuid> = record.routed.iter().map(|routed| routed.event_id.0).collect();
@@ -163,10 +169,15 @@ impl System {
                 as &[Option<i32>],
             &attempts.iter().map(|attempt| attempt.response_body_snippet.clone()).collect::<Vec<_>>()
                 as &[Option<String>],
-            &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>() as &[Option<String>],
-            &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+            &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>()
+                as &[Option<String>],
+            &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>()
+                as &[Option<DateTime<Utc>>],
             &attempts.iter().map(|attempt| attempt.attempted_at).collect::<Vec<_>>(),
-            &attempts.iter().map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
+            &attempts
+                .iter()
+                .map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX))
+                .collect::<Vec<_>>(),
             &met,
             &routed_events,
             &routed_destinations,

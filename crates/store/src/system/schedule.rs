@@ -87,7 +87,12 @@ impl System {
     }
 
     /// The oldest due rows of each of `destinations`, at most `limit` of each.
-    pub async fn due(&self, destinations: &[DestinationId], limit: i64, now: DateTime<Utc>) -> Result<Vec<Due>> {
+    pub async fn due(
+        &self,
+        destinations: &[DestinationId],
+        limit: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Due>> {
         let ids: Vec<_> = destinations.iter().map(|id| id.0).collect();
         let rows = sqlx::query!(
             r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
@@ -120,7 +125,11 @@ impl System {
                 version: row.version,
                 due_at: row.due_at,
                 received_at: row.received_at,
-                payload: PayloadLocation { s3_key: row.s3_key, s3_offset: row.s3_offset, s3_length: row.s3_length },
+                payload: PayloadLocation {
+                    s3_key: row.s3_key,
+                    s3_offset: row.s3_offset,
+                    s3_length: row.s3_length,
+                },
                 headers: row.headers.into(),
                 event_type: row.event_type,
                 content_type: row.content_type,

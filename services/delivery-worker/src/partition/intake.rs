@@ -57,14 +57,19 @@ pub(super) async fn accept(
     batch: Vec<Taken>,
     stop: &CancellationToken,
 ) {
-    let maybe_known = |taken: &Taken| (taken.0 < log_end).then(|| taken.1.as_ref().ok().map(|event| event.id)).flatten();
+    let maybe_known =
+        |taken: &Taken| (taken.0 < log_end).then(|| taken.1.as_ref().ok().map(|event| event.id)).flatten();
     let ids: Vec<EventId> = batch.iter().filter_map(maybe_known).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
     for (offset, message) in batch {
         let event = match message {
             Ok(event) => Arc::new(event),
             Err(cause) => {
-                error!(offset, error = &cause as &dyn std::error::Error, "a message is no event and is skipped");
+                error!(
+                    offset,
+                    error = &cause as &dyn std::error::Error,
+                    "a message is no event and is skipped"
+                );
                 shared.metrics.undecodable.inc();
                 owner.skip(offset);
                 continue;
@@ -101,13 +106,24 @@ async fn look_up(shared: &Shared, ids: &[EventId]) -> Option<HashMap<EventId, Kn
 
 async fn route(shared: &Shared, event: &EventMessage) -> Option<Option<Arc<Route>>> {
     let route = shared.routes.of(event.endpoint_id).await;
-    route.map_err(|error| warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read")).ok()
+    route
+        .map_err(|error| warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read"))
+        .ok()
 }
 
 /// An event that nobody has met before: it is for all the destinations that existed when it was accepted.
-fn begin(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Option<&Route>, known: Option<&Known>) {
+fn begin(
+    owner: &mut Owner,
+    offset: i64,
+    event: &Arc<EventMessage>,
+    route: Option<&Route>,
+    known: Option<&Known>,
+) {
     let wanted: Vec<_> = route.into_iter().flat_map(|route| route.wanted_by(event.received_at)).collect();
-    let routed = Routed { event_id: event.id, destinations: wanted.iter().map(|destination| destination.id).collect() };
+    let routed = Routed {
+        event_id: event.id,
+        destinations: wanted.iter().map(|destination| destination.id).collect(),
+    };
     owner.route(offset, routed);
     for destination in wanted {
         let attempts = known.and_then(|known| known.attempts.get(&destination.id)).copied().unwrap_or(0);
@@ -123,7 +139,13 @@ fn begin(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Optio
 }
 
 /// An event that may have been met before: only what has neither ended nor waits in the schedule is sent (W3).
-fn resume(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Option<&Route>, known: Option<&Known>) {
+fn resume(
+    owner: &mut Owner,
+    offset: i64,
+    event: &Arc<EventMessage>,
+    route: Option<&Route>,
+    known: Option<&Known>,
+) {
     let Some(known) = known else {
         warn!(event_id = %event.id, "a message names an event that is not in Postgres; it is skipped");
         return owner.skip(offset);
@@ -134,7 +156,8 @@ fn resume(owner: &mut Owner, offset: i64, event: &Arc<EventMessage>, route: Opti
     for destination_id in open {
         let attempts = known.attempts.get(&destination_id).copied().unwrap_or(0);
         let job = Job { event: Arc::clone(event), destination_id, run: 0, attempt_number: attempts + 1 };
-        let held = route.is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));
+        let held = route
+            .is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));
         owner.arrive(job, offset, held, clock::now());
     }
 }

@@ -177,7 +177,11 @@ impl Owner {
     /// The partition belongs to another worker: what is in the air may finish and is recorded, nothing else happens.
     pub(super) fn lose(&mut self) {
         if !self.lost {
-            warn!(partition = self.partition, epoch = self.epoch, "the partition belongs to another worker now");
+            warn!(
+                partition = self.partition,
+                epoch = self.epoch,
+                "the partition belongs to another worker now"
+            );
         }
         self.lost = true;
         self.stop.cancel();
@@ -207,7 +211,8 @@ impl Owner {
         let job = delivery.job.clone();
         let (shared, reports, stop) = (Arc::clone(&self.shared), self.reports.clone(), self.stop.clone());
         tokio::spawn(async move {
-            let done = if may_send(&shared, &stop).await { shared.sender.attempt(job).await } else { Done::NotSent };
+            let done =
+                if may_send(&shared, &stop).await { shared.sender.attempt(job).await } else { Done::NotSent };
             // Nobody listens any more when the owner has lost the partition.
             let _ = reports.send(Report::Done(pair, done));
         });
@@ -258,7 +263,12 @@ impl Owner {
     }
 
     /// What is held comes back by the sweep, once somebody resumes it.
-    pub(super) fn hint_parked(&mut self, destination_id: DestinationId, reason: ParkReason, due_at: DateTime<Utc>) {
+    pub(super) fn hint_parked(
+        &mut self,
+        destination_id: DestinationId,
+        reason: ParkReason,
+        due_at: DateTime<Utc>,
+    ) {
         if reason != ParkReason::Held {
             self.hint(Hint { destination_id, due_at });
         }
@@ -273,7 +283,8 @@ impl Owner {
                 && !delivery.parking
                 && instant.saturating_duration_since(delivery.since) > PARK_AFTER
         };
-        let slow: Vec<Pair> = self.deliveries.iter().filter(|(_, it)| is_slow(it)).map(|(pair, _)| *pair).collect();
+        let slow: Vec<Pair> =
+            self.deliveries.iter().filter(|(_, it)| is_slow(it)).map(|(pair, _)| *pair).collect();
         for pair in slow {
             let waits = self.deliveries.get(&pair).is_some_and(|delivery| delivery.stage == Stage::Queued);
             if waits {

@@ -34,7 +34,8 @@ impl Owner {
     /// A pair that was slow and has ended before its row was written needs none: one statement can't both make the row
     /// and see it.
     fn drop_overtaken_parks(&mut self, record: &mut Record) {
-        let attempted = record.attempts.iter().map(|attempt| (attempt.key.event_id, attempt.key.destination_id));
+        let attempted =
+            record.attempts.iter().map(|attempt| (attempt.key.event_id, attempt.key.destination_id));
         let ended: HashSet<Pair> = attempted.chain(record.cancelled.iter().copied()).collect();
         record.parks.retain(|park| {
             let pair = (park.event_id, park.destination_id);
@@ -101,7 +102,9 @@ async fn write(shared: &Shared, partition: i32, epoch: i64, record: &Record) -> 
     loop {
         match shared.system.record(partition, epoch, record).await {
             Ok(current) => return current,
-            Err(cause) => error!(partition, error = &cause as &dyn std::error::Error, "outcomes can't be recorded yet"),
+            Err(cause) => {
+                error!(partition, error = &cause as &dyn std::error::Error, "outcomes can't be recorded yet");
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -13,7 +13,10 @@ pub(super) async fn body(payloads: &Payloads, event: &EventMessage) -> Option<By
     match payloads.get(&event.payload).await {
         Ok(Some(body)) => Some(body),
         Ok(None) => {
-            error!(s3_key = event.payload.s3_key, "the payload of an accepted event is not in the payload store");
+            error!(
+                s3_key = event.payload.s3_key,
+                "the payload of an accepted event is not in the payload store"
+            );
             None
         }
         Err(cause) => {

@@ -21,7 +21,10 @@ pub(super) fn headers(
     traceparent: &Traceparent,
 ) -> HeaderMap {
     let mut headers = headers::decode(&event.headers).unwrap_or_else(|damaged| {
-        error!(error = &damaged as &dyn std::error::Error, "an event is delivered without its producer's headers");
+        error!(
+            error = &damaged as &dyn std::error::Error,
+            "an event is delivered without its producer's headers"
+        );
         HeaderMap::new()
     });
     for ours in headers::OURS {
@@ -30,7 +33,9 @@ pub(super) fn headers(
     let id = event.id.to_string();
     match standard_webhooks::sign(&destination.signing_secret, &id, now.timestamp(), body) {
         Ok(signature) => insert(&mut headers, standard_webhooks::SIGNATURE, &signature),
-        Err(invalid) => error!(error = &invalid as &dyn std::error::Error, "a destination's secret can't sign"),
+        Err(invalid) => {
+            error!(error = &invalid as &dyn std::error::Error, "a destination's secret can't sign");
+        }
     }
     insert(&mut headers, standard_webhooks::ID, &id);
     insert(&mut headers, standard_webhooks::TIMESTAMP, &now.timestamp().to_string());

@@ -66,17 +66,23 @@ impl Writer {
     }
 
     async fn write(&self, run: &Run, lane: i32, ids: &[EventId], batch: &[Pending]) -> Result<(), Failure> {
-        let locations = self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
+        let locations =
+            self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
         let rows = rows(ids, batch, &locations);
         let accepted = self.timed("rows", self.system.accept(run.id, lane, &rows)).await;
         if accepted.map_err(Failure::Rows)? == Accepted::Adopted {
             return Err(Failure::Adopted);
         }
-        let messages: Vec<_> = rows.iter().zip(batch).map(|(row, pending)| message(row, &pending.body).encode()).collect();
+        let messages: Vec<_> =
+            rows.iter().zip(batch).map(|(row, pending)| message(row, &pending.body).encode()).collect();
         self.timed("publish", self.producer.produce(&messages)).await.map_err(Failure::Publish)
     }
 
-    async fn store_payloads(&self, ids: &[EventId], batch: &[Pending]) -> ravenpost_store::Result<Vec<PayloadLocation>> {
+    async fn store_payloads(
+        &self,
+        ids: &[EventId],
+        batch: &[Pending],
+    ) -> ravenpost_store::Result<Vec<PayloadLocation>> {
         if let ([id], [pending]) = (ids, batch) {
             let key = PayloadLocation::object_key(*id);
             self.payloads.put(&key, pending.body.clone()).await?;

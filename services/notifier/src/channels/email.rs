@@ -15,7 +15,12 @@ pub struct SmtpSettings {
     #[arg(long, env = "RAVENPOST_SMTP_URL", value_name = "URL", default_value = "smtp://127.0.0.1:1025", hide_env_values = true, value_parser = smtp_url)]
     pub smtp_url: String,
     /// Whom alerts come from.
-    #[arg(long, env = "RAVENPOST_SMTP_FROM", value_name = "ADDRESS", default_value = "Ravenpost <ravenpost@localhost>")]
+    #[arg(
+        long,
+        env = "RAVENPOST_SMTP_FROM",
+        value_name = "ADDRESS",
+        default_value = "Ravenpost <ravenpost@localhost>"
+    )]
     pub smtp_from: Mailbox,
 }
 
@@ -61,7 +66,10 @@ impl Email {
     }
 
     fn compose(&self, alert: &DueAlert, address: &str) -> Result<Message, EmailError> {
-        let subject = format!("[Ravenpost] {} keeps failing ({} attempts in a row)", alert.endpoint_name, alert.failures);
+        let subject = format!(
+            "[Ravenpost] {} keeps failing ({} attempts in a row)",
+            alert.endpoint_name, alert.failures
+        );
         let mail = Message::builder()
             .from(self.from.clone())
             .to(address.parse()?)
@@ -73,7 +81,15 @@ impl Email {
 }
 
 fn body(alert: &DueAlert) -> String {
-    let DueAlert { endpoint_name, endpoint_id, destination_id, destination_url, failures, organization_name, .. } = alert;
+    let DueAlert {
+        endpoint_name,
+        endpoint_id,
+        destination_id,
+        destination_url,
+        failures,
+        organization_name,
+        ..
+    } = alert;
     // A query often carries a credential, and mail is read by many.
     let destination_url = destination_url.split('?').next().unwrap_or_default();
     let error = alert.last_error.as_deref().unwrap_or("unknown");

@@ -1,0 +1,195 @@
+//! Recording under attack: twice, late, and by a worker that has lost its partition (PROTOCOLS I3, W2, W3, W5).
+
+use ravenpost_core::delivery::DeliveryKey;
+use ravenpost_core::event::{EventStatus, PayloadLocation};
+use ravenpost_core::ids::{DestinationId, EventId, InstanceId, Slot};
+use ravenpost_store::system::{Accepted, Attempt, NewEvent, Park, ParkReason, Record, Routed};
+
+use crate::support::{Organization, PARTITION, World, random};
+
+fn key(event_id: EventId, destination_id: DestinationId, attempt_number: i32) -> DeliveryKey {
+    DeliveryKey { event_id, destination_id, run: 0, attempt_number }
+}
+
+fn routed(event_id: EventId, destinations: &[DestinationId]) -> Vec<Routed> {
+    vec![Routed { event_id, destinations: destinations.to_vec() }]
+}
+
+async fn status(acme: &Organization, id: EventId) -> EventStatus {
+    acme.tenant.event(id).await.unwrap().unwrap().status
+}
+
+async fn count(world: &World, table: &str, id: EventId) -> i64 {
+    let sql = match table {
+        "dead_letters" => "select count(*) from dead_letters where event_id = $1",
+        "scheduled_deliveries" => "select count(*) from scheduled_deliveries where event_id = $1",
+        _ => "select count(*) from deliveries where event_id = $1",
+    };
+    sqlx::query_scalar(sql).bind(id.0).fetch_one(&world.pool).await.unwrap()
+}
+
+/// Records as a worker that still believes in an epoch that is over.
+async fn record_as_zombie(world: &World, attempts: Vec<Attempt>) {
+    let record = Record { attempts, ..Record::default() };
+    let current = world.store.system().record(PARTITION, world.epoch - 1, &record).await.unwrap();
+    assert!(!current, "an old epoch is told so");
+}
+
+#[tokio::test]
+async fn the_same_record_twice_moves_nothing_twice() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let record = Record {
+        routed: routed(id, &[acme.first, acme.second]),
+        attempts: vec![
+            world.attempt(&acme, key(id, acme.first, 1), 0, Some(false)),
+            world.attempt(&acme, key(id, acme.second, 1), 0, None),
+        ],
+        ..Record::default()
+    };
+    for _ in 0..2 {
+        world.record(record.clone()).await;
+        let event = acme.tenant.event(id).await.unwrap().unwrap();
+        assert_eq!((event.status, event.pending.unwrap()), (EventStatus::Pending, vec![acme.second]));
+        assert_eq!(event.dead, vec![acme.first]);
+        assert_eq!(count(&world, "deliveries", id).await, 2);
+        assert_eq!(count(&world, "dead_letters", id).await, 1);
+        assert_eq!(count(&world, "scheduled_deliveries", id).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_zombie_neither_schedules_nor_buries_but_its_attempt_is_known() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    world.record(Record { routed: routed(id, &[acme.first]), ..Record::default() }).await;
+    for outcome in [None, Some(false)] {
+        record_as_zombie(&world, vec![world.attempt(&acme, key(id, acme.first, 1), 0, outcome)]).await;
+        assert_eq!(count(&world, "scheduled_deliveries", id).await, 0);
+        assert_eq!(count(&world, "dead_letters", id).await, 0);
+        assert_eq!(status(&acme, id).await, EventStatus::Pending);
+    }
+    let known = &world.store.system().known(&[id]).await.unwrap()[&id];
+    assert_eq!(known.pending.as_ref().unwrap().iter().collect::<Vec<_>>(), [&acme.first]);
+    assert_eq!(known.attempts[&acme.first], 1);
+    // The owner makes the same attempt again, and its decision counts although the key is taken.
+    let attempt = world.attempt(&acme, key(id, acme.first, 1), 0, None);
+    world.record(Record { attempts: vec![attempt], ..Record::default() }).await;
+    assert_eq!(count(&world, "scheduled_deliveries", id).await, 1);
+}
+
+#[tokio::test]
+async fn a_zombies_success_is_terminal_whatever_was_decided_meanwhile() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    for decided in [None, Some(false)] {
+        let id = world.routed(&acme, &[(acme.first, decided)]).await;
+        record_as_zombie(&world, vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(true))]).await;
+        assert_eq!(status(&acme, id).await, EventStatus::Success);
+        assert_eq!(count(&world, "scheduled_deliveries", id).await, 0, "nothing is sent again");
+        assert_eq!(count(&world, "dead_letters", id).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn nothing_turns_a_success_back() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.routed(&acme, &[(acme.first, Some(true))]).await;
+    for outcome in [None, Some(false)] {
+        let late = |number| world.attempt(&acme, key(id, acme.first, number), 0, outcome);
+        record_as_zombie(&world, vec![late(1), late(2)]).await;
+        assert_eq!(status(&acme, id).await, EventStatus::Success);
+        assert_eq!(count(&world, "dead_letters", id).await, 0);
+    }
+    let attempts = acme.tenant.attempts(id).await.unwrap().unwrap();
+    assert!(attempts.deliveries.iter().any(|delivery| delivery.outcome.is_success()));
+}
+
+#[tokio::test]
+async fn a_success_before_the_event_is_routed_is_not_forgotten() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let zombie = Record {
+        routed: routed(id, &[acme.first, acme.second]),
+        attempts: vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(true))],
+        ..Record::default()
+    };
+    assert!(!world.store.system().record(PARTITION, world.epoch - 1, &zombie).await.unwrap());
+    let known = &world.store.system().known(&[id]).await.unwrap()[&id];
+    assert_eq!(known.pending.as_ref().unwrap().iter().collect::<Vec<_>>(), [&acme.second]);
+}
+
+#[tokio::test]
+async fn a_parked_attempt_completes_its_own_row_only() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let park = Park {
+        event_id: id,
+        destination_id: acme.first,
+        organization_id: acme.id,
+        endpoint_id: acme.endpoint,
+        run: 0,
+        attempt_number: 1,
+        due_at: world.now,
+        reason: ParkReason::Parked,
+    };
+    let parked = Record { routed: routed(id, &[acme.first]), parks: vec![park], ..Record::default() };
+    world.record(parked).await;
+    let waiting = world.store.system().waiting().await.unwrap();
+    assert_eq!(waiting[0].destination_id, acme.first);
+    let due = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    assert_eq!((due[0].event_id, due[0].version, due[0].attempt_number), (id, 1, 1));
+
+    // A replay comes while the parked attempt is in the air: the attempt's end must not delete it (W8).
+    acme.tenant.replay(id, Some(acme.first), world.now).await.unwrap();
+    let attempt = world.attempt(&acme, key(id, acme.first, 1), 1, Some(false));
+    world.record(Record { attempts: vec![attempt], ..Record::default() }).await;
+    assert_eq!(count(&world, "scheduled_deliveries", id).await, 1);
+    assert_eq!(status(&acme, id).await, EventStatus::Pending);
+    assert_eq!(count(&world, "dead_letters", id).await, 0);
+}
+
+#[tokio::test]
+async fn an_event_without_destinations_is_dropped() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    world.record(Record { routed: routed(id, &[]), ..Record::default() }).await;
+    assert_eq!(status(&acme, id).await, EventStatus::Dropped);
+}
+
+#[tokio::test]
+async fn a_batch_through_an_adopted_lane_inserts_nothing() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let system = world.store.system();
+    let instance = InstanceId::new(world.now, random());
+    system.register_instance(instance, 2).await.unwrap();
+    sqlx::query("delete from ingress_lanes where instance_id = $1")
+        .bind(instance.0)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let id = EventId::new(world.now, random());
+    let event = NewEvent {
+        id,
+        organization_id: acme.id,
+        endpoint_id: acme.endpoint,
+        slot: Slot::of(acme.endpoint),
+        received_at: world.now,
+        payload: PayloadLocation { s3_key: "payloads/x.json".to_owned(), s3_offset: 0, s3_length: 2 },
+        body_sha256: [0; 32],
+        headers: b"".as_slice().into(),
+        event_type: None,
+        content_type: None,
+        traceparent: None,
+    };
+    assert_eq!(system.accept(instance, 1, &[event]).await.unwrap(), Accepted::Adopted);
+    assert!(acme.tenant.event(id).await.unwrap().is_none());
+    assert!(!system.heartbeat(instance, None).await.unwrap(), "an adopted instance learns it");
+}
