@@ -13,7 +13,7 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_LISTEN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen_addr: SocketAddr,
     /// The largest body in bytes, unless the endpoint says otherwise. Nothing is read past it.
-    #[arg(long, env = "RAVENPOST_MAX_BODY_BYTES", value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    #[arg(long, env = "RAVENPOST_MAX_BODY_BYTES", value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u32).range(1..=26_214_400))]
     pub max_body_bytes: u32,
     /// How long a producer may take to send its body.
     #[arg(long, env = "RAVENPOST_BODY_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]

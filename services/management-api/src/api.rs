@@ -1,0 +1,95 @@
+//! The REST API: a file per resource; each handler is a recipe of named steps.
+
+mod body;
+mod checks;
+mod failure;
+mod page;
+
+mod alerts;
+mod channels;
+mod deliveries;
+mod destinations;
+mod endpoints;
+mod events;
+mod replay;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use ravenpost_chassis::problem;
+use ravenpost_store::{Payloads, Store};
+use url::Url;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use failure::Failure;
+
+use crate::auth::Keys;
+use crate::metrics::{Metrics, measure};
+use crate::openapi;
+
+/// The largest request body, in bytes.
+const MAX_BODY: usize = 64 * 1_024;
+/// Where the API begins.
+pub const BASE: &str = "/api/v1";
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub(crate) store: Store,
+    pub(crate) keys: Keys,
+    payloads: Payloads,
+    hook_base_url: Arc<str>,
+}
+
+impl Api {
+    /// An API over these stores, with endpoints whose URLs begin with `hook_base_url`.
+    pub fn new(store: Store, payloads: Payloads, hook_base_url: &Url) -> Self {
+        let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
+        Self { keys: Keys::new(store.clone()), store, payloads, hook_base_url }
+    }
+}
+
+/// The whole service as a router.
+pub fn router(api: Api, metrics: Metrics) -> Router {
+    let (routes, mut document) = resources().split_for_parts();
+    openapi::complete(&mut document);
+    let document: Arc<str> = openapi::to_json(&document).into();
+    let routes = routes
+        .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
+}
+
+/// The document of the API, made of its handlers.
+pub fn document() -> OpenApi {
+    let (_, mut document) = resources().split_for_parts();
+    openapi::complete(&mut document);
+    document
+}
+
+fn resources() -> OpenApiRouter<Api> {
+    let resources = OpenApiRouter::new()
+        .routes(routes!(endpoints::list, endpoints::create))
+        .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
+        .routes(routes!(destinations::list, destinations::create))
+        .routes(routes!(destinations::get, destinations::change, destinations::delete))
+        .routes(routes!(events::list))
+        .routes(routes!(events::get))
+        .routes(routes!(events::payload))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(replay::replay))
+        .routes(routes!(channels::list, channels::create))
+        .routes(routes!(channels::delete))
+        .routes(routes!(alerts::list));
+    OpenApiRouter::with_openapi(openapi::outline()).nest(BASE, resources)
+}
+
+fn json(document: &str) -> ([(header::HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, "application/json")], document.to_owned())
+}

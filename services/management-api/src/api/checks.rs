@@ -1,0 +1,181 @@
+//! What fields may hold, beyond their type. Each check names its field.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ravenpost_chassis::problem::Problem;
+use ravenpost_chassis::random;
+use ravenpost_core::destination::{TIMEOUT_BOUNDS, target_url};
+use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
+use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
+use ravenpost_core::secret::Secret;
+use ravenpost_core::signature::standard_webhooks;
+use ravenpost_core::{duration, signature};
+use url::Url;
+
+/// How long a secret that a customer brings may be, in bytes, where its scheme does not say.
+const SECRET_LENGTH: RangeInclusive<usize> = 8..=512;
+/// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
+const MAX_ADDRESS: usize = 254;
+
+type Checked<T> = Result<T, Problem>;
+
+pub(super) fn name<'a>(field: &str, text: &'a str) -> Checked<&'a str> {
+    let length = text.chars().count();
+    if !(1..=MAX_NAME).contains(&length) || text.trim().is_empty() || text.chars().any(char::is_control) {
+        let message = format!("1 to {MAX_NAME} characters, not all of them blank, and no control characters");
+        return Err(Problem::invalid_field(field, message));
+    }
+    Ok(text)
+}
+
+pub(super) fn url(field: &str, text: &str) -> Checked<Url> {
+    target_url(text).map_err(|error| Problem::invalid_field(field, error.to_string()))
+}
+
+pub(super) fn timeout(field: &str, text: &str) -> Checked<Duration> {
+    let timeout = duration::parse(text).map_err(|error| Problem::invalid_field(field, error.to_string()))?;
+    let (least, most) = TIMEOUT_BOUNDS;
+    if !(least..=most).contains(&timeout) {
+        let message = format!("from {} to {}", duration::format(least), duration::format(most));
+        return Err(Problem::invalid_field(field, message));
+    }
+    Ok(timeout)
+}
+
+pub(super) fn retry_policy(policy: &RetryPolicy) -> Checked<()> {
+    policy.check().map_err(|error| {
+        let field = match error {
+            InvalidPolicy::TooManyRetries | InvalidPolicy::WaitTooLong => "schedule",
+            InvalidPolicy::Jitter => "jitter",
+        };
+        // The message begins with the field, which the problem names itself.
+        let text = error.to_string();
+        let message = text.strip_prefix(field).map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+        Problem::invalid_field(format!("retry_policy.{field}"), message)
+    })
+}
+
+pub(super) fn max_body_bytes(bytes: u32) -> Checked<u32> {
+    if (1..=MAX_BODY_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(Problem::invalid_field("max_body_bytes", format!("from 1 to {MAX_BODY_BYTES}")))
+}
+
+pub(super) fn verification(verification: &Verification) -> Checked<()> {
+    let Verification::Hmac(scheme) = verification else { return Ok(()) };
+    let signature::generic::InvalidScheme { field, message } = match scheme.check() {
+        Ok(()) => return Ok(()),
+        Err(invalid) => invalid,
+    };
+    Err(Problem::invalid_field(format!("verification.{field}"), message))
+}
+
+/// A secret that the customer brings, in the form that `verification` wants.
+pub(super) fn secret(verification: &Verification, text: &str) -> Checked<Secret> {
+    let invalid = |message: String| Err(Problem::invalid_field("secret", message));
+    match verification {
+        Verification::None {} => invalid("verification of type none takes no secret".to_owned()),
+        Verification::StandardWebhooks {} => signing_secret("secret", text),
+        Verification::Provider { .. } | Verification::Hmac(_) => {
+            let visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            if !visible || !SECRET_LENGTH.contains(&text.len()) {
+                return invalid("8 to 512 characters of visible ASCII".to_owned());
+            }
+            Ok(Secret::new(text))
+        }
+    }
+}
+
+/// A secret to sign with by Standard Webhooks.
+pub(super) fn signing_secret(field: &str, text: &str) -> Checked<Secret> {
+    let secret = Secret::new(text);
+    match standard_webhooks::key(&secret) {
+        Ok(_) => Ok(secret),
+        Err(error) => Err(Problem::invalid_field(field, error.to_string())),
+    }
+}
+
+/// A new secret for producers that are verified so; `None` where there is nothing to sign with.
+pub(super) fn new_secret(verification: &Verification) -> Option<Secret> {
+    match verification {
+        Verification::None {} => None,
+        Verification::StandardWebhooks {} => Some(Secret::standard_webhooks(random::bytes())),
+        Verification::Provider { .. } | Verification::Hmac(_) => Some(Secret::text(random::bytes())),
+    }
+}
+
+/// An e-mail address as people have them; whether it receives mail only mail can tell.
+pub(super) fn email(field: &str, text: &str) -> Checked<()> {
+    let plausible = |local: &str, domain: &str| {
+        !local.is_empty()
+            && local.len() <= 64
+            && domain.contains('.')
+            && domain.split('.').all(|label| !label.is_empty() && !label.starts_with('-'))
+            && domain.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-'))
+    };
+    let clean = text
+        .chars()
+        .all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '<' | '>' | ',' | ';' | '"'));
+    let valid = text.len() <= MAX_ADDRESS
+        && clean
+        && text
+            .rsplit_once('@')
+            .is_some_and(|(local, domain)| !local.contains('@') && plausible(local, domain));
+    if valid { Ok(()) } else { Err(Problem::invalid_field(field, "not an e-mail address")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for good in ["ops@example.com", "first.last+tag@sub.example.co", "ü@bücher.example"] {
+            assert!(email("address", good).is_ok(), "{good}");
+        }
+        let long = format!("{}@example.com", "a".repeat(65));
+        for bad in [
+            "",
+            "ops",
+            "ops@",
+            "@example.com",
+            "a@b",
+            "a@b..c",
+            "a b@example.com",
+            "a@b@example.com",
+            "a@example.com\r\nBcc: x@example.com",
+            "<a@example.com>",
+            "a@-x.com",
+            "a@example.com,b@example.com",
+            &long,
+        ] {
+            assert!(email("address", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert!(name("name", &"ü".repeat(200)).is_ok());
+        for bad in ["", "   ", "a\nb", &"a".repeat(201)] {
+            assert!(name("name", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_have_the_form_of_their_scheme() {
+        let github = Verification::Provider { provider: ravenpost_core::endpoint::Provider::Github };
+        let standard = Verification::StandardWebhooks {};
+        for scheme in [&github, &standard] {
+            let made = new_secret(scheme).unwrap();
+            assert!(secret(scheme, made.reveal()).is_ok());
+            assert!(secret(scheme, "short").is_err());
+        }
+        assert!(secret(&standard, "It's a Secret to Everybody").is_err());
+        assert!(secret(&github, "It's a Secret to Everybody").is_ok());
+        assert!(secret(&github, "line\nbreak").is_err());
+        assert!(secret(&Verification::None {}, "It's a Secret to Everybody").is_err());
+        assert!(new_secret(&Verification::None {}).is_none());
+    }
+}

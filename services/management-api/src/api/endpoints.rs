@@ -1,0 +1,315 @@
+//! Endpoints: inbound addresses and how their producers are verified.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use chrono::{DateTime, Utc};
+use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
+use ravenpost_chassis::{clock, random};
+use ravenpost_core::endpoint::{EndpointStatus, Verification, token};
+use ravenpost_core::ids::EndpointId;
+use ravenpost_core::retry::RetryPolicy;
+use ravenpost_core::secret::Secret;
+use ravenpost_store::tenant::{Endpoint, EndpointChange, NewEndpoint, ToSeal, VerificationChange};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::nullable;
+use super::destinations::{CreatedDestinationBody, DestinationDraft};
+use super::page::{List, PageQuery, list as listed};
+use super::{Api, BASE, Failure, checks};
+use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
+
+/// The path of one endpoint.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct EndpointPath {
+    /// The endpoint's id.
+    pub(super) endpoint_id: EndpointId,
+}
+
+/// An endpoint to be made, with its first destination.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewEndpoint)]
+pub(super) struct NewEndpointBody {
+    /// What to call it.
+    #[schema(min_length = 1, max_length = 200, example = "Orders")]
+    name: String,
+    /// Where its events are delivered: the URL of its first destination.
+    #[schema(format = Uri, example = "https://api.example.com/webhooks")]
+    target_url: String,
+    /// How it knows its producer. `none` has to be chosen explicitly.
+    verification: Verification,
+    /// The secret that the producer gave, if it gave one; otherwise one is made. For `standard_webhooks` of the form
+    /// `whsec_…`, otherwise 8 to 512 characters.
+    #[schema(format = Password)]
+    secret: Option<String>,
+    /// The largest body that is accepted, in bytes; 1 MiB unless given.
+    #[schema(minimum = 1, maximum = 26_214_400)]
+    max_body_bytes: Option<u32>,
+    /// When the first destination is tried again; 1m, 5m, 15m, 1h, 6h unless given.
+    retry_policy: Option<RetryPolicy>,
+    /// How long the first destination has to answer, `100ms` to `60s`; `30s` unless given.
+    #[schema(example = "30s")]
+    timeout: Option<String>,
+}
+
+/// What to change; what is absent stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = EndpointChange)]
+pub(super) struct EndpointChangeBody {
+    /// What to call it.
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// `paused` accepts and holds events, `active` delivers them.
+    status: Option<EndpointStatus>,
+    /// The URL of the first destination.
+    #[schema(format = Uri)]
+    target_url: Option<String>,
+    /// Another way to verify producers. A secret is made and shown when the type needs another one and none is given.
+    verification: Option<Verification>,
+    /// Another secret that the producer gave.
+    #[schema(format = Password)]
+    secret: Option<String>,
+    /// The largest body that is accepted, in bytes; null goes back to 1 MiB.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 26_214_400)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    max_body_bytes: Option<Option<u32>>,
+}
+
+/// An inbound address.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
+pub(super) struct EndpointBody {
+    /// Its id.
+    id: EndpointId,
+    /// What it is called.
+    name: String,
+    /// Where its producer POSTs. Whoever has it can try to send.
+    #[schema(format = Uri)]
+    hook_url: String,
+    /// The URL of its first destination; null when it has none left.
+    #[schema(format = Uri, required = true)]
+    target_url: Option<String>,
+    /// How it knows its producer.
+    verification: Verification,
+    /// The largest body that is accepted, in bytes; null means 1 MiB.
+    #[schema(required = true)]
+    max_body_bytes: Option<u32>,
+    /// Delivered, or held.
+    status: EndpointStatus,
+    /// When it was made.
+    created_at: DateTime<Utc>,
+    /// When it was last changed.
+    updated_at: DateTime<Utc>,
+    /// What its producer signs with. Shown only in the answer to the request that sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// A new endpoint, with what is shown only this once.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedEndpoint)]
+pub(super) struct CreatedEndpointBody {
+    #[serde(flatten)]
+    endpoint: EndpointBody,
+    /// Its destinations, with what we sign with.
+    destinations: Vec<CreatedDestinationBody>,
+}
+
+impl EndpointBody {
+    fn show(api: &Api, endpoint: Endpoint, secret: Option<&Secret>) -> Self {
+        Self {
+            id: endpoint.id,
+            name: endpoint.name,
+            hook_url: format!("{}/h/{}", api.hook_base_url, endpoint.token),
+            target_url: endpoint.target_url.map(String::from),
+            verification: endpoint.verification,
+            max_body_bytes: endpoint.max_body_bytes,
+            status: endpoint.status,
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+            secret: secret.map(|secret| secret.reveal().to_owned()),
+        }
+    }
+}
+
+/// An endpoint that can be made as it is.
+struct Draft {
+    id: EndpointId,
+    name: String,
+    verification: Verification,
+    secret: Option<Secret>,
+    max_body_bytes: Option<u32>,
+    destination: DestinationDraft,
+}
+
+impl NewEndpointBody {
+    fn check(self, now: DateTime<Utc>) -> Result<Draft, Problem> {
+        checks::name("name", &self.name)?;
+        checks::verification(&self.verification)?;
+        let brought = self.secret.map(|secret| checks::secret(&self.verification, &secret)).transpose()?;
+        Ok(Draft {
+            id: EndpointId::new(now, random::bytes()),
+            secret: brought.or_else(|| checks::new_secret(&self.verification)),
+            verification: self.verification,
+            max_body_bytes: self.max_body_bytes.map(checks::max_body_bytes).transpose()?,
+            destination: DestinationDraft::check(
+                checks::url("target_url", &self.target_url)?,
+                self.name.clone(),
+                self.retry_policy,
+                self.timeout.as_deref(),
+                now,
+            )?,
+            name: self.name,
+        })
+    }
+}
+
+/// A change of the verification that has been decided upon.
+struct Decided {
+    to: Verification,
+    secret: Option<Secret>,
+}
+
+impl EndpointChangeBody {
+    fn check(&self) -> Result<Option<Url>, Problem> {
+        self.name.as_deref().map(|name| checks::name("name", name)).transpose()?;
+        self.verification.as_ref().map(checks::verification).transpose()?;
+        self.max_body_bytes.flatten().map(checks::max_body_bytes).transpose()?;
+        self.target_url.as_deref().map(|url| checks::url("target_url", url)).transpose()
+    }
+
+    /// The stored secret stays while the type does; another type gets another secret.
+    fn decide(&self, current: &Verification) -> Result<Option<Decided>, Problem> {
+        if self.verification.is_none() && self.secret.is_none() {
+            return Ok(None);
+        }
+        let to = self.verification.clone().unwrap_or_else(|| current.clone());
+        let same_type = std::mem::discriminant(&to) == std::mem::discriminant(current);
+        let secret = match &self.secret {
+            Some(brought) => Some(checks::secret(&to, brought)?),
+            None if same_type => None,
+            None => checks::new_secret(&to),
+        };
+        Ok(Some(Decided { to, secret }))
+    }
+}
+
+/// List endpoints.
+#[utoipa::path(get, path = "/endpoints", tag = "endpoints", operation_id = "list_endpoints", params(PageQuery),
+    security(("api_key" = ["endpoints:read"])), responses((status = 200, body = List<EndpointBody>)))]
+pub(super) async fn list(
+    caller: Caller<EndpointsRead>,
+    State(api): State<Api>,
+    Query(query): Query<PageQuery>,
+) -> Result<Answer<List<EndpointBody>>, Failure> {
+    let endpoints = caller.tenant.endpoints(query.page()?).await?;
+    Ok(Answer(listed(endpoints, |endpoint| EndpointBody::show(&api, endpoint, None))))
+}
+
+/// Create an endpoint.
+///
+/// It gets its first destination with it. The secrets are shown this once.
+#[utoipa::path(post, path = "/endpoints", tag = "endpoints", operation_id = "create_endpoint",
+    request_body = NewEndpointBody, security(("api_key" = ["endpoints:write"])),
+    responses((status = 201, body = CreatedEndpointBody, headers(("Location" = String, description = "Its path.")))))]
+pub(super) async fn create(
+    caller: Caller<EndpointsWrite>,
+    State(api): State<Api>,
+    Json(body): Json<NewEndpointBody>,
+) -> Result<impl IntoResponse, Failure> {
+    let now = clock::now();
+    let draft = body.check(now)?;
+    let new = NewEndpoint {
+        id: draft.id,
+        name: &draft.name,
+        token: &token(random::bytes()),
+        verification: &draft.verification,
+        secret: draft.secret.as_ref().map(to_seal),
+        max_body_bytes: draft.max_body_bytes,
+        destination: draft.destination.as_new(),
+    };
+    let (endpoint, destination) = caller.tenant.create_endpoint(&new, now).await?;
+    let location = format!("{BASE}/endpoints/{}", endpoint.id);
+    let created = CreatedEndpointBody {
+        endpoint: EndpointBody::show(&api, endpoint, draft.secret.as_ref()),
+        destinations: vec![draft.destination.created(destination)],
+    };
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(created)))
+}
+
+/// Get an endpoint.
+#[utoipa::path(get, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "get_endpoint",
+    params(EndpointPath), security(("api_key" = ["endpoints:read"])), responses((status = 200, body = EndpointBody)))]
+pub(super) async fn get(
+    caller: Caller<EndpointsRead>,
+    State(api): State<Api>,
+    Path(path): Path<EndpointPath>,
+) -> Result<Answer<EndpointBody>, Failure> {
+    let endpoint = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
+    Ok(Answer(EndpointBody::show(&api, endpoint, None)))
+}
+
+/// Change, pause or activate an endpoint.
+#[utoipa::path(patch, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "change_endpoint",
+    params(EndpointPath), request_body = EndpointChangeBody, security(("api_key" = ["endpoints:write"])),
+    responses((status = 200, body = EndpointBody), (status = 409)))]
+pub(super) async fn change(
+    caller: Caller<EndpointsWrite>,
+    State(api): State<Api>,
+    Path(path): Path<EndpointPath>,
+    Json(body): Json<EndpointChangeBody>,
+) -> Result<Answer<EndpointBody>, Failure> {
+    let target_url = body.check()?;
+    let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
+    if target_url.is_some() && current.target_url.is_none() {
+        return Err(conflict("the endpoint has no destination whose URL could be changed").into());
+    }
+    let decided = body.decide(&current.verification)?;
+    let change = EndpointChange {
+        name: body.name.as_deref(),
+        status: body.status,
+        target_url: target_url.as_ref(),
+        verification: decided.as_ref().map(|decided| VerificationChange {
+            from: &current.verification,
+            to: &decided.to,
+            secret: decided.secret.as_ref().map(to_seal),
+        }),
+        max_body_bytes: body.max_body_bytes,
+    };
+    let changed = caller.tenant.change_endpoint(path.endpoint_id, &change, clock::now()).await?;
+    let changed = changed.ok_or_else(|| conflict("the endpoint was changed by somebody else meanwhile"))?;
+    Ok(Answer(EndpointBody::show(&api, changed, decided.and_then(|decided| decided.secret).as_ref())))
+}
+
+/// Delete an endpoint.
+///
+/// Its producers are answered 410 from now on, its destinations are deleted too, and what waits for them is cancelled.
+/// Its events stay readable.
+#[utoipa::path(delete, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "delete_endpoint",
+    params(EndpointPath), security(("api_key" = ["endpoints:write"])), responses((status = 204)))]
+pub(super) async fn delete(
+    caller: Caller<EndpointsWrite>,
+    Path(path): Path<EndpointPath>,
+) -> Result<StatusCode, Failure> {
+    let deleted = caller.tenant.delete_endpoint(path.endpoint_id, clock::now()).await?;
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(missing().into()) }
+}
+
+pub(super) fn to_seal(secret: &Secret) -> ToSeal<'_> {
+    ToSeal { secret, nonce: random::bytes() }
+}
+
+pub(super) fn missing() -> Problem {
+    Problem::not_found("endpoint")
+}
+
+fn conflict(detail: &str) -> Problem {
+    Problem::new(Kind::Conflict, detail)
+}

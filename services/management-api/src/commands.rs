@@ -1,0 +1,4 @@
+//! What the operator runs by hand, or a deployment before the service.
+
+pub mod bootstrap;
+pub mod migrate;

@@ -1,0 +1,79 @@
+//! What customers run their webhooks with.
+//!
+//! ```text
+//! request ──▶ api ──▶ auth (API key → Caller, which holds one organization) ──▶ handler ──▶ Postgres, payload store
+//!              │
+//!              └── openapi: the document, made of the handlers themselves
+//!
+//! maintenance: the schema's version at start, partitions every hour
+//! commands: migrate, bootstrap, openapi
+//! ```
+//!
+//! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
+//! in the schedule.
+
+pub mod settings;
+
+pub mod auth;
+
+pub mod api;
+pub mod openapi;
+
+pub mod maintenance;
+pub mod metrics;
+
+pub mod commands;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ravenpost_chassis::{Context, clock, http, once, serve_with};
+use ravenpost_store::{Payloads, Store};
+
+use api::Api;
+use metrics::Metrics;
+pub use settings::{Command, Settings};
+
+/// How often, and how long at most, readiness asks the stores.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs what the settings ask for: the service, or a command.
+pub fn start(settings: Settings) -> ExitCode {
+    match settings.command.clone() {
+        None => serve_with(settings, run),
+        Some(Command::Migrate) => once(settings, commands::migrate::run),
+        Some(Command::Bootstrap(arguments)) => {
+            once(settings, |settings| commands::bootstrap::run(settings, arguments))
+        }
+        Some(Command::Openapi) => openapi::print(),
+    }
+}
+
+/// The service.
+pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let keys = settings.master_key.context("RAVENPOST_MASTER_KEY is not set")?;
+    let store = Store::new(&settings.store, Some(keys.master_key))?;
+    let payloads = Payloads::new(&settings.payloads).await?;
+    let metrics = Metrics::declare(&ctx.metrics, store.clone());
+    let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
+
+    probe(&ctx, &store, &payloads);
+    ctx.spawn("maintenance", maintenance::keep(store.clone(), ctx.clone()));
+
+    let api = Api::new(store, payloads, &settings.hook_base_url);
+    http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
+}
+
+fn probe(ctx: &Context, store: &Store, payloads: &Payloads) {
+    let (store, payloads) = (store.clone(), payloads.clone());
+    ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
+        let store = store.clone();
+        async move { store.check(clock::now).await }
+    });
+    ctx.probe("s3", PROBE_EVERY, PROBE_TIMEOUT, move || {
+        let payloads = payloads.clone();
+        async move { payloads.check().await }
+    });
+}

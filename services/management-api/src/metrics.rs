@@ -1,0 +1,104 @@
+//! What the management API counts.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, HistogramVec, IntCounterVec, Opts};
+use ravenpost_chassis::metrics::LATENCY_SECONDS;
+use ravenpost_store::Store;
+use tracing::Instrument;
+
+/// All metrics of the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    latency: HistogramVec,
+}
+
+impl Metrics {
+    /// Declares them.
+    pub fn declare(metrics: &ravenpost_chassis::metrics::Metrics, store: Store) -> Self {
+        metrics.register(PoolCollector::new(store));
+        Self {
+            requests: metrics.counters(
+                "api_requests_total",
+                "Requests to the management API.",
+                &["route", "method", "status"],
+            ),
+            latency: metrics.histograms(
+                "api_request_seconds",
+                "From a request's head to the head of its answer.",
+                LATENCY_SECONDS,
+                &["route", "method"],
+            ),
+        }
+    }
+
+    fn observe(&self, route: &str, method: &str, status: &str, took: Duration) {
+        self.requests.with_label_values(&[route, method, status]).inc();
+        self.latency.with_label_values(&[route, method]).observe(took.as_secs_f64());
+    }
+}
+
+/// Counts a request and gives it a span.
+pub async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    // The route, not the path: label values must be bounded.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = label(request.method());
+    let span = tracing::info_span!("request", method, route);
+    let response = next.run(request).instrument(span).await;
+    metrics.observe(&route, method, response.status().as_str(), started.elapsed());
+    response
+}
+
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Asks the pool when it is scraped.
+struct PoolCollector {
+    store: Store,
+    open: Gauge,
+    idle: Gauge,
+}
+
+impl PoolCollector {
+    fn new(store: Store) -> Self {
+        let gauge = |name, help| {
+            Gauge::with_opts(Opts::new(name, help).namespace("ravenpost")).expect("the name is well-formed")
+        };
+        Self {
+            store,
+            open: gauge("postgres_connections", "Open connections to Postgres."),
+            idle: gauge("postgres_connections_idle", "Open connections to Postgres that nobody uses."),
+        }
+    }
+}
+
+impl Collector for PoolCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.open.desc(), self.idle.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let (open, idle) = self.store.pool_size();
+        self.open.set(f64::from(open));
+        self.idle.set(f64::from(u32::try_from(idle).unwrap_or(u32::MAX)));
+        [self.open.collect(), self.idle.collect()].concat()
+    }
+}

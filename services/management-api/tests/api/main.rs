@@ -1,0 +1,14 @@
+//! The API on real stores, as its callers see it: status and body for good and for bad input on every route.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails there")]
+#![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
+
+mod alerts;
+mod auth;
+mod destinations;
+mod endpoints;
+mod events;
+mod isolation;
+mod process;
+mod replay;
+mod support;
+mod unavailable;

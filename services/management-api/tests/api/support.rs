@@ -1,0 +1,305 @@
+//! The API over a database of its own, callers with keys, and events as ingress and worker leave them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use chrono::{DateTime, SubsecRound, Utc};
+use ravenpost_chassis::metrics;
+use ravenpost_chassis::random::bytes as random;
+use ravenpost_core::access::ApiKey;
+use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::ids::{
+    ApiKeyId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId, Slot,
+};
+use ravenpost_management_api::api::{Api, router};
+use ravenpost_management_api::metrics::Metrics;
+use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, Record, Routed};
+use ravenpost_store::{Payloads, Settings, Store, payloads};
+use ravenpost_testkit::database::Database;
+use ravenpost_testkit::stack::Addresses;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const PARTITION: i32 = 0;
+
+/// The service, in this process.
+pub(crate) struct Service {
+    router: Router,
+    pub(crate) store: Store,
+    pub(crate) payloads: Payloads,
+    pub(crate) database: Database,
+    pub(crate) now: DateTime<Utc>,
+    epoch: i64,
+}
+
+/// Somebody with an API key.
+#[derive(Clone)]
+pub(crate) struct Customer {
+    router: Router,
+    pub(crate) organization: OrganizationId,
+    pub(crate) key: Option<String>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// An endpoint with one destination, in the caller's organization.
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) destination: DestinationId,
+}
+
+impl Service {
+    pub(crate) async fn new() -> Self {
+        let database = Database::fresh(stores().await).await.unwrap();
+        let store = store(database.url());
+        let payloads = payloads().await;
+        let epoch = store.system().take_partition(PARTITION).await.unwrap();
+        let router = serve(store.clone(), payloads.clone());
+        Self {
+            router,
+            store,
+            payloads,
+            database,
+            now: ravenpost_chassis::clock::now().trunc_subsecs(6),
+            epoch,
+        }
+    }
+
+    /// A new organization's caller, with every scope.
+    pub(crate) async fn customer(&self) -> Customer {
+        let organization = OrganizationId::new(self.now, random());
+        let key = ApiKey::new(random());
+        let api_key_id = ApiKeyId::new(self.now, random());
+        let new = Bootstrapped { organization_id: organization, name: "Acme", api_key_id, api_key: &key };
+        self.store.system().bootstrap(&new).await.unwrap();
+        Customer { router: self.router.clone(), organization, key: Some(key.reveal().to_owned()) }
+    }
+
+    /// An event as ingress accepts it, with its payload stored, not routed.
+    pub(crate) async fn event(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        body: &'static [u8],
+    ) -> EventId {
+        let id = EventId::new(self.now, random());
+        let s3_key = PayloadLocation::object_key(id);
+        self.payloads.put(&s3_key, body.into()).await.unwrap();
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let event = NewEvent {
+            id,
+            organization_id: customer.organization,
+            endpoint_id: endpoint.id,
+            slot: Slot::of(endpoint.id),
+            received_at: self.now,
+            payload: PayloadLocation { s3_key, s3_offset: 0, s3_length: i64::try_from(body.len()).unwrap() },
+            body_sha256: [0xab; 32],
+            headers: b"content-type: text/html\r\nx-github-event: push\r\n".as_slice().into(),
+            event_type: Some("push".to_owned()),
+            content_type: Some("text/html".to_owned()),
+            traceparent: None,
+        };
+        self.store.system().accept(instance, 0, &[event]).await.unwrap();
+        id
+    }
+
+    /// Such an event, and its first attempt: delivered, given up, or to be retried in an hour.
+    pub(crate) async fn attempted(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        delivered: Option<bool>,
+    ) -> EventId {
+        let event_id = self.event(customer, endpoint, b"{}").await;
+        let destination_id = endpoint.destination;
+        let key = DeliveryKey { event_id, destination_id, run: 0, attempt_number: 1 };
+        let success = delivered == Some(true);
+        let attempt = Attempt {
+            id: DeliveryId::new(self.now, random()),
+            key,
+            organization_id: customer.organization,
+            endpoint_id: endpoint.id,
+            version: 0,
+            outcome: if success { Outcome::Success } else { Outcome::ServerError },
+            response_code: Some(if success { 200 } else { 500 }),
+            response_body_snippet: Some("thanks".to_owned()),
+            error_message: (!success).then(|| "the destination answered 500".to_owned()),
+            next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
+            attempted_at: self.now,
+            duration_ms: 5,
+        };
+        let routed = Routed { event_id, destinations: vec![destination_id] };
+        let record = Record { routed: vec![routed], attempts: vec![attempt], ..Record::default() };
+        assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
+        event_id
+    }
+}
+
+/// Where the shared stores are.
+pub(crate) async fn stores() -> &'static Addresses {
+    // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
+    Box::pin(ravenpost_testkit::shared()).await.unwrap()
+}
+
+/// A store on that database.
+pub(crate) fn store(url: &str) -> Store {
+    let settings = Settings {
+        database_url: url.to_owned(),
+        database_tls: "disable".parse().unwrap(),
+        database_ca_file: None,
+        database_connections: 4,
+        database_wait: Duration::from_secs(5),
+        database_statement_timeout: Duration::from_secs(20),
+    };
+    Store::new(&settings, Some(MASTER_KEY.parse().unwrap())).unwrap()
+}
+
+/// The shared payload store, under a prefix of its own.
+async fn payloads() -> Payloads {
+    let s3 = &stores().await.s3;
+    Payloads::new(&payloads::Settings {
+        s3_endpoint: s3.endpoint.clone(),
+        s3_bucket: s3.bucket.clone(),
+        s3_region: s3.region.clone(),
+        s3_access_key_id: Some(s3.access_key_id.clone()),
+        s3_secret_access_key: Some(s3.secret_access_key.clone()),
+        s3_key_prefix: format!("{}/", Uuid::from_bytes(random())),
+        s3_kms_key_id: None,
+        s3_ca_file: None,
+    })
+    .await
+    .unwrap()
+}
+
+/// The service's router over these stores.
+pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
+    let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
+    router(Api::new(store, payloads, &"https://hooks.example.com/".parse().unwrap()), metrics)
+}
+
+impl Customer {
+    /// The same caller through another router.
+    pub(crate) fn through(&self, router: Router) -> Self {
+        Self { router, ..self.clone() }
+    }
+
+    /// Somebody with another key, or none.
+    pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
+        Self { key: key.map(str::to_owned), ..self.clone() }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string())).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body.to_string())).await
+    }
+
+    /// Sends a request below `/api/v1`, with a body that is said to be JSON, or none.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Body::from(body)
+            }
+            None => Body::empty(),
+        };
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            bytes: to_bytes(body, 1 << 24).await.unwrap().into(),
+        }
+    }
+
+    /// A new endpoint that anybody may send to.
+    pub(crate) async fn endpoint(&self) -> Endpoint {
+        let new = json!({
+            "name": "Orders",
+            "target_url": "https://api.example.com/orders",
+            "verification": { "type": "none" },
+        });
+        let answer = self.post("/endpoints", new).await;
+        assert_eq!(answer.status, 201);
+        let body = answer.json();
+        let id = |value: &Value| value.as_str().unwrap().parse().unwrap();
+        Endpoint {
+            id: EndpointId(id(&body["id"])),
+            destination: DestinationId(id(&body["destinations"][0]["id"])),
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    /// A header's value, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Status and body, with what differs from run to run replaced by its kind.
+    pub(crate) fn shown(&self) -> String {
+        if self.bytes.is_empty() {
+            return self.status.as_u16().to_string();
+        }
+        let mut body = self.json();
+        assert!(self.status.is_success() || self.header("content-type") == "application/problem+json");
+        redact("", &mut body);
+        format!("{} {body:#}", self.status.as_u16())
+    }
+}
+
+fn redact(key: &str, value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| redact(key, value)),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact(key, value)),
+        Value::String(text) => *text = redacted(key, text),
+        _ => {}
+    }
+}
+
+fn redacted(key: &str, text: &str) -> String {
+    if Uuid::parse_str(text).is_ok() {
+        return "[id]".to_owned();
+    }
+    if DateTime::parse_from_rfc3339(text).is_ok() {
+        assert!(text.ends_with('Z'), "{text}");
+        return "[time]".to_owned();
+    }
+    match (key, text.rsplit_once("/h/"), text.strip_prefix("whsec_")) {
+        ("hook_url", Some((base, token)), _) if token.len() == 43 => format!("{base}/h/[token]"),
+        (_, _, Some(encoded)) if encoded.len() == 44 => "whsec_[secret]".to_owned(),
+        ("secret", _, _) if text.len() == 64 => "[secret]".to_owned(),
+        ("next", _, _) => "[cursor]".to_owned(),
+        _ => text.to_owned(),
+    }
+}
