@@ -219,10 +219,13 @@ create table alerts (
     opened_at timestamptz not null default now(),
     notified_at timestamptz,
     resolved_at timestamptz,
+    -- Who was told already, and when the others are tried again.
+    told text[] not null default '{}',
+    tell_at timestamptz not null default now(),
     primary key (organization_id, id)
 );
 create unique index alerts_open on alerts (destination_id, kind) where resolved_at is null;
-create index alerts_unnotified on alerts (opened_at) where notified_at is null;
+create index alerts_unnotified on alerts (tell_at) where notified_at is null;
 
 -- The smallest UUIDv7 of a moment: the bound of a partition.
 create function uuid_v7_floor(moment timestamptz) returns uuid

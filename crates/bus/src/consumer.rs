@@ -21,6 +21,8 @@ use crate::{Error, Settings};
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the log's end is asked for.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a member that was silent waits before it believes again: a heartbeat and its answer.
+const AFTER_SILENCE: Duration = Duration::from_secs(4);
 /// How long a partition's queue is trusted to wake its owner.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often statistics (lag) are taken.
@@ -47,14 +49,16 @@ pub struct Consumer {
 pub struct Liveness {
     started: Instant,
     last_poll_ms: AtomicU64,
+    live_from_ms: AtomicU64,
     lag: RwLock<HashMap<i32, i64>>,
 }
 
 impl Liveness {
     /// Whether this process may still believe that it owns its partitions: it has polled within half the session
-    /// timeout (PROTOCOLS W2). A process that was stopped and continued learns here that it must not send.
+    /// timeout (PROTOCOLS W2). One that was stopped and goes on may not until the group had time to tell it.
     pub fn is_live(&self) -> bool {
         self.since_poll() < SESSION_TIMEOUT / 2
+            && self.elapsed_ms() >= self.live_from_ms.load(Ordering::Relaxed)
     }
 
     fn since_poll(&self) -> Duration {
@@ -64,8 +68,16 @@ impl Liveness {
     }
 
     fn polled(&self) {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_poll_ms.store(elapsed, Ordering::Relaxed);
+        let now = self.elapsed_ms();
+        if self.since_poll() >= SESSION_TIMEOUT / 2 {
+            let patience = u64::try_from(AFTER_SILENCE.as_millis()).unwrap_or(u64::MAX);
+            self.live_from_ms.store(now.saturating_add(patience), Ordering::Relaxed);
+        }
+        self.last_poll_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Messages that each owned partition is behind, as of the last statistics.
@@ -140,6 +152,7 @@ impl Consumer {
         let liveness = Arc::new(Liveness {
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
+            live_from_ms: AtomicU64::new(0),
             lag: RwLock::default(),
         });
         let (sender, changes) = mpsc::unbounded_channel();
@@ -246,6 +259,14 @@ impl Partition {
                 return message.map_err(Error::Unavailable);
             }
         }
+    }
+
+    /// Goes back: the next message is the one at `offset`.
+    pub async fn rewind(&self, offset: i64) -> Result<(), Error> {
+        let (consumer, topic, id) = (Arc::clone(&self.consumer), self.topic.clone(), self.id);
+        let seek = move || consumer.seek(&topic, id, rdkafka::Offset::Offset(offset), WATERMARK_TIMEOUT);
+        let canceled = |_| Error::Unavailable(rdkafka::error::KafkaError::Canceled);
+        tokio::task::spawn_blocking(seek).await.map_err(canceled)?.map_err(Error::Unavailable)
     }
 
     /// Everything up to and including `offset` is recorded and need not come again.

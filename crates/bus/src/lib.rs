@@ -30,6 +30,9 @@ pub enum Error {
     /// Kafka is away, or did not acknowledge in time.
     #[error("Kafka is unavailable")]
     Unavailable(#[source] rdkafka::error::KafkaError),
+    /// The producer can't go on, whatever Kafka does; only a new process can.
+    #[error("the Kafka producer has failed for good: {0}")]
+    Fatal(String),
     /// A topic does not exist.
     #[error("topic `{0}` does not exist; create it before the service starts")]
     NoTopic(String),

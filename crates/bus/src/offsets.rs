@@ -45,6 +45,14 @@ impl Offsets {
         through
     }
 
+    /// The first offset that is not recorded: where to go on; `None` when nothing was taken.
+    pub fn resume_at(&self) -> Option<i64> {
+        match self.open.first_key_value() {
+            Some((first, _)) => Some(*first),
+            None => self.highest.map(|highest| highest + 1),
+        }
+    }
+
     /// Messages taken and not recorded.
     pub fn open(&self) -> usize {
         self.open.len()
@@ -65,12 +73,13 @@ mod tests {
         assert_eq!(offsets.committable(), Some(9));
         offsets.complete(11);
         assert_eq!(offsets.committable(), None);
+        assert_eq!(offsets.resume_at(), Some(10));
         offsets.complete(10);
         assert_eq!(offsets.committable(), Some(10));
         offsets.complete(11);
         assert_eq!(offsets.committable(), Some(12));
         assert_eq!(offsets.committable(), None);
-        assert_eq!(offsets.open(), 0);
+        assert_eq!((offsets.open(), offsets.resume_at()), (0, Some(13)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ impl Producer {
     pub fn new(settings: &Settings, message_timeout: Duration) -> Result<Self, Error> {
         let inner = settings
             .client()
+            // A wrong prefix is an error, not a new topic.
+            .set("allow.auto.create.topics", "false")
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("message.timeout.ms", message_timeout.as_millis().to_string())
@@ -104,8 +106,27 @@ impl Producer {
         }
     }
 
+    /// Ends when the producer has failed for good (an idempotent producer does when its sequence is broken): the
+    /// process has to, too.
+    pub async fn until_fatal(&self) -> Error {
+        loop {
+            if let Err(error) = self.check_alive() {
+                return error;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), Error> {
+        match self.inner.client().fatal_error() {
+            Some((_, reason)) => Err(Error::Fatal(reason)),
+            None => Ok(()),
+        }
+    }
+
     /// Answers when Kafka does and our topics are there.
     pub async fn check(&self) -> Result<(), Error> {
+        self.check_alive()?;
         for topic in topic::ALL {
             self.ask_partitions(topic).await?;
         }

@@ -72,8 +72,11 @@ impl Settings {
                 .set("sasl.username", self.kafka_sasl_username.as_deref().unwrap_or_default())
                 .set("sasl.password", self.kafka_sasl_password.as_deref().unwrap_or_default());
         }
-        if let Some(file) = &self.kafka_ca_file {
-            config.set("ssl.ca.location", file.to_string_lossy());
+        if matches!(self.kafka_security, Security::Tls | Security::SaslTls) {
+            // `probe`: the client's own OpenSSL does not know where this system keeps its certificates.
+            let location =
+                self.kafka_ca_file.as_deref().map_or("probe".into(), |file| file.to_string_lossy());
+            config.set("ssl.ca.location", location);
         }
         config
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ravenpost_core::delivery::{Answer, Failure, FailureKind, Response};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
@@ -124,6 +124,10 @@ impl Client {
     async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
         for name in &FRAMING {
             request.headers.remove(name);
+        }
+        if request.body.is_empty() {
+            // Said for us where there is a body; a POST says it without one as well (RFC 9110, section 8.6).
+            request.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let sent = self.http.post(request.url).headers(request.headers).body(request.body).send().await;
         let mut response = sent.map_err(|error| classify(&error))?;

@@ -9,6 +9,7 @@ use ravenpost_core::secret::Keyring;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
+use crate::lease::bounded;
 use crate::{Error, Settings, System, Tenant};
 
 /// Postgres. Cheap to clone.
@@ -16,6 +17,8 @@ use crate::{Error, Settings, System, Tenant};
 pub struct Store {
     pool: PgPool,
     keyring: Option<Keyring>,
+    /// How long a statement may take on our side.
+    deadline: Duration,
 }
 
 /// Why Postgres can't be used as it is set up.
@@ -37,6 +40,8 @@ pub enum ConnectError {
 /// How far clocks may be apart (PROTOCOLS D1), in seconds.
 pub const MAX_SKEW_SECONDS: i64 = 5;
 
+/// How much longer than Postgres itself we wait for a statement to end: by then the connection is dead.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(2);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -49,27 +54,28 @@ impl Store {
             .acquire_timeout(settings.database_wait)
             .idle_timeout(IDLE)
             .after_connect(|connection, _| Box::pin(enter_system(connection)))
-            .connect_lazy_with(options(settings)?);
-        Ok(Self { pool, keyring })
+            .connect_lazy_with(bounded_options(settings)?);
+        let deadline = settings.database_statement_timeout + DEADLINE_MARGIN;
+        Ok(Self { pool, keyring, deadline })
     }
 
     /// Answers when Postgres does and its clock agrees with `clock`.
     pub async fn check(&self, clock: fn() -> DateTime<Utc>) -> std::result::Result<(), ConnectError> {
-        let (time,): (DateTime<Utc>,) =
-            sqlx::query_as("select clock_timestamp()").fetch_one(&self.pool).await.map_err(Error::from)?;
-        let skew = (clock() - time).num_seconds();
+        let skew = (clock() - self.time().await?).num_seconds();
         if skew.abs() > MAX_SKEW_SECONDS {
             return Err(ConnectError::ClockSkew(skew));
         }
         Ok(())
     }
 
+    async fn time(&self) -> crate::Result<DateTime<Utc>> {
+        Ok(bounded!(self, sqlx::query_scalar("select clock_timestamp()"), fetch_one))
+    }
+
     /// Whether a commit is a promise: `synchronous_commit` is not off.
     pub(crate) async fn commits_durably(&self) -> crate::Result<bool> {
-        let (durable,): (bool,) = sqlx::query_as("select current_setting('synchronous_commit') <> 'off'")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(durable)
+        let durable = sqlx::query_scalar("select current_setting('synchronous_commit') <> 'off'");
+        Ok(bounded!(self, durable, fetch_one))
     }
 
     /// Opens one organization; see [`Tenant`].
@@ -79,7 +85,7 @@ impl Store {
 
     /// Opens the hot paths; see [`System`].
     pub fn system(&self) -> System {
-        System::new(self.pool.clone(), self.keyring.clone())
+        System::new(self.pool.clone(), self.keyring.clone(), self.deadline)
     }
 
     /// Connections in use and idle.
@@ -92,17 +98,23 @@ impl Store {
     }
 }
 
-/// Connection options of the settings, without a role.
+/// Connection options of the settings, without a role and without a bound on statements.
 pub(crate) fn options(settings: &Settings) -> std::result::Result<PgConnectOptions, ConnectError> {
     let mut options = PgConnectOptions::from_str(&settings.database_url)
         .map_err(ConnectError::Url)?
-        .ssl_mode(settings.database_tls)
         .application_name("ravenpost");
+    if let Some(mode) = settings.database_tls {
+        options = options.ssl_mode(mode);
+    }
     if let Some(file) = &settings.database_ca_file {
         options = options.ssl_root_cert(file);
     }
+    Ok(options)
+}
+
+fn bounded_options(settings: &Settings) -> std::result::Result<PgConnectOptions, ConnectError> {
     let timeout = settings.database_statement_timeout.as_millis().to_string();
-    Ok(options.options([("statement_timeout", timeout.as_str())]))
+    Ok(options(settings)?.options([("statement_timeout", timeout.as_str())]))
 }
 
 async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {

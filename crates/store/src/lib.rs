@@ -13,6 +13,7 @@ pub mod tenant;
 mod connect;
 mod decode;
 mod error;
+mod lease;
 
 pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;

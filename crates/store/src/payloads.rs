@@ -87,6 +87,11 @@ impl Payloads {
         if location.s3_length == 0 {
             return Ok(Some(Bytes::new()));
         }
+        // The SDK's own deadlines end with the head of the answer.
+        tokio::time::timeout(OPERATION_TIMEOUT, self.read(location)).await.map_err(unavailable)?
+    }
+
+    async fn read(&self, location: &PayloadLocation) -> Result<Option<Bytes>> {
         let last = location.s3_offset + location.s3_length - 1;
         let request = self
             .client
@@ -100,6 +105,10 @@ impl Payloads {
             Err(failure) => return Err(error(&failure)),
         };
         let body = object.body.collect().await.map_err(unavailable)?.into_bytes();
+        if i64::try_from(body.len()) != Ok(location.s3_length) {
+            let cause = format!("{} bytes came where {} were stored", body.len(), location.s3_length);
+            return Err(Error::Unavailable { store: STORE, cause: cause.into() });
+        }
         Ok(Some(body))
     }
 

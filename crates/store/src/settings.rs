@@ -19,9 +19,10 @@ pub struct Settings {
         value_parser = database_url
     )]
     pub database_url: String,
-    /// TLS to Postgres: `disable`, `prefer`, `require`, `verify-ca` or `verify-full`. In production: `verify-full`.
-    #[arg(long, env = "RAVENPOST_DATABASE_TLS", default_value = "prefer", value_parser = tls_mode)]
-    pub database_tls: sqlx::postgres::PgSslMode,
+    /// TLS to Postgres: `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; otherwise what `sslmode` in the
+    /// URL says, or `prefer`. In production: `verify-full`.
+    #[arg(long, env = "RAVENPOST_DATABASE_TLS", value_parser = tls_mode)]
+    pub database_tls: Option<sqlx::postgres::PgSslMode>,
     /// A PEM file with the certificate authority that signed Postgres' certificate, if no public one did.
     #[arg(long, env = "RAVENPOST_DATABASE_CA_FILE")]
     pub database_ca_file: Option<PathBuf>,
@@ -37,10 +38,14 @@ pub struct Settings {
 }
 
 fn database_url(text: &str) -> Result<String, String> {
-    let parsed = text.parse::<sqlx::postgres::PgConnectOptions>();
-    parsed
-        .map(|_| text.to_owned())
-        .map_err(|_| "expected postgres://user:password@host:port/database".to_owned())
+    // The parser takes any scheme.
+    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    let usable = is_postgres && text.parse::<sqlx::postgres::PgConnectOptions>().is_ok();
+    if usable {
+        Ok(text.to_owned())
+    } else {
+        Err("expected postgres://user:password@host:port/database".to_owned())
+    }
 }
 
 fn tls_mode(text: &str) -> Result<sqlx::postgres::PgSslMode, String> {

@@ -13,13 +13,15 @@ mod record;
 mod resume;
 mod schedule;
 
+use std::time::Duration;
+
 use ravenpost_core::secret::{Keyring, Secret};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use accept::{Accepted, NewEvent};
 pub use bootstrap::Bootstrapped;
-pub use destinations::{Destination, Route};
+pub use destinations::{DeliveryConfig, Destination, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
 pub use observe::{DueAlert, Health, Observation};
@@ -35,11 +37,13 @@ use crate::decode::{Damaged, Row};
 pub struct System {
     pool: PgPool,
     keyring: Option<Keyring>,
+    /// How long a statement may take on our side.
+    deadline: Duration,
 }
 
 impl System {
-    pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>) -> Self {
-        Self { pool, keyring }
+    pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, deadline: Duration) -> Self {
+        Self { pool, keyring, deadline }
     }
 
     fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {

@@ -2,9 +2,11 @@
 //! taken away.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use ravenpost_bus::{Change, Consumer, Partition};
+use futures::FutureExt;
+use ravenpost_bus::{Change, Consumer};
 use ravenpost_chassis::Context;
 use ravenpost_store::System;
 use tokio::sync::mpsc;
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::WorkerMetrics;
-use crate::partition::{self, Hint, Shared};
+use crate::partition::{self, Shared};
 use crate::route::Routes;
 use crate::schedule::{self, Owned};
 use crate::send::Sender;
@@ -51,12 +53,26 @@ impl Group {
             lanes: self.lanes,
             liveness: consumer.liveness(),
         });
-        while let Some(change) = self.ctx.stopping.run_until_cancelled(consumer.next_change()).await {
+        let failed = CancellationToken::new();
+        loop {
+            let change = tokio::select! {
+                change = consumer.next_change() => change,
+                () = self.ctx.stopping.cancelled() => break,
+                () = failed.cancelled() => anyhow::bail!("the owner of a partition panicked"),
+            };
             match change {
                 Change::Assigned(partition) => {
                     let stop = self.ctx.stopping.child_token();
                     stops.insert(partition.id, stop.clone());
-                    owners.spawn(own(Arc::clone(&shared), partition, stop, owned.clone()));
+                    let (hints, hinted) = mpsc::unbounded_channel();
+                    owned.insert(partition.id, hints);
+                    let owner = partition::run(Arc::clone(&shared), partition, stop, hinted);
+                    let failed = failed.clone();
+                    owners.spawn(async move {
+                        if AssertUnwindSafe(owner).catch_unwind().await.is_err() {
+                            failed.cancel();
+                        }
+                    });
                 }
                 Change::Revoked(partition) => {
                     owned.remove(partition);
@@ -74,11 +90,4 @@ impl Group {
         }
         Ok(())
     }
-}
-
-async fn own(shared: Arc<Shared>, partition: Partition, stop: CancellationToken, owned: Owned) {
-    let id = partition.id;
-    let (hints, hinted) = mpsc::unbounded_channel::<Hint>();
-    owned.insert(id, hints);
-    partition::run(shared, partition, stop, hinted).await;
 }

@@ -67,13 +67,28 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         partitions = producer.await_partitions(topic::INGEST) => partitions?,
         () = ctx.stopping.cancelled() => return Ok(()),
     };
-    let sender =
-        Arc::new(Sender { routes: routes.clone(), payloads, client, producer, metrics: metrics.clone() });
+    ctx.spawn("kafka producer", watch_producer(ctx.clone(), producer.clone()));
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
+    let sender = Arc::new(Sender {
+        routes: routes.clone(),
+        payloads,
+        client,
+        producer,
+        metrics: metrics.clone(),
+        liveness: consumer.liveness(),
+    });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }
         .run(consumer)
         .await
+}
+
+/// A producer that has failed for good takes the process down: the next one starts with a new producer.
+async fn watch_producer(ctx: Context, producer: Producer) -> anyhow::Result<()> {
+    match ctx.stopping.run_until_cancelled(producer.until_fatal()).await {
+        Some(fatal) => Err(fatal.into()),
+        None => Ok(()),
+    }
 }
 
 fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {

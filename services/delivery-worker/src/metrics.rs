@@ -1,6 +1,7 @@
 //! What the worker counts.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -31,6 +32,8 @@ pub struct WorkerMetrics {
     pub queued: IntGauge,
     lag_messages: IntGaugeVec,
     lag_seconds: GaugeVec,
+    /// When the message consumed last was received, by partition.
+    consumed: Arc<Mutex<HashMap<i32, DateTime<Utc>>>>,
     oldest_waiting_seconds: Gauge,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
@@ -79,6 +82,7 @@ impl WorkerMetrics {
                 "Age of the message consumed last, by partition; 0 when nothing waits",
                 &["partition"],
             ),
+            consumed: Arc::default(),
             oldest_waiting_seconds: metrics.float_gauge(
                 "delivery_oldest_waiting_seconds",
                 "How long the most overdue scheduled delivery has been due",
@@ -109,8 +113,17 @@ impl WorkerMetrics {
 
     /// A message received at `received_at` is being consumed.
     pub fn consumed(&self, partition: i32, received_at: DateTime<Utc>) {
-        let age = (clock::now() - received_at).to_std().unwrap_or_default();
-        self.lag_seconds.with_label_values(&[&partition.to_string()]).set(age.as_secs_f64());
+        self.consumed.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, received_at);
+    }
+
+    /// How far behind a partition is: by how much the message consumed last is older than now, if any waits behind it.
+    /// It grows while the partition stands still.
+    fn lag(&self, partition: i32, messages: i64) {
+        let label = partition.to_string();
+        let consumed = self.consumed.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied();
+        let behind = consumed.filter(|_| messages > 0).and_then(|at| (clock::now() - at).to_std().ok());
+        self.lag_messages.with_label_values(&[&label]).set(messages);
+        self.lag_seconds.with_label_values(&[&label]).set(behind.unwrap_or_default().as_secs_f64());
     }
 
     /// How long the most overdue row of the schedule has been due.
@@ -132,12 +145,9 @@ pub fn watch(ctx: &Context, metrics: &WorkerMetrics, store: &Store, liveness: Ar
             metrics.pool_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
             // Partitions that went to other workers are theirs to report.
             metrics.lag_messages.reset();
+            metrics.lag_seconds.reset();
             for (partition, lag) in liveness.lag() {
-                let label = partition.to_string();
-                metrics.lag_messages.with_label_values(&[&label]).set(lag);
-                if lag == 0 {
-                    metrics.lag_seconds.with_label_values(&[&label]).set(0.0);
-                }
+                metrics.lag(partition, lag);
             }
             tokio::time::sleep(WATCH_EVERY).await;
         }

@@ -33,6 +33,8 @@ use owner::Owner;
 
 /// How often the owner looks at what is slow and what is due.
 const TICK: Duration = Duration::from_millis(50);
+/// How long the group has to say that a partition is another worker's.
+const SETTLE: Duration = Duration::from_secs(3);
 /// How long to wait before a store is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -74,40 +76,83 @@ enum Report {
     Due(Vec<DestinationId>, Vec<Due>),
 }
 
-/// Owns the partition until it is told to stop and everything in the air is recorded.
+/// How an ownership ended.
+enum Ended {
+    /// The group took the partition away, or the process stops.
+    Stopped,
+    /// Another worker took the epoch, though the group has not said so. Where the log is to be gone on with.
+    Lost { resume_at: Option<i64> },
+}
+
+/// Owns the partition until the group takes it away and everything in the air is recorded.
 pub async fn run(
     shared: Arc<Shared>,
     partition: Partition,
     stop: CancellationToken,
     mut hints: mpsc::UnboundedReceiver<Hint>,
 ) {
-    let Some((epoch, log_end)) = stop.run_until_cancelled(take(&shared, &partition)).await else { return };
+    while let Ended::Lost { resume_at } = own(&shared, &partition, &stop, &mut hints).await {
+        // A late taker (one that was stopped before its statement left) must not leave the partition to nobody: if the
+        // group still gives it to us after a while, it is ours and is taken again.
+        if stop.run_until_cancelled(tokio::time::sleep(SETTLE)).await.is_none() {
+            return;
+        }
+        if let Some(offset) = resume_at
+            && stop.run_until_cancelled(rewind(&partition, offset)).await.is_none()
+        {
+            return;
+        }
+    }
+}
+
+async fn own(
+    shared: &Arc<Shared>,
+    partition: &Partition,
+    stop: &CancellationToken,
+    hints: &mut mpsc::UnboundedReceiver<Hint>,
+) -> Ended {
+    let Some((epoch, log_end)) = stop.run_until_cancelled(take(shared, partition)).await else {
+        return Ended::Stopped;
+    };
     info!(partition = partition.id, epoch, log_end, "partition taken");
     let (reports, mut reported) = mpsc::unbounded_channel();
-    let mut owner = Owner::new(Arc::clone(&shared), partition.id, epoch, reports, stop.clone());
+    let over = stop.child_token();
+    let mut owner = Owner::new(Arc::clone(shared), partition.id, epoch, reports, over.clone());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
-    while !stop.is_cancelled() {
+    while !over.is_cancelled() {
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = over.cancelled() => break,
             Some(report) = reported.recv() => owner.hear(report, clock::now()),
             Some(hint) = hints.recv() => owner.hint(hint),
             _ = tick.tick() => owner.tick(Instant::now(), clock::now()),
-            batch = intake::next_batch(&partition), if owner.has_room() => {
-                intake::accept(&shared, &mut owner, log_end, batch, &stop).await;
+            batch = intake::next_batch(partition), if owner.has_room() => {
+                intake::accept(shared, &mut owner, log_end, batch, &over).await;
             }
         }
         owner.flush();
-        store_offset(&partition, &mut owner);
+        store_offset(partition, &mut owner);
     }
     while owner.is_busy() {
         let Some(report) = reported.recv().await else { break };
         owner.hear(report, clock::now());
         owner.flush();
-        store_offset(&partition, &mut owner);
+        store_offset(partition, &mut owner);
     }
     info!(partition = partition.id, "partition let go");
+    if stop.is_cancelled() { Ended::Stopped } else { Ended::Lost { resume_at: owner.resume_at() } }
+}
+
+async fn rewind(partition: &Partition, offset: i64) {
+    while let Err(error) = partition.rewind(offset).await {
+        warn!(
+            partition = partition.id,
+            error = &error as &dyn std::error::Error,
+            "a partition can't be rewound yet"
+        );
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Takes the partition: from now on its decisions are ours alone.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ravenpost_bus::Producer;
+use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
 use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Verdict};
@@ -15,8 +16,8 @@ use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::{Client, Request};
 use ravenpost_store::Payloads;
-use ravenpost_store::system::{Attempt, Destination};
-use tracing::{Instrument, Span, info_span, warn};
+use ravenpost_store::system::{Attempt, DeliveryConfig};
+use tracing::{Instrument, Span, error, info_span, warn};
 
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
@@ -38,6 +39,8 @@ pub struct Sender {
     pub producer: Producer,
     /// What is counted.
     pub metrics: WorkerMetrics,
+    /// Whether this process may still send.
+    pub liveness: Arc<Liveness>,
 }
 
 /// One event for one destination, and which attempt it is.
@@ -82,7 +85,7 @@ impl Sender {
     }
 
     async fn in_span(&self, job: Job, incoming: Option<Traceparent>) -> Done {
-        let route = match self.routes.of(job.event.endpoint_id).await {
+        let route = match self.routes.of(job.event.endpoint_id, job.event.received_at).await {
             Ok(route) => route,
             Err(error) => {
                 warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read");
@@ -95,7 +98,16 @@ impl Sender {
             None => return Done::Cancelled,
             Some((_, destination)) if destination.deleted => return Done::Cancelled,
             Some((route, destination)) if route.holds(destination) => return Done::Held,
-            Some((_, destination)) => destination,
+            Some((_, destination)) => match &destination.delivery {
+                Ok(config) => config,
+                Err(damaged) => {
+                    error!(
+                        error = damaged.as_ref() as &dyn std::error::Error,
+                        "a destination can't be sent to"
+                    );
+                    return Done::NotSent;
+                }
+            },
         };
         let Some(body) = fetch::body(&self.payloads, &job.event).await else { return Done::NotSent };
         let event = with_inline(&job.event, &body);
@@ -103,6 +115,10 @@ impl Sender {
         let attempted_at = clock::now();
         let headers = sign::headers(&job.event, destination, attempted_at, &body, &traceparent);
         let request = Request { url: destination.url.clone(), headers, body, timeout: destination.timeout };
+        // Asked again at the last moment: fetching may have taken its time.
+        if !self.liveness.is_live() {
+            return Done::NotSent;
+        }
         let answer = self.client.send(request).await;
         let attempt = judge(&job, destination, &answer, attempted_at);
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
@@ -115,7 +131,7 @@ impl Sender {
         let mut messages = Vec::with_capacity(2);
         match Message::report(&report(attempt)) {
             Ok(message) => messages.push(message),
-            Err(error) => tracing::error!(%error, "a report can't be encoded"),
+            Err(error) => error!(%error, "a report can't be encoded"),
         }
         if attempt.is_dead() {
             let letter = DeadLetter {
@@ -142,7 +158,7 @@ fn with_inline(event: &Arc<EventMessage>, body: &Bytes) -> Arc<EventMessage> {
 
 fn judge(
     job: &Job,
-    destination: &Destination,
+    destination: &DeliveryConfig,
     answer: &Answer,
     attempted_at: chrono::DateTime<chrono::Utc>,
 ) -> Attempt {

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
+use futures::StreamExt;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_store::system::Endpoint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::receive::Ingress;
 
+/// What an event without a body counts for.
+const EMPTY: usize = 1_024;
 /// When to come back while memory is short.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -30,8 +33,8 @@ pub struct Admitted {
     pub share: OwnedSemaphorePermit,
 }
 
-/// The memory that bodies in flight may take: reserved before a body is read, so that it is bounded by the setting
-/// and not by traffic (invariant 7).
+/// The memory that bodies in flight may take, so that it is bounded by the setting and not by traffic (invariant 7).
+/// It is reserved as a body arrives: announcing much and sending little takes little.
 pub struct Budget(Arc<Semaphore>);
 
 impl Budget {
@@ -40,10 +43,10 @@ impl Budget {
         Self(Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(Semaphore::MAX_PERMITS))))
     }
 
-    fn reserve(&self, bytes: u32) -> Result<OwnedSemaphorePermit, Problem> {
-        // Every event costs something, an empty one too.
-        let share = Arc::clone(&self.0).try_acquire_many_owned(bytes.max(1_024));
-        share.map_err(|_| Problem::unavailable("too much is being received at once", RETRY_AFTER))
+    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let refused = || Problem::unavailable("too much is being received at once", RETRY_AFTER);
+        let bytes = u32::try_from(bytes).map_err(|_| refused())?;
+        Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| refused())
     }
 }
 
@@ -56,14 +59,12 @@ pub async fn admit(
 ) -> Result<Admitted, Problem> {
     let limit = endpoint.max_body_bytes.unwrap_or(ingress.max_body_bytes);
     let (parts, body) = request.into_parts();
-    let announced = announced(&parts.headers)?;
-    if announced.is_some_and(|length| length > u64::from(limit)) {
+    if announced(&parts.headers)?.is_some_and(|length| length > u64::from(limit)) {
         return Err(too_large(limit));
     }
-    let expected = announced.and_then(|length| u32::try_from(length).ok()).unwrap_or(limit);
-    let share = ingress.budget.reserve(expected)?;
-    let read = tokio::time::timeout(ingress.body_timeout, read(body, limit));
-    let body = read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
+    let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
+    let (body, share) =
+        read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
     Ok(Admitted { endpoint, headers: parts.headers, body, received_at, share })
 }
 
@@ -73,13 +74,22 @@ fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     length.map(Some).ok_or_else(|| Problem::new(Kind::Malformed, "Content-Length is not a number"))
 }
 
-async fn read(body: Body, limit: u32) -> Result<Bytes, Problem> {
+/// Reads up to the limit and not further.
+async fn read(budget: &Budget, body: Body, limit: u32) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
-    to_bytes(body, limit_bytes).await.map_err(|error| {
-        let is_limit = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit exceeded"));
-        if is_limit { too_large(limit) } else { Problem::new(Kind::Malformed, "the body broke off") }
-    })
+    // Every event costs something, an empty one too.
+    let mut share = budget.reserve(EMPTY)?;
+    let mut chunks = body.into_data_stream();
+    let mut read = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Kind::Malformed, "the body broke off"))?;
+        if read.len() + chunk.len() > limit_bytes {
+            return Err(too_large(limit));
+        }
+        share.merge(budget.reserve(chunk.len())?);
+        read.extend_from_slice(&chunk);
+    }
+    Ok((read.freeze(), share))
 }
 
 fn too_large(limit: u32) -> Problem {

@@ -53,6 +53,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         schema = store.await_schema() => schema?,
         () = ctx.stopping.cancelled() => return Ok(()),
     }
+    ctx.spawn("kafka producer", watch_producer(ctx.clone(), producer.clone()));
     let committer =
         Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
             .await
@@ -67,6 +68,14 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     };
     let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
     http::serve(listener, receive::router(Arc::new(ingress)), http::Limits::default(), &ctx).await
+}
+
+/// A producer that has failed for good takes the process down: the next one starts with a new producer.
+async fn watch_producer(ctx: Context, producer: Producer) -> anyhow::Result<()> {
+    match ctx.stopping.run_until_cancelled(producer.until_fatal()).await {
+        Some(fatal) => Err(fatal.into()),
+        None => Ok(()),
+    }
 }
 
 /// Ingress is ready when it can keep its promise: all three stores are there.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -50,15 +50,15 @@ struct Answer {
 
 async fn handle(
     State(ingress): State<Arc<Ingress>>,
-    Path(token): Path<String>,
+    token: Result<problem::Path<String>, Problem>,
     request: Request,
 ) -> Response {
     let started = Instant::now();
     let incoming = traceparent(request.headers());
     let span = info_span!("receive", event_id = tracing::field::Empty, endpoint_id = tracing::field::Empty);
     trace::follow(&span, incoming.as_ref());
-    let received = receive(&ingress, &token, request, incoming).instrument(span.clone()).await;
-    match received {
+    let received = async { receive(&ingress, &token?.0, request, incoming).await };
+    match received.instrument(span.clone()).await {
         Ok(id) => {
             span.record("event_id", tracing::field::display(id));
             ingress.metrics.accepted(started.elapsed());

@@ -19,7 +19,7 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_BODY_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     pub body_timeout: Duration,
     /// The memory in bytes that bodies in flight may take; beyond it requests are refused with 503.
-    #[arg(long, env = "RAVENPOST_MEMORY_BUDGET", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(1_048_576..=2_000_000_000))]
+    #[arg(long, env = "RAVENPOST_MEMORY_BUDGET", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(33_554_432..=2_000_000_000))]
     pub memory_budget: u32,
     /// How long Kafka has to acknowledge an event before its producer is told 503.
     #[arg(long, env = "RAVENPOST_KAFKA_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]

@@ -12,52 +12,59 @@ use crate::metrics::NotifierMetrics;
 
 /// How often alerts are looked for.
 const EVERY: Duration = Duration::from_millis(500);
-/// How long to leave off after a failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How long an alert is left alone after somebody could not be told.
+const AFTER_FAILURE: Duration = Duration::from_secs(15);
 /// Alerts that are told at once.
 const BATCH: i64 = 50;
+
+/// Tells people of alerts.
+struct Teller {
+    system: System,
+    email: Email,
+    metrics: NotifierMetrics,
+}
 
 /// Starts telling; ends with the process.
 pub fn start(ctx: &Context, system: System, email: Email, metrics: NotifierMetrics) {
     let stopping = ctx.stopping.clone();
+    let teller = Teller { system, email, metrics };
     ctx.spawn("notify", async move {
-        let mut pause = EVERY;
-        while stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            pause = if tell_all(&system, &email, &metrics).await { EVERY } else { AFTER_FAILURE };
+        while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            if let Err(error) = teller.tell_all().await {
+                warn!(error = &error as &dyn std::error::Error, "alerts can't be read or marked");
+            }
         }
         Ok(())
     });
 }
 
-/// `false`: something failed and is better left alone for a while.
-async fn tell_all(system: &System, email: &Email, metrics: &NotifierMetrics) -> bool {
-    let alerts = match system.due_alerts(BATCH).await {
-        Ok(alerts) => alerts,
-        Err(cause) => {
-            warn!(error = &cause as &dyn std::error::Error, "alerts can't be read");
-            return false;
+impl Teller {
+    async fn tell_all(&self) -> ravenpost_store::Result<()> {
+        for alert in self.system.due_alerts(BATCH).await? {
+            if self.tell(&alert).await? {
+                self.system.mark_notified(alert.id).await?;
+            } else {
+                self.system.tell_later(alert.id, AFTER_FAILURE).await?;
+            }
         }
-    };
-    let mut all_told = true;
-    for alert in alerts {
-        all_told &= tell(system, email, metrics, &alert).await;
+        Ok(())
     }
-    all_told
-}
 
-async fn tell(system: &System, email: &Email, metrics: &NotifierMetrics, alert: &DueAlert) -> bool {
-    let sent = email.send(alert).await;
-    let result = if sent.is_ok() { "sent" } else { "failed" };
-    metrics.notifications.with_label_values(&["email", result]).inc();
-    if let Err(cause) = sent {
-        error!(alert_id = %alert.id, error = &cause as &dyn std::error::Error, "an alert could not be mailed; it is tried again");
-        return false;
-    }
-    match system.mark_notified(alert.id).await {
-        Ok(()) => true,
-        Err(cause) => {
-            error!(alert_id = %alert.id, error = &cause as &dyn std::error::Error, "an alert was mailed but not marked so");
-            false
+    /// Tells every address that was not told yet, each once; `false`: somebody is to be tried again.
+    async fn tell(&self, alert: &DueAlert) -> ravenpost_store::Result<bool> {
+        let mut all = true;
+        for address in &alert.addresses {
+            let sent = self.email.send(alert, address).await;
+            let result = if sent.is_ok() { "sent" } else { "failed" };
+            self.metrics.notifications.with_label_values(&["email", result]).inc();
+            if let Err(cause) = &sent {
+                error!(alert_id = %alert.id, error = cause as &dyn std::error::Error, "an alert could not be mailed");
+            }
+            match sent {
+                Err(cause) if !cause.is_permanent() => all = false,
+                _ => self.system.mark_told(alert.id, address).await?,
+            }
         }
+        Ok(all)
     }
 }

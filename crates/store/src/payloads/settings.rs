@@ -5,7 +5,7 @@
 #[group(skip)]
 pub struct Settings {
     /// The payload store's URL; empty for Amazon S3 in `RAVENPOST_S3_REGION`. `https` in production.
-    #[arg(long, env = "RAVENPOST_S3_ENDPOINT", default_value = "http://127.0.0.1:8333")]
+    #[arg(long, env = "RAVENPOST_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_parser = endpoint)]
     pub s3_endpoint: String,
     /// The bucket; it must exist.
     #[arg(long, env = "RAVENPOST_S3_BUCKET", default_value = "ravenpost")]
@@ -34,4 +34,14 @@ pub struct Settings {
     /// A PEM file with the certificate authority that signed the payload store's certificate, if no public one did.
     #[arg(long, env = "RAVENPOST_S3_CA_FILE")]
     pub s3_ca_file: Option<std::path::PathBuf>,
+}
+
+fn endpoint(text: &str) -> Result<String, &'static str> {
+    let is_usable = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let usable = text.is_empty() || url::Url::parse(text).is_ok_and(|url| is_usable(&url));
+    if usable {
+        Ok(text.to_owned())
+    } else {
+        Err("write an http or https URL, such as https://s3.example.com")
+    }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::System;
 use crate::Result;
+use crate::lease::bounded;
 
 /// An event whose payload is stored.
 #[derive(Debug, Clone)]
@@ -89,8 +90,10 @@ impl System {
     /// Commits a batch through a lane of an instance.
     pub async fn accept(&self, instance: InstanceId, lane: i32, events: &[NewEvent]) -> Result<Accepted> {
         let columns = Columns::of(events);
-        let inserted = sqlx::query_scalar!(
-            r#"with lane as (
+        let inserted = bounded!(
+            self,
+            sqlx::query_scalar!(
+                r#"with lane as (
                 select instance_id from ingress_lanes where instance_id = $1 and lane = $2 for share
             ), batch as (
                 select b.*, lane.instance_id from lane, unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::int[],
@@ -110,24 +113,24 @@ impl System {
                 returning 1
             )
             select count(*) as "count!" from inserted"#,
-            instance.0,
-            lane,
-            &columns.id,
-            &columns.organization_id,
-            &columns.endpoint_id,
-            &columns.slot,
-            &columns.received_at,
-            &columns.s3_key,
-            &columns.s3_offset,
-            &columns.s3_length,
-            &columns.body_sha256,
-            &columns.headers,
-            &columns.event_type as &[Option<String>],
-            &columns.content_type as &[Option<String>],
-            &columns.traceparent as &[Option<String>],
-        )
-        .fetch_one(&self.pool)
-        .await?;
+                instance.0,
+                lane,
+                &columns.id,
+                &columns.organization_id,
+                &columns.endpoint_id,
+                &columns.slot,
+                &columns.received_at,
+                &columns.s3_key,
+                &columns.s3_offset,
+                &columns.s3_length,
+                &columns.body_sha256,
+                &columns.headers,
+                &columns.event_type as &[Option<String>],
+                &columns.content_type as &[Option<String>],
+                &columns.traceparent as &[Option<String>],
+            ),
+            fetch_one
+        );
         Ok(if inserted == 0 && !events.is_empty() { Accepted::Adopted } else { Accepted::Committed })
     }
 }

@@ -5,6 +5,7 @@ use ravenpost_core::ids::{ApiKeyId, OrganizationId};
 
 use super::System;
 use crate::Result;
+use crate::lease::bounded;
 
 /// What to make.
 #[derive(Debug)]
@@ -23,19 +24,21 @@ impl System {
     /// Makes an organization with one API key that carries every scope.
     pub async fn bootstrap(&self, new: &Bootstrapped<'_>) -> Result<()> {
         let scopes: Vec<String> = Scope::ALL.iter().map(|scope| scope.as_str().to_owned()).collect();
-        sqlx::query!(
-            "with organization as (insert into organizations (id, name) values ($1, $2) returning id)
+        bounded!(
+            self,
+            sqlx::query!(
+                "with organization as (insert into organizations (id, name) values ($1, $2) returning id)
              insert into api_keys (organization_id, id, name, prefix, hash, scopes)
              select id, $3, 'bootstrap', $4, $5, $6 from organization",
-            new.organization_id.0,
-            new.name,
-            new.api_key_id.0,
-            new.api_key.prefix(),
-            &new.api_key.hash()[..],
-            &scopes
-        )
-        .execute(&self.pool)
-        .await?;
+                new.organization_id.0,
+                new.name,
+                new.api_key_id.0,
+                new.api_key.prefix(),
+                &new.api_key.hash()[..],
+                &scopes
+            ),
+            execute
+        );
         Ok(())
     }
 }

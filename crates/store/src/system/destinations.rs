@@ -1,17 +1,20 @@
 //! From an endpoint to its destinations, for the worker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::destination::DestinationStatus;
 use ravenpost_core::endpoint::EndpointStatus;
-use ravenpost_core::ids::{DestinationId, EndpointId, OrganizationId};
+use ravenpost_core::ids::{DestinationId, EndpointId};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use url::Url;
+use uuid::Uuid;
 
 use super::System;
-use crate::decode::Row;
+use crate::decode::{Damaged, Row};
+use crate::lease::bounded;
 use crate::{MAX_SKEW_SECONDS, Result};
 
 const MAX_SKEW: TimeDelta = TimeDelta::seconds(MAX_SKEW_SECONDS);
@@ -19,10 +22,8 @@ const MAX_SKEW: TimeDelta = TimeDelta::seconds(MAX_SKEW_SECONDS);
 /// Where an endpoint's events go.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Whose endpoint it is.
-    pub organization_id: OrganizationId,
-    /// Whether the endpoint is paused or deleted.
-    pub endpoint_status: EndpointStatus,
+    /// The endpoint is paused: everything is held.
+    pub paused: bool,
     /// Its destinations, deleted ones too: what waits for them is to be cancelled.
     pub destinations: Vec<Destination>,
 }
@@ -32,6 +33,19 @@ pub struct Route {
 pub struct Destination {
     /// Its id.
     pub id: DestinationId,
+    /// Events accepted earlier are not for it.
+    pub created_at: DateTime<Utc>,
+    /// Deleted: nothing is sent any more.
+    pub deleted: bool,
+    /// Held by its owner.
+    pub paused: bool,
+    /// How it is sent to. Damage here concerns this destination alone: its events wait until it is mended.
+    pub delivery: std::result::Result<DeliveryConfig, Arc<Damaged>>,
+}
+
+/// How a destination is sent to.
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
     /// Where to POST.
     pub url: Url,
     /// What we sign with.
@@ -40,12 +54,6 @@ pub struct Destination {
     pub retry_policy: RetryPolicy,
     /// How long it has to answer.
     pub timeout: Duration,
-    /// Sent to, or held.
-    pub status: DestinationStatus,
-    /// Events accepted earlier are not for it.
-    pub created_at: DateTime<Utc>,
-    /// Deleted: nothing is sent any more.
-    pub deleted: bool,
 }
 
 impl Route {
@@ -64,48 +72,59 @@ impl Route {
 
     /// Whether sending to `destination` waits for a person.
     pub fn holds(&self, destination: &Destination) -> bool {
-        self.endpoint_status == EndpointStatus::Paused || destination.status == DestinationStatus::Paused
+        self.paused || destination.paused
     }
 }
 
 impl System {
     /// The route of an endpoint; `None` when there is no such endpoint.
     pub async fn route(&self, endpoint: EndpointId) -> Result<Option<Route>> {
-        let found = sqlx::query!("select organization_id, status from endpoints where id = $1", endpoint.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(found) = found else { return Ok(None) };
-        let row = Row { table: "endpoints", id: endpoint.0 };
-        Ok(Some(Route {
-            organization_id: found.organization_id.into(),
-            endpoint_status: row.word("status", &found.status, EndpointStatus::parse)?,
-            destinations: self.destinations(endpoint).await?,
-        }))
+        let status = sqlx::query_scalar!("select status from endpoints where id = $1", endpoint.0);
+        let Some(status) = bounded!(self, status, fetch_optional) else { return Ok(None) };
+        let paused = status != EndpointStatus::Active.as_str();
+        Ok(Some(Route { paused, destinations: self.destinations(endpoint).await? }))
     }
 
     async fn destinations(&self, endpoint: EndpointId) -> Result<Vec<Destination>> {
-        let rows = sqlx::query!(
+        let query = sqlx::query_as!(
+            StoredDestination,
             "select id, url, signing_secret, retry_policy, timeout_ms, status, created_at,
                  deleted_at is not null as \"deleted!\"
              from destinations where endpoint_id = $1 order by id",
             endpoint.0
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|found| {
-                let row = Row { table: "destinations", id: found.id };
-                Ok(Destination {
-                    id: found.id.into(),
-                    url: row.value("url", Url::parse(&found.url))?,
-                    signing_secret: self.open(row, "signing_secret", &found.signing_secret, found.id)?,
-                    retry_policy: row.json("retry_policy", found.retry_policy)?,
-                    timeout: Duration::from_millis(row.value("timeout_ms", u64::try_from(found.timeout_ms))?),
-                    status: row.word("status", &found.status, DestinationStatus::parse)?,
-                    created_at: found.created_at,
-                    deleted: found.deleted,
-                })
-            })
-            .collect()
+        );
+        let rows = bounded!(self, query, fetch_all);
+        Ok(rows.into_iter().map(|stored| self.destination(stored)).collect())
     }
+
+    fn destination(&self, stored: StoredDestination) -> Destination {
+        Destination {
+            id: stored.id.into(),
+            created_at: stored.created_at,
+            deleted: stored.deleted,
+            paused: stored.status != DestinationStatus::Active.as_str(),
+            delivery: self.delivery_config(stored).map_err(Arc::new),
+        }
+    }
+
+    fn delivery_config(&self, stored: StoredDestination) -> std::result::Result<DeliveryConfig, Damaged> {
+        let row = Row { table: "destinations", id: stored.id };
+        Ok(DeliveryConfig {
+            url: row.value("url", Url::parse(&stored.url))?,
+            signing_secret: self.open(row, "signing_secret", &stored.signing_secret, stored.id)?,
+            retry_policy: row.json("retry_policy", stored.retry_policy)?,
+            timeout: Duration::from_millis(row.value("timeout_ms", u64::try_from(stored.timeout_ms))?),
+        })
+    }
+}
+
+struct StoredDestination {
+    id: Uuid,
+    url: String,
+    signing_secret: Vec<u8>,
+    retry_policy: serde_json::Value,
+    timeout_ms: i32,
+    status: String,
+    created_at: DateTime<Utc>,
+    deleted: bool,
 }

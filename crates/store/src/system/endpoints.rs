@@ -7,6 +7,7 @@ use ravenpost_core::secret::Secret;
 use super::System;
 use crate::Result;
 use crate::decode::Row;
+use crate::lease::bounded;
 
 /// What ingress needs to know of an endpoint.
 #[derive(Debug, Clone)]
@@ -30,13 +31,11 @@ pub struct Endpoint {
 impl System {
     /// The endpoint of a token, deleted ones included; `None` when there never was one.
     pub async fn endpoint_by_token(&self, token: &str) -> Result<Option<Endpoint>> {
-        let found = sqlx::query!(
+        let found = bounded!(self, sqlx::query!(
             "select organization_id, id, verification, secret_key, max_body_bytes, slot, deleted_at is not null as \"deleted!\"
              from endpoints where token = $1",
             token
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        ), fetch_optional);
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
         let secret =

@@ -7,6 +7,7 @@ use ravenpost_core::ids::{ApiKeyId, OrganizationId};
 use super::System;
 use crate::Result;
 use crate::decode::Row;
+use crate::lease::bounded;
 
 /// A stored API key.
 #[derive(Debug, Clone)]
@@ -26,12 +27,14 @@ pub struct ApiKeyRecord {
 impl System {
     /// The key with that prefix.
     pub async fn api_key(&self, prefix: &str) -> Result<Option<ApiKeyRecord>> {
-        let found = sqlx::query!(
-            "select organization_id, id, hash, scopes, expires_at from api_keys where prefix = $1",
-            prefix
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let found = bounded!(
+            self,
+            sqlx::query!(
+                "select organization_id, id, hash, scopes, expires_at from api_keys where prefix = $1",
+                prefix
+            ),
+            fetch_optional
+        );
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "api_keys", id: found.id };
         let mut scopes = Vec::with_capacity(found.scopes.len());

@@ -1,5 +1,7 @@
 //! What the notifier knows of destinations, and the alerts that follow.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId, OrganizationId};
 use sqlx::{Postgres, Transaction};
@@ -7,6 +9,7 @@ use uuid::Uuid;
 
 use super::System;
 use crate::Result;
+use crate::lease::bounded;
 
 /// The outcome of one attempt as the notifier read it.
 #[derive(Debug, Clone)]
@@ -63,7 +66,7 @@ pub struct DueAlert {
     pub last_error: Option<String>,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// E-mail addresses of the organization's channels.
+    /// E-mail addresses of the organization's channels that were not told yet.
     pub addresses: Vec<String>,
 }
 
@@ -82,35 +85,39 @@ impl System {
 
     /// Forgets offsets beyond the end of a partition: its topic was made anew.
     pub async fn forget_observed_beyond(&self, partition: i32, end: i64) -> Result<()> {
-        sqlx::query!(
-            "update destination_health set observed_offset = -1 where observed_partition = $1 and observed_offset >= $2",
-            partition,
-            end
-        )
-        .execute(&self.pool)
-        .await?;
+        bounded!(
+            self,
+            sqlx::query!(
+                "update destination_health set observed_offset = -1 where observed_partition = $1 and observed_offset >= $2",
+                partition,
+                end
+            ),
+            execute
+        );
         Ok(())
     }
 
-    /// Open alerts that nobody has been told of and that somebody can be told of, oldest first, at most `limit`. Those
+    /// Open alerts that nobody has been told of and that somebody can be told of, at most `limit`, those that have waited longest first. Those
     /// of an organization without a channel wait for one.
     pub async fn due_alerts(&self, limit: i64) -> Result<Vec<DueAlert>> {
-        let rows = sqlx::query!(
-            r#"select a.id, a.organization_id, o.name as organization_name, a.endpoint_id, e.name as endpoint_name,
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                r#"select a.id, a.organization_id, o.name as organization_name, a.endpoint_id, e.name as endpoint_name,
                 a.destination_id, d.url as destination_url, a.failures, a.last_error, a.opened_at,
                 array(select c.address from channels c where c.organization_id = a.organization_id
-                    and c.type = 'email' order by c.id) as "addresses!"
+                    and c.type = 'email' and c.address <> all (a.told) order by c.id) as "addresses!"
             from alerts a
             join organizations o on o.id = a.organization_id
             join endpoints e on e.id = a.endpoint_id
             join destinations d on d.id = a.destination_id
-            where a.notified_at is null and a.resolved_at is null
+            where a.notified_at is null and a.resolved_at is null and a.tell_at <= now()
                 and exists (select from channels c where c.organization_id = a.organization_id)
-            order by a.opened_at limit $1"#,
-            limit
-        )
-        .fetch_all(&self.pool)
-        .await?;
+            order by a.tell_at limit $1"#,
+                limit
+            ),
+            fetch_all
+        );
         Ok(rows
             .into_iter()
             .map(|row| DueAlert {
@@ -129,11 +136,41 @@ impl System {
             .collect())
     }
 
-    /// Notes that an alert was told.
+    /// Notes that an address was told of an alert, or can't ever be.
+    pub async fn mark_told(&self, alert: AlertId, address: &str) -> Result<()> {
+        bounded!(
+            self,
+            sqlx::query!("update alerts set told = told || $2::text where id = $1", alert.0, address),
+            execute
+        );
+        Ok(())
+    }
+
+    /// Puts an alert off: those who are not told yet are tried again after `wait`.
+    pub async fn tell_later(&self, alert: AlertId, wait: Duration) -> Result<()> {
+        let seconds = wait.as_secs_f64();
+        bounded!(
+            self,
+            sqlx::query!(
+                "update alerts set tell_at = now() + make_interval(secs => $2) where id = $1",
+                alert.0,
+                seconds
+            ),
+            execute
+        );
+        Ok(())
+    }
+
+    /// Notes that everybody was told of an alert.
     pub async fn mark_notified(&self, alert: AlertId) -> Result<()> {
-        sqlx::query!("update alerts set notified_at = now() where id = $1 and notified_at is null", alert.0)
-            .execute(&self.pool)
-            .await?;
+        bounded!(
+            self,
+            sqlx::query!(
+                "update alerts set notified_at = now() where id = $1 and notified_at is null",
+                alert.0
+            ),
+            execute
+        );
         Ok(())
     }
 }

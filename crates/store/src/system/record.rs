@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::System;
 use crate::Result;
+use crate::lease::bounded;
 
 /// An event that has met its destinations: they become its pending set, unless they have before.
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ impl ParkReason {
     }
 }
 
-/// A pair that gets a row in the schedule, unless it has one.
+/// A pair that is left to the schedule: by a new row unless it has one, or by the row that it was taken from.
 #[derive(Debug, Clone)]
 pub struct Park {
     /// The event.
@@ -91,6 +92,8 @@ pub struct Park {
     pub run: i32,
     /// The attempt that waits.
     pub attempt_number: i32,
+    /// The version of the row that is put off again; 0 makes a new one.
+    pub version: i32,
     /// When it is due.
     pub due_at: DateTime<Utc>,
     /// Why it waits.
@@ -150,50 +153,53 @@ impl System {
         let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
             record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
 
-        let current = sqlx::query_file_scalar!(
-            "src/system/record.sql",
-            partition,
-            epoch,
-            low,
-            high,
-            &column(|attempt| attempt.id.0),
-            &column(|attempt| attempt.organization_id.0),
-            &column(|attempt| attempt.endpoint_id.0),
-            &column(|attempt| attempt.key.event_id.0),
-            &column(|attempt| attempt.key.destination_id.0),
-            &number(|attempt| attempt.key.run),
-            &number(|attempt| attempt.key.attempt_number),
-            &number(|attempt| attempt.version),
-            &attempts.iter().map(|attempt| attempt.outcome.as_str().to_owned()).collect::<Vec<_>>(),
-            &attempts.iter().map(|attempt| attempt.response_code.map(i32::from)).collect::<Vec<_>>()
-                as &[Option<i32>],
-            &attempts.iter().map(|attempt| attempt.response_body_snippet.clone()).collect::<Vec<_>>()
-                as &[Option<String>],
-            &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>()
-                as &[Option<String>],
-            &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>()
-                as &[Option<DateTime<Utc>>],
-            &attempts.iter().map(|attempt| attempt.attempted_at).collect::<Vec<_>>(),
-            &attempts
-                .iter()
-                .map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX))
-                .collect::<Vec<_>>(),
-            &met,
-            &routed_events,
-            &routed_destinations,
-            &parks.iter().map(|park| park.event_id.0).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.destination_id.0).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.organization_id.0).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.endpoint_id.0).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.run).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.attempt_number).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.due_at).collect::<Vec<_>>(),
-            &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
-            &cancelled_events,
-            &cancelled_destinations,
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        let current = bounded!(
+            self,
+            sqlx::query_file_scalar!(
+                "src/system/record.sql",
+                partition,
+                epoch,
+                low,
+                high,
+                &column(|attempt| attempt.id.0),
+                &column(|attempt| attempt.organization_id.0),
+                &column(|attempt| attempt.endpoint_id.0),
+                &column(|attempt| attempt.key.event_id.0),
+                &column(|attempt| attempt.key.destination_id.0),
+                &number(|attempt| attempt.key.run),
+                &number(|attempt| attempt.key.attempt_number),
+                &number(|attempt| attempt.version),
+                &attempts.iter().map(|attempt| attempt.outcome.as_str().to_owned()).collect::<Vec<_>>(),
+                &attempts.iter().map(|attempt| attempt.response_code.map(i32::from)).collect::<Vec<_>>()
+                    as &[Option<i32>],
+                &attempts.iter().map(|attempt| attempt.response_body_snippet.clone()).collect::<Vec<_>>()
+                    as &[Option<String>],
+                &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>()
+                    as &[Option<String>],
+                &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>()
+                    as &[Option<DateTime<Utc>>],
+                &attempts.iter().map(|attempt| attempt.attempted_at).collect::<Vec<_>>(),
+                &attempts
+                    .iter()
+                    .map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX))
+                    .collect::<Vec<_>>(),
+                &met,
+                &routed_events,
+                &routed_destinations,
+                &parks.iter().map(|park| park.event_id.0).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.destination_id.0).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.organization_id.0).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.endpoint_id.0).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.run).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.attempt_number).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.version).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.due_at).collect::<Vec<_>>(),
+                &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
+                &cancelled_events,
+                &cancelled_destinations,
+            ),
+            fetch_one
+        );
         Ok(current)
     }
 }

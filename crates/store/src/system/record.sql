@@ -1,4 +1,4 @@
--- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $31.. cancelled
+-- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled
 with owner as (
     select epoch = $2 as current from partitions where partition = $1 for share
 ), attempt as (
@@ -7,8 +7,16 @@ with owner as (
         $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[])
         as a (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number, version,
               outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms)
+), park as (
+    select * from unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[], $29::int[],
+        $30::timestamptz[], $31::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
+        attempt_number, version, due_at, reason)
+), route as (
+    select event_id, array_agg(destination_id) as destinations
+    from unnest($21::uuid[], $22::uuid[]) as r (event_id, destination_id)
+    group by event_id
 ), cancelled as (
-    select * from unnest($31::uuid[], $32::uuid[]) as c (event_id, destination_id)
+    select * from unnest($32::uuid[], $33::uuid[]) as c (event_id, destination_id)
 ), recorded as (
     -- A late success replaces a failure of the same key: success is terminal, whoever records it.
     insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
@@ -20,40 +28,48 @@ with owner as (
     set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,
         response_body_snippet = excluded.response_body_snippet, next_retry_at = null, updated_at = now()
     where excluded.outcome = 'success' and d.outcome <> 'success'
+), decision as (
+    -- Failures that the owner decides on. A pair that somebody has delivered meanwhile is beyond deciding.
+    select a.* from attempt a, owner
+    where owner.current and not a.success and not exists (select from deliveries d where d.event_id = a.event_id
+        and d.destination_id = a.destination_id and d.run = a.run and d.outcome = 'success')
 ), completed as (
     -- What no longer waits. A success ends its whole run; a dead letter only the row it was taken from, so that a
     -- replay that came meanwhile survives.
     delete from scheduled_deliveries s
-    using attempt a, owner
+    using (select event_id, destination_id, run, null::int as version from attempt where success
+        union all select event_id, destination_id, run, version from decision where dead) as a
     where s.event_id = a.event_id and s.destination_id = a.destination_id
-        and s.run = a.run and (a.success or a.dead and owner.current and s.version = a.version)
+        and s.run = a.run and s.version = coalesce(a.version, s.version)
     returning s.event_id, s.destination_id
 ), withdrawn as (
     delete from scheduled_deliveries s using cancelled c, owner
     where owner.current and s.event_id = c.event_id and s.destination_id = c.destination_id
 ), postponed as (
     update scheduled_deliveries s
-    set due_at = a.next_retry_at, attempt_number = a.attempt_number + 1, version = s.version + 1, reason = 'retry'
-    from attempt a, owner
-    where owner.current and a.next_retry_at is not null and a.version > 0
-        and s.event_id = a.event_id and s.destination_id = a.destination_id
+    set due_at = a.due_at, attempt_number = a.attempt_number, version = a.version + 1, reason = a.reason
+    from (
+        select event_id, destination_id, run, version, next_retry_at as due_at, attempt_number + 1 as attempt_number,
+            'retry' as reason
+        from decision where not dead and version > 0
+        union all
+        select p.event_id, p.destination_id, p.run, p.version, p.due_at, p.attempt_number, p.reason
+        from park p, owner where owner.current and p.version > 0
+    ) as a
+    where s.event_id = a.event_id and s.destination_id = a.destination_id
         and s.run = a.run and s.version = a.version
 ), scheduled as (
     insert into scheduled_deliveries
         (event_id, destination_id, organization_id, endpoint_id, run, attempt_number, due_at, reason)
-    select a.event_id, a.destination_id, a.organization_id, a.endpoint_id, a.run, a.attempt_number + 1,
-        a.next_retry_at, 'retry'
-    from attempt a, owner
-    where owner.current and a.next_retry_at is not null and a.version = 0
+    select event_id, destination_id, organization_id, endpoint_id, run, attempt_number + 1, next_retry_at, 'retry'
+    from decision where not dead and version = 0
     union all
-    select p.* from owner, unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[],
-        $29::timestamptz[], $30::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
-        attempt_number, due_at, reason)
-    where owner.current
+    select p.event_id, p.destination_id, p.organization_id, p.endpoint_id, p.run, p.attempt_number, p.due_at, p.reason
+    from park p, owner where owner.current and p.version = 0
     on conflict (event_id, destination_id) do nothing
 ), died as (
-    select a.* from attempt a, owner
-    where owner.current and a.dead and (
+    select a.* from decision a
+    where a.dead and (
         exists (select from completed c where c.event_id = a.event_id and c.destination_id = a.destination_id)
         or a.version = 0 and not exists (select from scheduled_deliveries s
             where s.event_id = a.event_id and s.destination_id = a.destination_id))
@@ -64,11 +80,7 @@ with owner as (
     union all
     select c.event_id, c.destination_id, 'cancelled' from cancelled c, owner where owner.current
 ), change as (
-    select event_id,
-        (select coalesce(array_agg(r.destination_id), '{}') from unnest($21::uuid[], $22::uuid[])
-            as r (event_id, destination_id) where r.event_id = e.event_id and e.met) as routed,
-        e.met,
-        e.settled, e.delivered, e.dead
+    select e.event_id, e.met, e.settled, e.delivered, e.dead, coalesce(r.destinations, '{}') as routed
     from (
         select event_id, bool_or(met) as met,
             coalesce(array_agg(destination_id) filter (where how is not null), '{}') as settled,
@@ -81,6 +93,7 @@ with owner as (
         ) as one
         group by event_id
     ) as e
+    left join route r on r.event_id = e.event_id
 ), moved as (
     update events e
     set (pending, delivered, dead, status, updated_at) = (

@@ -6,6 +6,7 @@ use ravenpost_core::ids::{DestinationId, EventId};
 
 use super::System;
 use crate::Result;
+use crate::lease::bounded;
 
 /// What is known of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,16 +24,18 @@ impl System {
     pub async fn known(&self, events: &[EventId]) -> Result<HashMap<EventId, Known>> {
         let ids: Vec<_> = events.iter().map(|event| event.0).collect();
         let (Some(low), Some(high)) = (ids.iter().min(), ids.iter().max()) else { return Ok(HashMap::new()) };
-        let rows = sqlx::query!(
-            r#"select e.id, e.pending,
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                r#"select e.id, e.pending,
                 array(select s.destination_id from scheduled_deliveries s where s.event_id = e.id) as "scheduled!"
             from events e where e.id = any ($1) and e.id between $2 and $3"#,
-            &ids,
-            low,
-            high
-        )
-        .fetch_all(&self.pool)
-        .await?;
+                &ids,
+                low,
+                high
+            ),
+            fetch_all
+        );
         let mut known: HashMap<EventId, Known> = rows
             .into_iter()
             .map(|row| {
@@ -41,16 +44,18 @@ impl System {
                 (EventId(row.id), Known { pending, scheduled, attempts: HashMap::new() })
             })
             .collect();
-        let attempts = sqlx::query!(
-            r#"select event_id, destination_id, max(attempt_number) as "attempt_number!" from deliveries
+        let attempts = bounded!(
+            self,
+            sqlx::query!(
+                r#"select event_id, destination_id, max(attempt_number) as "attempt_number!" from deliveries
             where event_id = any ($1) and event_id between $2 and $3 and run = 0
             group by event_id, destination_id"#,
-            &ids,
-            low,
-            high
-        )
-        .fetch_all(&self.pool)
-        .await?;
+                &ids,
+                low,
+                high
+            ),
+            fetch_all
+        );
         for row in attempts {
             if let Some(event) = known.get_mut(&EventId(row.event_id)) {
                 event.attempts.insert(DestinationId(row.destination_id), row.attempt_number);

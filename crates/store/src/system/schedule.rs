@@ -8,6 +8,7 @@ use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId, Sl
 use super::System;
 use crate::Result;
 use crate::decode::Row;
+use crate::lease::bounded;
 
 /// A destination for which something waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +58,10 @@ impl System {
     /// Every destination for which something waits and that nobody has paused, with its earliest due time. Costs one
     /// index probe a destination, however much waits (a loose index scan).
     pub async fn waiting(&self) -> Result<Vec<Waiting>> {
-        let rows = sqlx::query!(
-            r#"with recursive first as (
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                r#"with recursive first as (
                 (select destination_id, due_at from scheduled_deliveries order by destination_id, due_at limit 1)
                 union all
                 select next.* from first, lateral (
@@ -71,9 +74,9 @@ impl System {
             join destinations d on d.id = first.destination_id
             join endpoints e on e.id = d.endpoint_id
             where d.deleted_at is not null or (d.status = 'active' and e.status = 'active')"#
-        )
-        .fetch_all(&self.pool)
-        .await?;
+            ),
+            fetch_all
+        );
         rows.into_iter()
             .map(|row| {
                 let decode = Row { table: "destinations", id: row.destination_id };
@@ -86,7 +89,7 @@ impl System {
             .collect()
     }
 
-    /// The oldest due rows of each of `destinations`, at most `limit` of each.
+    /// The oldest due rows of each of `destinations`, at most `limit` of each; none of what somebody has paused.
     pub async fn due(
         &self,
         destinations: &[DestinationId],
@@ -94,25 +97,30 @@ impl System {
         now: DateTime<Utc>,
     ) -> Result<Vec<Due>> {
         let ids: Vec<_> = destinations.iter().map(|id| id.0).collect();
-        let rows = sqlx::query!(
-            r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
                 s.version, s.due_at, e.received_at, e.s3_key, e.s3_offset, e.s3_length, e.event_type, e.content_type,
                 e.traceparent,
                 h.headers
-            from unnest($1::uuid[]) as d (id)
+            from destinations d
+            join endpoints p on p.id = d.endpoint_id
             cross join lateral (
                 select * from scheduled_deliveries s
                 where s.destination_id = d.id and s.due_at <= $3
                 order by s.due_at, s.event_id limit $2
             ) as s
             join events e on e.id = s.event_id
-            join event_headers h on h.event_id = s.event_id"#,
-            &ids,
-            limit,
-            now
-        )
-        .fetch_all(&self.pool)
-        .await?;
+            join event_headers h on h.event_id = s.event_id
+            where d.id = any ($1) and (d.deleted_at is not null or (d.status = 'active' and p.status = 'active'))
+            order by s.destination_id, s.due_at, s.event_id"#,
+                &ids,
+                limit,
+                now
+            ),
+            fetch_all
+        );
         Ok(rows
             .into_iter()
             .map(|row| Due {

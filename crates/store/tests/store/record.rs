@@ -135,6 +135,7 @@ async fn a_parked_attempt_completes_its_own_row_only() {
         endpoint_id: acme.endpoint,
         run: 0,
         attempt_number: 1,
+        version: 0,
         due_at: world.now,
         reason: ParkReason::Parked,
     };
@@ -152,6 +153,84 @@ async fn a_parked_attempt_completes_its_own_row_only() {
     assert_eq!(count(&world, "scheduled_deliveries", id).await, 1);
     assert_eq!(status(&acme, id).await, EventStatus::Pending);
     assert_eq!(count(&world, "dead_letters", id).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_put_off_keeps_its_row_and_changes_its_version() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.routed(&acme, &[(acme.first, None)]).await;
+    let later = world.now + chrono::TimeDelta::minutes(5);
+    let park = Park {
+        event_id: id,
+        destination_id: acme.first,
+        organization_id: acme.id,
+        endpoint_id: acme.endpoint,
+        run: 0,
+        attempt_number: 2,
+        version: 1,
+        due_at: later,
+        reason: ParkReason::Parked,
+    };
+    for _ in 0..2 {
+        // The second time the version has moved on, and nothing happens.
+        world.record(Record { parks: vec![park.clone()], ..Record::default() }).await;
+        let due = world.store.system().due(&[acme.first], 10, later).await.unwrap();
+        assert_eq!((due[0].version, due[0].attempt_number, due[0].due_at), (2, 2, later));
+    }
+    let early = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    assert!(early.is_empty());
+}
+
+#[tokio::test]
+async fn a_pair_that_a_zombie_has_delivered_is_not_tried_again() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    for decision in [None, Some(false)] {
+        let id = world.event(&acme).await;
+        world.record(Record { routed: routed(id, &[acme.first]), ..Record::default() }).await;
+        record_as_zombie(&world, vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(true))]).await;
+        let failed = world.attempt(&acme, key(id, acme.first, 2), 0, decision);
+        world.record(Record { attempts: vec![failed], ..Record::default() }).await;
+        assert_eq!(status(&acme, id).await, EventStatus::Success);
+        assert_eq!(count(&world, "scheduled_deliveries", id).await, 0);
+        assert_eq!(count(&world, "dead_letters", id).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_paused_is_not_due() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.routed(&acme, &[(acme.first, None), (acme.second, None)]).await;
+    let later = world.now + chrono::TimeDelta::hours(2);
+    sqlx::query("update destinations set status = 'paused' where id = $1")
+        .bind(acme.first.0)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let due = world.store.system().due(&[acme.first, acme.second], 10, later).await.unwrap();
+    assert_eq!(
+        due.iter().map(|row| (row.event_id, row.destination_id)).collect::<Vec<_>>(),
+        [(id, acme.second)]
+    );
+    let waiting = world.store.system().waiting().await.unwrap();
+    assert_eq!(waiting.iter().map(|waiting| waiting.destination_id).collect::<Vec<_>>(), [acme.second]);
+}
+
+#[tokio::test]
+async fn a_damaged_destination_harms_no_other_of_its_endpoint() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    sqlx::query("update destinations set retry_policy = '{}' where id = $1")
+        .bind(acme.first.0)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let route = world.store.system().route(acme.endpoint).await.unwrap().unwrap();
+    let damaged = route.destination(acme.first).unwrap().delivery.as_ref().unwrap_err().to_string();
+    assert!(damaged.starts_with("destinations.retry_policy of "), "{damaged}");
+    assert!(route.destination(acme.second).unwrap().delivery.is_ok());
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl World {
         let database = Database::fresh(stores).await.unwrap();
         let settings = Settings {
             database_url: database.url().to_owned(),
-            database_tls: "disable".parse().unwrap(),
+            database_tls: Some("disable".parse().unwrap()),
             database_ca_file: None,
             database_connections: 4,
             database_wait: std::time::Duration::from_secs(20),

@@ -25,13 +25,17 @@ impl Owner {
         if self.polling || self.is_stopped() {
             return;
         }
-        let ripe = self.due.iter().filter(|(_, due)| **due <= now);
+        let ripe = self.due.iter().filter(|(id, due)| **due <= now && self.room(**id) > 0);
+        let mut ripe: Vec<(DateTime<Utc>, DestinationId)> = ripe.map(|(id, due)| (*due, *id)).collect();
+        // Whoever has waited longest comes first, however many there are.
+        ripe.sort_unstable();
         let destinations: Vec<DestinationId> =
-            ripe.map(|(id, _)| *id).filter(|id| self.room(*id) > 0).take(DESTINATIONS).collect();
+            ripe.into_iter().take(DESTINATIONS).map(|(_, id)| id).collect();
         if destinations.is_empty() {
             return;
         }
         self.polling = true;
+        self.ended.clear();
         let limit = i64::try_from(self.due_limit()).unwrap_or(i64::MAX);
         let (system, reports) = (self.shared.system.clone(), self.reports.clone());
         tokio::spawn(async move {
@@ -71,11 +75,16 @@ impl Owner {
             // A full answer: more may be due. Otherwise the sweep or a record tells when something is.
             if read.get(destination).copied().unwrap_or(0) < limit {
                 self.due.remove(destination);
+            } else {
+                self.due.insert(*destination, now);
             }
         }
         for row in rows {
             let destination_id = row.destination_id;
-            if !self.is_stopped() && !self.take_row(row) {
+            if self.ended.contains(&(row.event_id, destination_id)) {
+                // Perhaps it is an attempt that has just been made: read it again.
+                self.hint(Hint { destination_id, due_at: now });
+            } else if !self.is_stopped() && !self.take_row(row) {
                 self.due.remove(&destination_id);
                 self.hint(Hint { destination_id, due_at: now + NO_ROOM });
             }

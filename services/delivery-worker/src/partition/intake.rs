@@ -105,7 +105,7 @@ async fn look_up(shared: &Shared, ids: &[EventId]) -> Option<HashMap<EventId, Kn
 }
 
 async fn route(shared: &Shared, event: &EventMessage) -> Option<Option<Arc<Route>>> {
-    let route = shared.routes.of(event.endpoint_id).await;
+    let route = shared.routes.of(event.endpoint_id, event.received_at).await;
     route
         .map_err(|error| warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read"))
         .ok()

@@ -1,16 +1,18 @@
 //! The owner's state and its rules. Nothing here waits: what takes time is started and heard of later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
 use ravenpost_bus::Offsets;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::system::{Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Hint, Pair, Report, Shared};
 use crate::lane::{Lane, Place};
@@ -63,13 +65,15 @@ pub(super) struct Owner {
     pub(super) deliveries: HashMap<Pair, Delivery>,
     pub(super) offsets: Offsets,
     /// Messages whose event has no destination, and which wait for that to be recorded.
-    pub(super) dropped: HashMap<EventId, i64>,
+    pub(super) dropped: HashMap<EventId, Vec<i64>>,
     /// What is to be recorded next.
     pub(super) record: Record,
     pub(super) recording: bool,
     /// When something is due next, by destination.
     pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
     pub(super) polling: bool,
+    /// What has ended while due rows are being read: what was read of it may be older than its end.
+    pub(super) ended: HashSet<Pair>,
     stop: CancellationToken,
     lost: bool,
 }
@@ -95,6 +99,7 @@ impl Owner {
             recording: false,
             due: BTreeMap::new(),
             polling: false,
+            ended: HashSet::new(),
             stop,
             lost: false,
         }
@@ -119,6 +124,11 @@ impl Owner {
         if self.lost { None } else { self.offsets.committable() }
     }
 
+    /// Where the log is to be gone on with; see [`Offsets::resume_at`].
+    pub(super) fn resume_at(&self) -> Option<i64> {
+        self.offsets.resume_at()
+    }
+
     /// A message that leads to nothing.
     pub(super) fn skip(&mut self, offset: i64) {
         self.offsets.take(offset, 0);
@@ -133,7 +143,7 @@ impl Owner {
     pub(super) fn route(&mut self, offset: i64, routed: Routed) {
         self.offsets.take(offset, routed.destinations.len().max(1));
         if routed.destinations.is_empty() {
-            self.dropped.insert(routed.event_id, offset);
+            self.dropped.entry(routed.event_id).or_default().push(offset);
         }
         self.record.routed.push(routed);
     }
@@ -211,8 +221,11 @@ impl Owner {
         let job = delivery.job.clone();
         let (shared, reports, stop) = (Arc::clone(&self.shared), self.reports.clone(), self.stop.clone());
         tokio::spawn(async move {
-            let done =
-                if may_send(&shared, &stop).await { shared.sender.attempt(job).await } else { Done::NotSent };
+            let attempt = AssertUnwindSafe(attempt(&shared, &stop, job)).catch_unwind();
+            let done = attempt.await.unwrap_or_else(|_| {
+                error!("an attempt panicked; it is made again");
+                Done::NotSent
+            });
             // Nobody listens any more when the owner has lost the partition.
             let _ = reports.send(Report::Done(pair, done));
         });
@@ -245,20 +258,22 @@ impl Owner {
     /// Leaves a delivery to the schedule: by a new row, or by the one that it has.
     pub(super) fn put_off(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
         self.set_stage(pair, Stage::PutOff);
-        self.give_row(pair, reason, due_at);
         let has_row = self.deliveries.get(&pair).is_some_and(|delivery| delivery.version > 0);
-        if has_row {
+        if has_row && reason == ParkReason::Held {
+            // Its row stays as it is and is passed over until somebody resumes the destination.
             self.deliveries.remove(&pair);
-            self.hint_parked(pair.1, reason, due_at);
+        } else {
+            self.give_row(pair, reason, due_at);
         }
     }
 
+    /// Writes the delivery's row, unless that is being done.
     fn give_row(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
         let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
-        if delivery.version == 0 && !delivery.parking {
+        if !delivery.parking {
             delivery.parking = true;
             self.shared.metrics.parked(reason);
-            self.record.parks.push(park(&delivery.job, reason, due_at));
+            self.record.parks.push(park(delivery, reason, due_at));
         }
     }
 
@@ -324,17 +339,18 @@ impl Drop for Owner {
     }
 }
 
-/// Whether this process may send: it has served the group lately (PROTOCOLS W2). `false` once it is told to stop.
-async fn may_send(shared: &Shared, stop: &CancellationToken) -> bool {
+/// Waits until this process may send (PROTOCOLS W2), then does.
+async fn attempt(shared: &Shared, stop: &CancellationToken, job: Job) -> Done {
     while !shared.liveness.is_live() {
         if stop.run_until_cancelled(tokio::time::sleep(LIVE_AGAIN)).await.is_none() {
-            return false;
+            return Done::NotSent;
         }
     }
-    true
+    shared.sender.attempt(job).await
 }
 
-fn park(job: &Job, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
+fn park(delivery: &Delivery, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
+    let job = &delivery.job;
     Park {
         event_id: job.event.id,
         destination_id: job.destination_id,
@@ -342,6 +358,7 @@ fn park(job: &Job, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
         endpoint_id: job.event.endpoint_id,
         run: job.run,
         attempt_number: job.attempt_number,
+        version: delivery.version,
         due_at,
         reason,
     }

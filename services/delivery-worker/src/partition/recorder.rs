@@ -9,6 +9,9 @@ use tracing::error;
 use super::owner::{Owner, Stage};
 use super::{AGAIN, Hint, Pair, Report, Shared};
 
+/// Attempts that are recorded in one statement.
+const MOST_RECORDED: usize = 500;
+
 impl Owner {
     /// Records what there is, unless a record is being made.
     pub(super) fn flush(&mut self) {
@@ -16,6 +19,9 @@ impl Owner {
             return;
         }
         let mut record = std::mem::take(&mut self.record);
+        if record.attempts.len() > MOST_RECORDED {
+            self.record.attempts = record.attempts.split_off(MOST_RECORDED);
+        }
         self.drop_overtaken_parks(&mut record);
         for attempt in &mut record.attempts {
             // Known only now: the attempt may have been given a row while it was in the air (PROTOCOLS W8).
@@ -55,7 +61,7 @@ impl Owner {
             self.lose();
         }
         for routed in &record.routed {
-            if let Some(offset) = self.dropped.remove(&routed.event_id) {
+            for offset in self.dropped.remove(&routed.event_id).unwrap_or_default() {
                 self.offsets.complete(offset);
             }
         }
@@ -78,7 +84,7 @@ impl Owner {
     fn parked(&mut self, pair: Pair) {
         let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
         delivery.parking = false;
-        delivery.version = 1;
+        delivery.version += 1;
         if let Some(offset) = delivery.offset.take() {
             self.offsets.complete(offset);
         }
@@ -89,6 +95,9 @@ impl Owner {
 
     fn finish(&mut self, pair: Pair) {
         let Some(delivery) = self.deliveries.remove(&pair) else { return };
+        if self.polling {
+            self.ended.insert(pair);
+        }
         if let Some(offset) = delivery.offset {
             self.offsets.complete(offset);
         }
@@ -103,7 +112,14 @@ async fn write(shared: &Shared, partition: i32, epoch: i64, record: &Record) -> 
         match shared.system.record(partition, epoch, record).await {
             Ok(current) => return current,
             Err(cause) => {
-                error!(partition, error = &cause as &dyn std::error::Error, "outcomes can't be recorded yet");
+                let event_id = record.attempts.first().map(|attempt| attempt.key.event_id);
+                error!(
+                    partition,
+                    first_event_id = event_id.map(tracing::field::display),
+                    attempts = record.attempts.len(),
+                    error = &cause as &dyn std::error::Error,
+                    "outcomes can't be recorded yet"
+                );
             }
         }
         tokio::time::sleep(AGAIN).await;

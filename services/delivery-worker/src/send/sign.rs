@@ -7,7 +7,7 @@ use ravenpost_bus::message::EventMessage;
 use ravenpost_core::headers;
 use ravenpost_core::signature::{hub, standard_webhooks};
 use ravenpost_core::trace::Traceparent;
-use ravenpost_store::system::Destination;
+use ravenpost_store::system::DeliveryConfig;
 use tracing::error;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -15,7 +15,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Everything that goes with the body.
 pub(super) fn headers(
     event: &EventMessage,
-    destination: &Destination,
+    destination: &DeliveryConfig,
     now: DateTime<Utc>,
     body: &Bytes,
     traceparent: &Traceparent,

@@ -52,7 +52,7 @@ impl Writer {
             Err(Failure::Rows(_) | Failure::Publish(_)) => run.cursor.leave_unpublished(first),
         }
         if let Err(failure) = &committed {
-            self.report(failure, batch.len());
+            self.report(&run, failure, &ids);
         }
         if matches!(committed, Err(Failure::Adopted))
             && let Err(cause) = self.instance.renew(run.id).await
@@ -106,7 +106,7 @@ impl Writer {
         done
     }
 
-    fn report(&self, failure: &Failure, events: usize) {
+    fn report(&self, run: &Run, failure: &Failure, ids: &[EventId]) {
         let (stage, cause): (_, Option<&dyn std::error::Error>) = match failure {
             Failure::Payload(cause) => ("payload", Some(cause)),
             Failure::Rows(cause) => ("rows", Some(cause)),
@@ -114,7 +114,14 @@ impl Writer {
             Failure::Publish(cause) => ("publish", Some(cause)),
         };
         self.metrics.commit_failures.with_label_values(&[stage]).inc();
-        error!(stage, events, error = cause, "a batch could not be committed; its producers are told 503");
+        error!(
+            stage,
+            instance_id = %run.id,
+            first_event_id = ids.first().map(tracing::field::display),
+            events = ids.len(),
+            error = cause,
+            "a batch could not be committed; its producers are told 503"
+        );
     }
 }
 

@@ -157,7 +157,7 @@ pub(crate) async fn stores() -> &'static Addresses {
 pub(crate) fn store(url: &str) -> Store {
     let settings = Settings {
         database_url: url.to_owned(),
-        database_tls: "disable".parse().unwrap(),
+        database_tls: Some("disable".parse().unwrap()),
         database_ca_file: None,
         database_connections: 4,
         database_wait: Duration::from_secs(5),

@@ -15,7 +15,7 @@ async fn postgres_away() {
     let service = Service::new().await;
     let settings = Settings {
         database_url: format!("postgres://ravenpost@{NOBODY}/x"),
-        database_tls: "disable".parse().unwrap(),
+        database_tls: Some("disable".parse().unwrap()),
         database_ca_file: None,
         database_connections: 2,
         database_wait: Duration::from_millis(200),

@@ -50,6 +50,16 @@ pub enum EmailError {
     Relay(#[from] lettre::transport::smtp::Error),
 }
 
+impl EmailError {
+    /// Whether trying again is no use: the address is none, or the relay will never take it.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Compose(_) => true,
+            Self::Relay(error) => error.is_permanent(),
+        }
+    }
+}
+
 impl Email {
     /// Prepares the transport; nothing is sent yet.
     pub fn new(settings: &SmtpSettings) -> Result<Self, EmailError> {
@@ -57,11 +67,9 @@ impl Email {
         Ok(Self { transport, from: settings.smtp_from.clone() })
     }
 
-    /// Mails an alert to every address of its organization; without any there is nobody to tell.
-    pub async fn send(&self, alert: &DueAlert) -> Result<(), EmailError> {
-        for address in &alert.addresses {
-            self.transport.send(self.compose(alert, address)?).await?;
-        }
+    /// Mails an alert to one address.
+    pub async fn send(&self, alert: &DueAlert, address: &str) -> Result<(), EmailError> {
+        self.transport.send(self.compose(alert, address)?).await?;
         Ok(())
     }
 
