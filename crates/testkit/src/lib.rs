@@ -1,0 +1,38 @@
+//! What tests and the tool box stand on; never part of a product. Of ours it knows `ravenpost-core` alone, so that
+//! it looks at the system from outside, as a customer or an operator does.
+//!
+//! - [`stack`]: real Postgres, S3, Kafka and a mail sink, started from ordinary packages
+//! - [`database`], [`kafka`], [`s3`], [`mail`]: looking into them
+//! - [`process`]: our binaries as processes, to be killed and paused
+//! - [`receiver`], [`fault`], [`sign`], [`api`]: the world around: destination, network, producer, customer
+//! - [`system`]: all of it together, fresh for one test
+
+pub mod stack;
+
+pub mod database;
+pub mod kafka;
+pub mod mail;
+pub mod s3;
+
+pub mod process;
+
+pub mod api;
+pub mod fault;
+pub mod receiver;
+pub mod sign;
+
+pub mod system;
+
+pub mod clock;
+pub mod wait;
+pub mod workspace;
+
+pub use stack::shared;
+
+/// An HTTP client for this machine. The workspace's reqwest brings no TLS implementation of its own choice, so one
+/// is set even though only plain HTTP is spoken here.
+pub fn http_client() -> reqwest::Result<reqwest::Client> {
+    // An error means that one is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build()
+}

@@ -1,0 +1,62 @@
+//! Signing as a producer does and verifying as a destination does, each with an implementation that isn't ours.
+
+use anyhow::{Result, ensure};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::HeaderMap;
+use sha2::Sha256;
+use standardwebhooks::Webhook;
+
+use crate::clock;
+
+/// The headers of a Standard Webhooks request, signed now. `secret` is `whsec_…`.
+pub fn standard_webhooks(secret: &str, id: &str, body: &[u8]) -> Result<Vec<(String, String)>> {
+    standard_webhooks_at(secret, id, clock::now().as_secs().cast_signed(), body)
+}
+
+/// The headers of a Standard Webhooks request, signed at a Unix time in seconds.
+pub fn standard_webhooks_at(secret: &str, id: &str, at: i64, body: &[u8]) -> Result<Vec<(String, String)>> {
+    let signature = Webhook::new(secret)?.sign(id, at, body)?;
+    Ok(vec![
+        ("webhook-id".to_owned(), id.to_owned()),
+        ("webhook-timestamp".to_owned(), at.to_string()),
+        ("webhook-signature".to_owned(), signature),
+    ])
+}
+
+/// Verifies the Standard Webhooks headers of a request that was received.
+pub fn verify_standard_webhooks(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<()> {
+    Ok(Webhook::new(secret)?.verify(body, headers)?)
+}
+
+/// GitHub's `X-Hub-Signature-256`: `sha256=` and the HMAC in hexadecimal. `secret` is used as it is written.
+pub fn github(secret: &str, body: &[u8]) -> String {
+    format!("sha256={}", hex::encode(hmac_sha256(secret.as_bytes(), body)))
+}
+
+/// Verifies an `X-Hub-Signature-256` of a request that was received, with the key's own bytes.
+pub fn verify_github(key: &[u8], signature: &str, body: &[u8]) -> Result<()> {
+    let expected = format!("sha256={}", hex::encode(hmac_sha256(key, body)));
+    ensure!(signature == expected, "X-Hub-Signature-256 is {signature}, not {expected}");
+    Ok(())
+}
+
+/// HMAC-SHA-256.
+pub fn hmac_sha256(key: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(body);
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn githubs_documented_example() {
+        // https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+        assert_eq!(
+            github("It's a Secret to Everybody", b"Hello, World!"),
+            "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+        );
+    }
+}

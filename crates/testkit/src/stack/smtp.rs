@@ -1,0 +1,95 @@
+//! A mail server that keeps what it gets: PyPI's `aiosmtpd` with a Maildir.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+};
+
+use super::{
+    daemon::{Daemon, Spec},
+    install::{self, PythonPackage},
+    port::Ports,
+    {Options, progress::Progress},
+};
+use crate::wait;
+
+const PACKAGE: PythonPackage = PythonPackage { name: "aiosmtpd", version: "1.4.6" };
+const READY_BOUND: Duration = Duration::from_secs(30);
+
+/// A running mail sink.
+#[derive(Debug)]
+pub struct Smtp {
+    spec: Spec,
+    daemon: Daemon,
+    options: Options,
+    port: u16,
+    mailbox: PathBuf,
+}
+
+impl Smtp {
+    /// Starts the sink; mails are kept in `folder`.
+    pub async fn start(folder: &Path, options: &Options, progress: &Progress) -> Result<Self> {
+        let python = install::python(PACKAGE, progress).await?.join("bin/python");
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let mailbox = folder.join("mailbox");
+        let mut spec = Spec::new("smtp", python, folder);
+        if let Some(mut left_behind) = Daemon::find(&spec)? {
+            left_behind.stop()?;
+        }
+        let port = Ports::settle(&folder.join("ports.json"), &[("smtp", options.usual(21_025))])?.get("smtp");
+        spec = spec
+            .arguments(["-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
+            .arguments(["--class", "aiosmtpd.handlers.Mailbox"])
+            .arguments([&mailbox]);
+        let daemon = Daemon::spawn(&spec, options.when_dropped)?;
+        let mut smtp = Self { spec, daemon, options: *options, port, mailbox };
+        smtp.ready().await?;
+        Ok(smtp)
+    }
+
+    /// `smtp://…`, as the notifier wants it.
+    pub fn url(&self) -> String {
+        format!("smtp://127.0.0.1:{}", self.port)
+    }
+
+    /// The Maildir with the received mails, for [`crate::mail::read`].
+    pub fn mailbox(&self) -> &Path {
+        &self.mailbox
+    }
+
+    /// The process, to be paused, killed or looked at.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Starts it again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.daemon.stop()?;
+        self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let port = self.port;
+        let daemon = &mut self.daemon;
+        wait::until_true("the mail sink to greet", READY_BOUND, || {
+            let running = daemon.ensure_running();
+            async move {
+                running?;
+                let mut greeting = String::new();
+                let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+                BufReader::new(stream).read_line(&mut greeting).await?;
+                Ok(greeting.starts_with("220"))
+            }
+        })
+        .await
+        .with_context(|| self.daemon.log_tail())
+    }
+}

@@ -1,0 +1,201 @@
+//! An event is tried until its destination takes it, by the destination's own policy, and each attempt is told.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ravenpost_core::topic;
+use ravenpost_testkit::{receiver::Answer, wait};
+use serde_json::{Value, json};
+
+use crate::support::{
+    BOUND, SHARED, column, deliveries, destination, endpoint, number, retries, send, text, until_status,
+};
+
+#[test]
+fn a_destination_that_fails_twice_is_tried_a_third_time() {
+    SHARED.run(async |system| {
+        system
+            .receiver
+            .script("/twice", [Answer::status(500).body("not now"), Answer::status(503), Answer::ok()]);
+        let policy = json!({ "retry_policy": retries(&["50ms", "60ms", "70ms"]) });
+        let endpoint = endpoint(system, "/twice", policy).await?;
+        let id = send(&endpoint, r#"{"n": 1}"#).await?;
+        let event = until_status(system, &id, "SUCCESS").await?;
+        assert_eq!(event["delivered"], json!([endpoint.destination]));
+        assert_eq!((&event["pending"], &event["dead"]), (&json!([]), &json!([])));
+
+        let received = system.receiver.received_on("/twice");
+        assert_eq!(received.len(), 3);
+        for request in &received {
+            assert_eq!(
+                (request.header("webhook-id"), request.body.as_ref()),
+                (Some(id.as_str()), &br#"{"n": 1}"#[..])
+            );
+        }
+        let told = deliveries(system, &id).await?;
+        assert_eq!(column(&told, "attempt_number"), [1, 2, 3]);
+        assert_eq!(column(&told, "run"), [0, 0, 0]);
+        assert_eq!(column(&told, "response_code"), [500, 503, 200]);
+        assert_eq!(column(&told, "outcome"), ["server_error", "server_error", "success"]);
+        assert_eq!(told["data"][0]["response_body_snippet"], "not now");
+        assert!(
+            told["data"][1]["next_retry_at"].is_string() && told["data"][2]["next_retry_at"].is_null(),
+            "{told}"
+        );
+        assert_eq!(told["waiting"], json!([]));
+        every_attempt_is_on_its_topic(system, &endpoint.id, &told).await
+    });
+}
+
+async fn every_attempt_is_on_its_topic(
+    system: &ravenpost_testkit::system::System,
+    endpoint: &str,
+    told: &Value,
+) -> Result<()> {
+    let mut reports = system.messages(topic::DELIVERIES).await?;
+    reports.retain(|message| message.key.as_deref() == Some(endpoint.as_bytes()));
+    let values: Vec<Value> =
+        reports.iter().map(|report| serde_json::from_slice(&report.value)).collect::<Result<_, _>>()?;
+    let field = |name: &str| values.iter().map(|value| value[name].clone()).collect::<Vec<_>>();
+    assert_eq!(field("attempt_number"), column(told, "attempt_number"), "one message per attempt");
+    assert_eq!(field("outcome"), column(told, "outcome"));
+    assert_eq!(field("id"), column(told, "id"));
+    for (report, value) in reports.iter().zip(&values) {
+        assert_eq!(report.header("ce_specversion"), Some("1.0"));
+        assert_eq!(report.header("ce_type"), Some("ravenpost.delivery.attempted"));
+        assert_eq!(report.header("ce_source"), Some(format!("/endpoints/{endpoint}").as_str()));
+        assert_eq!(report.header("ce_id"), value["id"].as_str());
+        assert_eq!(report.header("organization-id"), Some(system.tenant.organization_id.as_str()));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    SHARED.run(async |system| {
+        let location = system.receiver.url("/moved-to");
+        system.receiver.script("/moved", [Answer::status(307).header("location", &location)]);
+        let endpoint = endpoint(system, "/moved", json!({ "retry_policy": retries(&[]) })).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "FAILED").await?;
+        let told = deliveries(system, &id).await?;
+        assert_eq!(column(&told, "outcome"), ["redirect"]);
+        assert_eq!(column(&told, "response_code"), [307]);
+        assert!(system.receiver.received_on("/moved-to").is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_destination_that_is_too_slow_has_failed() {
+    SHARED.run(async |system| {
+        system.receiver.script("/slow", [Answer::hang(), Answer::close(), Answer::ok()]);
+        let fields = json!({ "timeout": "300ms", "retry_policy": retries(&["10ms", "10ms"]) });
+        let endpoint = endpoint(system, "/slow", fields).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "SUCCESS").await?;
+        assert_eq!(column(&deliveries(system, &id).await?, "outcome"), ["timeout", "protocol", "success"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn retry_after_makes_a_wait_longer() {
+    SHARED.run(async |system| {
+        system.receiver.script("/busy", [Answer::status(429).header("retry-after", "2"), Answer::ok()]);
+        let endpoint = endpoint(system, "/busy", json!({ "retry_policy": retries(&["10ms"]) })).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "SUCCESS").await?;
+        let received = system.receiver.received_on("/busy");
+        let waited = received[1].at.saturating_sub(received[0].at);
+        assert!(waited.as_secs_f64() >= 1.9, "waited {waited:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn each_destination_has_its_own_attempts() {
+    SHARED.run(async |system| {
+        system.receiver.script("/second", [Answer::status(500), Answer::ok()]);
+        let endpoint = endpoint(system, "/first", json!({})).await?;
+        let second =
+            destination(system, &endpoint, "/second", json!({ "retry_policy": retries(&["50ms"]) })).await?;
+        let id = send(&endpoint, "{}").await?;
+        let event = until_status(system, &id, "SUCCESS").await?;
+        let delivered: BTreeSet<String> = serde_json::from_value(event["delivered"].clone())?;
+        assert_eq!(delivered, BTreeSet::from([endpoint.destination.clone(), second]));
+        assert_eq!(system.receiver.received_on("/first").len(), 1);
+        assert_eq!(system.receiver.received_on("/second").len(), 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_waits_for_a_deleted_destination_is_cancelled() {
+    SHARED.run(async |system| {
+        system.receiver.script("/deleted", [Answer::status(500)]);
+        let endpoint = endpoint(system, "/kept", json!({})).await?;
+        let deleted =
+            destination(system, &endpoint, "/deleted", json!({ "retry_policy": retries(&["1h"]) })).await?;
+        let id = send(&endpoint, "{}").await?;
+        wait::until_true("the second attempt to wait", BOUND, || async {
+            let told = deliveries(system, &id).await?;
+            Ok(told["waiting"][0]["reason"] == "retry" && told["waiting"][0]["attempt_number"] == 2)
+        })
+        .await?;
+        assert_eq!(until_status(system, &id, "PENDING").await?["pending"], json!([deleted]));
+        system.api.delete(&format!("{}/destinations/{deleted}", endpoint.path())).await?;
+        let event = until_status(system, &id, "SUCCESS").await?;
+        assert_eq!(event["delivered"], json!([endpoint.destination]));
+        assert_eq!(deliveries(system, &id).await?["waiting"], json!([]));
+        assert_eq!(system.receiver.received_on("/deleted").len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_event_for_nobody_is_dropped() {
+    SHARED.run(async |system| {
+        let endpoint = endpoint(system, "/nobody", json!({})).await?;
+        system.api.delete(&endpoint.destination_path()).await?;
+        let id = send(&endpoint, "{}").await?;
+        let event = until_status(system, &id, "DROPPED").await?;
+        assert_eq!(event["pending"], json!([]));
+        assert_eq!(deliveries(system, &id).await?, json!({ "data": [], "waiting": [] }));
+        assert!(system.receiver.received_on("/nobody").is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_address_that_is_not_public_is_not_sent_to() {
+    SHARED.run(async |system| {
+        // The tests allow loopback alone.
+        let fields = json!({ "target_url": "http://169.254.169.254/latest", "retry_policy": retries(&[]) });
+        let endpoint = endpoint(system, "/blocked", fields).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "FAILED").await?;
+        assert_eq!(column(&deliveries(system, &id).await?, "outcome"), ["blocked_address"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_list_of_events_tells_them_all() {
+    SHARED.run(async |system| {
+        let endpoint = endpoint(system, "/listed", json!({})).await?;
+        let mut sent = BTreeSet::new();
+        for _ in 0..7 {
+            sent.insert(send(&endpoint, "{}").await?);
+        }
+        for id in &sent {
+            until_status(system, id, "SUCCESS").await?;
+        }
+        let path = format!("/api/v1/events?endpoint_id={}&status=SUCCESS&limit=3", endpoint.id);
+        let listed = system.api.list(&path).await?;
+        let ids: Vec<String> = listed.iter().map(|event| text(event, "/id")).collect::<Result<_>>()?;
+        assert_eq!(ids, sent.into_iter().rev().collect::<Vec<_>>(), "newest first, three a page");
+        assert!(number(system, "select count(*) from events").await? >= 7);
+        Ok(())
+    });
+}

@@ -1,0 +1,22 @@
+//! The system from outside: real processes on real stores, a file per promise. A producer posts, a customer asks the
+//! API, a destination answers or doesn't, and processes and stores die in between.
+
+mod support;
+
+mod github;
+mod verification;
+
+mod delivery;
+mod fidelity;
+mod given_up;
+mod hanging;
+mod pause;
+mod replay;
+
+mod crash;
+mod outage;
+mod takeover;
+
+mod api;
+mod boot;
+mod observability;

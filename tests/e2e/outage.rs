@@ -1,0 +1,228 @@
+//! A store that is away is told to the producer, ends no process, and takes nothing with it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use ravenpost_core::topic;
+use ravenpost_testkit::{
+    fault::{FaultProxy, Mode},
+    process::Process,
+    receiver,
+    stack::{self, Addresses, Kafka, Options, Progress},
+    system::System,
+    wait,
+};
+use serde_json::json;
+
+use crate::support::{
+    BOUND, Endpoint, column, deliveries, endpoint, ensure_problem, header, number, on, post, retries, run,
+    send, text, until_all_succeed, until_status,
+};
+
+/// How long a producer may wait for its 503, and an operator for a process that is ready again.
+const PROMPT: Duration = Duration::from_secs(20);
+
+/// The shared stores, with Postgres behind a network that fails on command.
+async fn behind_postgres() -> Result<(FaultProxy, Addresses)> {
+    let mut stores = stack::shared().await?.clone();
+    let url = stores.postgres_url.clone();
+    let (_, rest) = url.split_once('@').context("the URL of Postgres")?;
+    let (address, _) = rest.split_once('/').context("the URL of Postgres")?;
+    let proxy = FaultProxy::start(address).await?;
+    stores.postgres_url = url.replace(address, &proxy.address());
+    Ok((proxy, stores))
+}
+
+/// The shared stores, with S3 behind a network that fails on command.
+async fn behind_s3() -> Result<(FaultProxy, Addresses)> {
+    let mut stores = stack::shared().await?.clone();
+    let proxy = FaultProxy::start(stores.s3.endpoint.trim_start_matches("http://")).await?;
+    stores.s3.endpoint = format!("http://{}", proxy.address());
+    Ok((proxy, stores))
+}
+
+async fn until_ready(process: &Process, ready: bool) -> Result<()> {
+    let what = format!("{} to be {}", process.name(), if ready { "ready" } else { "unready" });
+    wait::until_true(&what, PROMPT, || async { Ok(process.is_ready().await == ready) }).await
+}
+
+/// The producer is told to come again, soon, and when.
+async fn ensure_told_to_come_again(endpoint: &Endpoint) -> Result<()> {
+    let answered = tokio::time::timeout(PROMPT, post(&endpoint.hook_url, &[], "{}")).await;
+    let answer = answered.context("no answer while a store is away")??;
+    ensure_problem(&answer, 503, "unavailable")?;
+    let seconds: u32 = header(&answer.headers, "retry-after").context("no Retry-After")?.parse()?;
+    ensure!((1..=60).contains(&seconds), "to come again in {seconds} s");
+    Ok(())
+}
+
+/// The first event that is accepted again, within the bound.
+async fn accepted_again(endpoint: &Endpoint) -> Result<String> {
+    wait::until("an event to be accepted again", PROMPT, || async {
+        let answer = post(&endpoint.hook_url, &[], "{}").await?;
+        Ok(if answer.status == 202 { Some(text(&answer.json()?, "/id")?) } else { None })
+    })
+    .await
+}
+
+/// Neither has been started anew.
+fn pids(system: &mut System) -> Vec<i32> {
+    let processes = [&mut system.ingress, &mut system.workers, &mut system.management, &mut system.notifiers];
+    processes.into_iter().flatten().map(|process| process.daemon().pid()).collect()
+}
+
+#[test]
+fn postgres_is_away() {
+    run(async {
+        let (proxy, stores) = behind_postgres().await?;
+        on(System::builder().stores(stores), async |system| {
+            let processes = pids(system);
+            system.receiver.script("/slow", [receiver::Answer::ok().after(Duration::from_millis(500))]);
+            let endpoint = endpoint(system, "/slow", json!({})).await?;
+            let in_the_air = send(&endpoint, "before").await?;
+            system.receiver.wait_for(1, BOUND).await?;
+            proxy.set(Mode::Cut);
+
+            ensure_told_to_come_again(&endpoint).await?;
+            for process in
+                [&system.ingress[0], &system.workers[0], &system.management[0], &system.notifiers[0]]
+            {
+                until_ready(process, false).await?;
+            }
+            let answer = system.api.send(http::Method::GET, "/api/v1/events", None).await?;
+            ensure_problem(&answer, 503, "unavailable")?;
+            ensure!(header(&answer.headers, "retry-after").is_some(), "no Retry-After");
+
+            proxy.set(Mode::Pass);
+            let after = accepted_again(&endpoint).await?;
+            for process in
+                [&system.ingress[0], &system.workers[0], &system.management[0], &system.notifiers[0]]
+            {
+                until_ready(process, true).await?;
+            }
+            until_all_succeed(system, &BTreeSet::from([in_the_air.clone(), after]), BOUND).await?;
+            // The answer came while it could not be recorded; it was kept.
+            assert_eq!(column(&deliveries(system, &in_the_air).await?, "outcome"), ["success"]);
+            let received = system.receiver.received();
+            let repeats =
+                received.iter().filter(|request| request.header("webhook-id") == Some(&in_the_air)).count();
+            assert_eq!(repeats, 1, "nothing is sent again only because it could not be recorded");
+            assert_eq!(pids(system), processes);
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn postgres_falls_silent() {
+    run(async {
+        let (proxy, stores) = behind_postgres().await?;
+        on(System::builder().stores(stores), async |system| {
+            let endpoint = endpoint(system, "/silent", json!({})).await?;
+            let before = send(&endpoint, "before").await?;
+            until_status(system, &before, "SUCCESS").await?;
+            proxy.set(Mode::Stall);
+            // Many at once: some find a connection that was good a moment ago.
+            let told = (0..8).map(|_| ensure_told_to_come_again(&endpoint));
+            futures::future::try_join_all(told).await?;
+            until_ready(&system.ingress[0], false).await?;
+            proxy.set(Mode::Pass);
+            let after = accepted_again(&endpoint).await?;
+            until_status(system, &after, "SUCCESS").await?;
+            until_ready(&system.ingress[0], true).await
+        })
+        .await
+    });
+}
+
+#[test]
+fn s3_is_away() {
+    run(async {
+        let (proxy, stores) = behind_s3().await?;
+        on(System::builder().stores(stores), async |system| {
+            let processes = pids(system);
+            let endpoint = endpoint(system, "/s3", json!({ "retry_policy": retries(&[]) })).await?;
+            // What doesn't travel inline is held, so that the worker has to fetch it while S3 is away.
+            let held =
+                crate::support::endpoint(system, "/held", json!({ "retry_policy": retries(&[]) })).await?;
+            system.api.patch(&held.path(), &json!({ "status": "paused" })).await?;
+            let large = send(&held, vec![b'x'; 100_000]).await?;
+            wait::until_true("the large event to be held", BOUND, || async {
+                Ok(deliveries(system, &large).await?["waiting"][0]["reason"] == "held")
+            })
+            .await?;
+            let before = send(&endpoint, "before").await?;
+            until_status(system, &before, "SUCCESS").await?;
+
+            proxy.set(Mode::Cut);
+            ensure_told_to_come_again(&endpoint).await?;
+            for process in [&system.ingress[0], &system.workers[0], &system.management[0]] {
+                until_ready(process, false).await?;
+            }
+            system.api.patch(&held.path(), &json!({ "status": "active" })).await?;
+            let answer =
+                system.api.send(http::Method::GET, &format!("/api/v1/events/{large}/payload"), None).await?;
+            ensure_problem(&answer, 503, "unavailable")?;
+            let due_again =
+                "select count(*) from scheduled_deliveries where reason = 'held' and due_at <= now()";
+            assert_eq!(number(system, due_again).await?, 1, "it waits");
+            assert_eq!(
+                number(system, "select count(*) from events").await?,
+                2,
+                "what was refused is not there"
+            );
+
+            proxy.set(Mode::Pass);
+            let after = accepted_again(&endpoint).await?;
+            for process in [&system.ingress[0], &system.workers[0], &system.management[0]] {
+                until_ready(process, true).await?;
+            }
+            until_all_succeed(system, &BTreeSet::from([large.clone(), after]), BOUND).await?;
+            assert_eq!(
+                column(&deliveries(system, &large).await?, "attempt_number"),
+                [1],
+                "a fetch is no attempt"
+            );
+            assert_eq!(pids(system), processes);
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn kafka_is_away() {
+    run(async {
+        // Its own: clients of Kafka connect to where the broker says that it is, past any proxy.
+        let folder = tempfile::tempdir()?;
+        let mut kafka = Kafka::start(folder.path(), &Options::for_tests(), &Progress::silent()).await?;
+        let stores = Addresses { kafka_brokers: kafka.brokers(), ..stack::shared().await?.clone() };
+        on(System::builder().stores(stores), async |system| {
+            let processes = pids(system);
+            let endpoint = endpoint(system, "/kafka", json!({})).await?;
+            let before = send(&endpoint, "before").await?;
+            until_status(system, &before, "SUCCESS").await?;
+            system.receiver.script("/kafka", [receiver::Answer::ok().after(Duration::from_millis(500))]);
+            let in_the_air = send(&endpoint, "in the air").await?;
+            system.receiver.wait_for(2, BOUND).await?;
+
+            kafka.daemon().kill9()?;
+            ensure_told_to_come_again(&endpoint).await?;
+            for process in [&system.ingress[0], &system.workers[0]] {
+                until_ready(process, false).await?;
+            }
+            kafka.restart().await?;
+            let after = accepted_again(&endpoint).await?;
+            for process in [&system.ingress[0], &system.workers[0]] {
+                until_ready(process, true).await?;
+            }
+            until_all_succeed(system, &BTreeSet::from([in_the_air, after]), BOUND).await?;
+            let reports = system.messages(topic::DELIVERIES).await?;
+            assert!(reports.len() >= 3, "every outcome is told in the end");
+            assert_eq!(pids(system), processes);
+            Ok(())
+        })
+        .await
+    });
+}

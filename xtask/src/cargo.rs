@@ -1,0 +1,39 @@
+//! Running cargo.
+
+use std::{path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use ravenpost_testkit::workspace;
+use tokio::process::Command;
+
+/// Cargo with the checked-in query data, whatever `DATABASE_URL` this shell has.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(workspace::root())
+        .env("SQLX_OFFLINE", "true")
+        .kill_on_drop(true)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its success; what it prints goes to the terminal.
+pub(crate) async fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().await.with_context(|| format!("starting {what}"))?;
+    ensure!(status.success(), "{what} failed ({status})");
+    Ok(())
+}
+
+/// Builds the services; gives the folder that they are in. Not xtask, which would replace itself while it runs.
+pub(crate) async fn build(release: bool) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
+    if release {
+        command.arg("--release");
+    }
+    succeed(&mut command, "cargo build").await?;
+    let folder = workspace::binaries()?;
+    // We run from `target/<profile>` ourselves.
+    let target = folder.parent().context("the target folder")?;
+    Ok(target.join(if release { "release" } else { "debug" }))
+}

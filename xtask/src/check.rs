@@ -1,0 +1,73 @@
+//! `cargo xtask check`: what can be said about a change without running it. Every check is made, and what failed
+//! is told together at the end.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, ensure};
+use ravenpost_testkit::{stack::Progress, workspace};
+
+use crate::{cargo, generate, tools};
+
+pub(crate) async fn run() -> Result<ExitCode> {
+    let progress = Progress::printed(5);
+    let outcomes = [
+        ("format", progress.step("format", format()).await),
+        ("generated files", generated(&progress).await),
+        ("lints", progress.step("lints", lints()).await),
+        ("dependencies", dependencies(&progress).await),
+        ("workflows", workflows(&progress).await),
+    ];
+    let mut failed = Vec::new();
+    for (name, outcome) in outcomes {
+        if let Err(error) = outcome {
+            eprintln!("\n{name}: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        println!("All checks passed.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("\nChecks that failed: {}.", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+async fn format() -> Result<()> {
+    cargo::succeed(cargo::cargo().args(["fmt", "--all", "--check"]), "cargo fmt --check").await
+}
+
+async fn lints() -> Result<()> {
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    cargo::succeed(cargo::cargo().args(arguments), "cargo clippy").await
+}
+
+/// Advisories aren't asked for: they change without a change here, and their database isn't in a registry.
+async fn dependencies(progress: &Progress) -> Result<()> {
+    let deny = tools::cargo_deny(progress).await?;
+    let mut command = tokio::process::Command::new(deny);
+    command.current_dir(workspace::root()).args([
+        "--log-level",
+        "error",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    progress.step("dependencies", cargo::succeed(&mut command, "cargo deny")).await
+}
+
+async fn generated(progress: &Progress) -> Result<()> {
+    let differences = generate::differences(&generate::all(progress).await?);
+    let names: Vec<String> = differences.iter().map(|path| path.display().to_string()).collect();
+    ensure!(names.is_empty(), "not as generated: {}. Run `cargo xtask gen`.", names.join(", "));
+    Ok(())
+}
+
+async fn workflows(progress: &Progress) -> Result<()> {
+    let actionlint: PathBuf = tools::actionlint(progress).await?;
+    let mut command = tokio::process::Command::new(actionlint);
+    // Without the helpers that a machine happens to have, so that every machine finds the same.
+    command.current_dir(workspace::root()).args(["-shellcheck=", "-pyflakes="]);
+    progress.step("workflows", cargo::succeed(&mut command, "actionlint")).await
+}
