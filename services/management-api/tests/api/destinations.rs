@@ -118,7 +118,15 @@ async fn a_secret_can_be_brought() {
     let new = json!({ "name": "b", "url": "https://b.example", "signing_secret": secret });
     assert_eq!(customer.post(&all, new).await.json()["signing_secret"], secret);
     let route = service.store.system().route(endpoint.id).await.unwrap().unwrap();
-    assert!(route.destinations.iter().any(|destination| destination.signing_secret.reveal() == secret));
+    assert!(
+        route.destinations.iter().any(|destination| destination
+            .delivery
+            .as_ref()
+            .unwrap()
+            .signing_secret
+            .reveal()
+            == secret)
+    );
 }
 
 #[tokio::test]

@@ -109,10 +109,11 @@ async fn ingress_and_worker_find_what_was_made() {
     assert!(matches!(endpoint.verification, Verification::Provider { .. }));
     let route = service.store.system().route(endpoint.id).await.unwrap().unwrap();
     let [destination] = &route.destinations[..] else { panic!() };
-    assert_eq!(destination.signing_secret.reveal(), created["destinations"][0]["signing_secret"]);
-    assert_eq!(destination.url.as_str(), "https://api.example.com/orders");
-    assert_eq!(destination.timeout.as_millis(), 500);
-    assert_eq!(destination.retry_policy.schedule.len(), 2);
+    let delivery = destination.delivery.as_ref().unwrap();
+    assert_eq!(delivery.signing_secret.reveal(), created["destinations"][0]["signing_secret"]);
+    assert_eq!(delivery.url.as_str(), "https://api.example.com/orders");
+    assert_eq!(delivery.timeout.as_millis(), 500);
+    assert_eq!(delivery.retry_policy.schedule.len(), 2);
 
     assert_eq!(customer.delete(&path(&created)).await.status, 204);
     let deleted = service.store.system().endpoint_by_token(&token).await.unwrap().unwrap();
