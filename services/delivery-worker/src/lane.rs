@@ -53,6 +53,11 @@ impl Lane {
         self.queue.retain(|waiting| *waiting != event);
     }
 
+    /// Takes out everything that waits, in its order.
+    pub fn drain(&mut self) -> Vec<EventId> {
+        self.queue.drain(..).collect()
+    }
+
     /// How many more deliveries may enter.
     pub fn room(&self, bounds: LaneSettings) -> usize {
         let most = usize::from(bounds.lane_concurrency) + usize::from(bounds.lane_queue);
@@ -85,6 +90,9 @@ mod tests {
         lane.withdraw(event(2));
         assert_eq!(lane.leave(), Some(event(3)));
         assert_eq!(lane.len(), 1);
+        assert_eq!(lane.enter(event(5), bounds), Place::Queued);
+        assert_eq!(lane.enter(event(6), bounds), Place::Queued);
+        assert_eq!(lane.drain(), [event(5), event(6)]);
         assert_eq!(lane.leave(), None);
         assert!(lane.is_empty());
     }

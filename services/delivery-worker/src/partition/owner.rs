@@ -233,12 +233,23 @@ impl Owner {
 
     fn done(&mut self, pair: Pair, done: Done, now: DateTime<Utc>) {
         self.set_stage(pair, Stage::Settled);
+        if matches!(done, Done::Held) {
+            self.hold_waiting(pair.1, now);
+        }
         self.leave_lane(pair.1);
         match done {
             Done::Attempted(attempt) => self.record.attempts.push(*attempt),
             Done::Cancelled => self.record.cancelled.push(pair),
             Done::Held => self.put_off(pair, ParkReason::Held, now),
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
+        }
+    }
+
+    /// Holds what waits behind something that was held: sent now, it would overtake it.
+    fn hold_waiting(&mut self, destination: DestinationId, now: DateTime<Utc>) {
+        let waiting = self.lanes.get_mut(&destination).map(Lane::drain).unwrap_or_default();
+        for event in waiting {
+            self.put_off((event, destination), ParkReason::Held, now);
         }
     }
 
