@@ -164,9 +164,11 @@ fn s3_is_away() {
             let answer =
                 system.api.send(http::Method::GET, &format!("/api/v1/events/{large}/payload"), None).await?;
             ensure_problem(&answer, 503, "unavailable")?;
-            let due_again =
-                "select count(*) from scheduled_deliveries where reason = 'held' and due_at <= now()";
-            assert_eq!(number(system, due_again).await?, 1, "it waits");
+            let put_off = "select count(*) from scheduled_deliveries where reason = 'parked'";
+            wait::until_true("the worker to have looked for the payload", BOUND, || async {
+                Ok(number(system, put_off).await? == 1)
+            })
+            .await?;
             assert_eq!(
                 number(system, "select count(*) from events").await?,
                 2,
