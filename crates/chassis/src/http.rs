@@ -68,6 +68,7 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "listening on {address}");
     }
+    ctx.started();
     serve_until(listener, router, limits, ctx.stopping.clone(), ctx.cut.clone()).await;
     Ok(())
 }

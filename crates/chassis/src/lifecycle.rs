@@ -15,6 +15,7 @@ mod signals;
 mod supervisor;
 
 pub use context::Context;
+pub(crate) use context::STARTED;
 pub(crate) use signals::signals;
 pub(crate) use supervisor::{Outcome, Supervisor};
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::{Context, Outcome, Supervisor, signals};
+use crate::lifecycle::{Context, Outcome, STARTED, Supervisor, signals};
 use crate::metrics::Metrics;
 use crate::settings::{Halt, Service, parse_from, unknown_variables};
 use crate::telemetry::{self, Output, Telemetry};
@@ -132,6 +132,8 @@ where
     let chassis = settings.chassis();
     let supervisor = Supervisor::new(Metrics::with_process(), chassis.shutdown_delay, chassis.shutdown_grace);
     let ctx = supervisor.context();
+    // Registered before anybody can ask: a process that has just begun is not ready.
+    ctx.health.register(STARTED);
     let signals = signals().context("signals can't be listened to")?;
     let listener = http::bind("RAVENPOST_ADMIN_ADDR", chassis.admin_addr).await?;
     // The admin port outlives the shutdown, so that it can be watched: the runtime's end takes it down.

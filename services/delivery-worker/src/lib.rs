@@ -69,6 +69,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     };
     ctx.spawn("kafka producer", watch_producer(ctx.clone(), producer.clone()));
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
+    ctx.started();
     let sender = Arc::new(Sender {
         routes: routes.clone(),
         payloads,

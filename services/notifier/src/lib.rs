@@ -49,6 +49,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         () = ctx.stopping.cancelled() => return Ok(()),
     }
     let consumer = Consumer::join(&settings.bus, GROUP, topic::DELIVERIES)?;
+    ctx.started();
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     notify::start(&ctx, store.system(), email, metrics.clone());
     observe::run(ctx, consumer, store.system(), settings.alert_consecutive_failures, metrics).await

@@ -50,6 +50,9 @@ pub(super) struct Ended {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running(Arc<Mutex<Vec<&'static str>>>);
 
+/// The check that says whether the service has started.
+pub(crate) const STARTED: &str = "started";
+
 impl Context {
     pub(super) fn new(metrics: Metrics) -> (Self, mpsc::UnboundedReceiver<Ended>) {
         let (ended, reports) = mpsc::unbounded_channel();
@@ -89,6 +92,12 @@ impl Context {
             // Without a supervisor there is nobody to tell.
             let _ = ended.send(Ended { name, end });
         });
+    }
+
+    /// The service does what it is for: it listens, or has joined its group. Until then the process is not ready.
+    /// [`crate::http::serve`] says it for a service that listens.
+    pub fn started(&self) {
+        self.health.register(STARTED).ok();
     }
 
     /// Checks something every so often in the background and keeps the check of that name, so that `/readyz` never

@@ -1,6 +1,7 @@
 //! Log records as flat JSON: `time`, `level`, `service`, `target` and `message`, then the fields of the spans from the
 //! outermost in, then the record's own; a later field of the same name wins.
 
+use std::error::Error;
 use std::fmt::{self, Debug};
 
 use serde::{Serialize, Serializer};
@@ -85,6 +86,18 @@ impl Visit for Record {
         self.set(field.name(), format!("{value:?}"));
     }
 
+    /// An error with all its causes: the outermost alone rarely says what to do.
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(deeper) = cause {
+            text.push_str(": ");
+            text.push_str(&deeper.to_string());
+            cause = deeper.source();
+        }
+        self.set(field.name(), text);
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         self.set(field.name(), value);
     }
@@ -139,7 +152,9 @@ mod tests {
             .event_format(Format { service: "ingress" });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let _span = tracing::info_span!("receive", event_id = "0198", attempt = 2).entered();
-            tracing::info!(bytes = 12, fast = true, "accepted\n\"quoted\"");
+            let away = anyhow::anyhow!("connection refused").context("Kafka is unavailable");
+            let error: &(dyn Error + 'static) = away.as_ref();
+            tracing::info!(bytes = 12, fast = true, error, "accepted\n\"quoted\"");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1);
@@ -147,6 +162,6 @@ mod tests {
         let mut record: Map<String, Value> = serde_json::from_str(&text).unwrap();
         let time = record.remove("time").unwrap();
         assert!(chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).is_ok() && text.contains("Z\""));
-        insta::assert_snapshot!(Value::Object(record), @r#"{"attempt":2,"bytes":12,"event_id":"0198","fast":true,"level":"info","message":"accepted\n\"quoted\"","service":"ingress","target":"ravenpost_chassis::telemetry::json::tests"}"#);
+        insta::assert_snapshot!(Value::Object(record), @r#"{"attempt":2,"bytes":12,"error":"Kafka is unavailable: connection refused","event_id":"0198","fast":true,"level":"info","message":"accepted\n\"quoted\"","service":"ingress","target":"ravenpost_chassis::telemetry::json::tests"}"#);
     }
 }
