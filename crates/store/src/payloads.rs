@@ -61,7 +61,7 @@ impl Payloads {
             // Whole bodies within deadlines: a stalled stream is an expired deadline.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
-        if !settings.s3_endpoint.is_empty() {
+        if settings.s3_endpoint != settings::AMAZON {
             config = config.endpoint_url(&settings.s3_endpoint).force_path_style(true);
         }
         Ok(Self {

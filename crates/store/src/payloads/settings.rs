@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Settings {
-    /// The payload store's URL; empty for Amazon S3 in `RAVENPOST_S3_REGION`. `https` in production.
+    /// The payload store's URL, `https` in production; `aws` for Amazon S3 in `RAVENPOST_S3_REGION`.
     #[arg(long, env = "RAVENPOST_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_parser = endpoint)]
     pub s3_endpoint: String,
     /// The bucket; it must exist.
@@ -36,12 +36,15 @@ pub struct Settings {
     pub s3_ca_file: Option<std::path::PathBuf>,
 }
 
+/// Names Amazon's own endpoint of the region.
+pub(super) const AMAZON: &str = "aws";
+
 fn endpoint(text: &str) -> Result<String, &'static str> {
     let is_usable = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-    let usable = text.is_empty() || url::Url::parse(text).is_ok_and(|url| is_usable(&url));
+    let usable = text == AMAZON || url::Url::parse(text).is_ok_and(|url| is_usable(&url));
     if usable {
         Ok(text.to_owned())
     } else {
-        Err("write an http or https URL, such as https://s3.example.com")
+        Err("write an http or https URL, such as https://s3.example.com, or aws")
     }
 }
