@@ -32,17 +32,13 @@ impl Lease {
         done: std::result::Result<sqlx::Result<T>, Elapsed>,
         deadline: Duration,
     ) -> Result<T> {
-        match done {
-            Ok(done) => {
-                // Given back.
-                drop(self.connection.take());
-                Ok(done?)
-            }
-            Err(_) => {
-                let cause = format!("no answer within {}", ravenpost_core::duration::format(deadline));
-                Err(Error::Unavailable { store: POSTGRES, cause: cause.into() })
-            }
-        }
+        let Ok(done) = done else {
+            let cause = format!("no answer within {}", ravenpost_core::duration::format(deadline));
+            return Err(Error::Unavailable { store: POSTGRES, cause: cause.into() });
+        };
+        // Given back.
+        drop(self.connection.take());
+        Ok(done?)
     }
 }
 

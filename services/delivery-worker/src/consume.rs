@@ -66,10 +66,10 @@ impl Group {
                     stops.insert(partition.id, stop.clone());
                     let (hints, hinted) = mpsc::unbounded_channel();
                     owned.insert(partition.id, hints);
-                    let owner = partition::run(Arc::clone(&shared), partition, stop, hinted);
+                    let ownership = partition::run(Arc::clone(&shared), partition, stop, hinted);
                     let failed = failed.clone();
                     owners.spawn(async move {
-                        if AssertUnwindSafe(owner).catch_unwind().await.is_err() {
+                        if AssertUnwindSafe(ownership).catch_unwind().await.is_err() {
                             failed.cancel();
                         }
                     });
