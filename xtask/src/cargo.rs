@@ -14,7 +14,16 @@ pub(crate) fn cargo() -> Command {
         .env("SQLX_OFFLINE", "true")
         .kill_on_drop(true)
         .stdin(Stdio::null());
+    for variable in std::env::vars().map(|(name, _)| name).filter(|name| is_about_us(name)) {
+        command.env_remove(variable);
+    }
     command
+}
+
+/// What cargo tells the program that it runs about itself. Build scripts (ring's) read the same names: inherited, they
+/// would be built anew whenever cargo is run by us and by hand in turns, and half of the dependencies after them.
+fn is_about_us(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Runs a command to its success; what it prints goes to the terminal.
