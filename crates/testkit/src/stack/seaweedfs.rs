@@ -146,6 +146,8 @@ fn prepare(weed: &Path, folder: &Path, options: Options) -> Result<(Spec, Ports)
     )?;
     spec = spec
         .arguments(["-logtostderr=true", "-v=0", "server", "-filer", "-s3", "-master.telemetry=false"])
+        // There is no other server that would take over meanwhile.
+        .arguments(["-volume.preStopSeconds=0"])
         .arguments(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0", "-master.volumeSizeLimitMB=1024"])
         .arguments([format!("-dir={}", data.display()), format!("-s3.config={}", identities.display())])
         .arguments(
