@@ -67,7 +67,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         partitions = producer.await_partitions(topic::INGEST) => partitions?,
         () = ctx.stopping.cancelled() => return Ok(()),
     };
-    ctx.spawn("kafka producer", watch_producer(ctx.clone(), producer.clone()));
+    let watched = producer.clone();
+    ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
     ctx.started();
     let sender = Arc::new(Sender {
@@ -82,14 +83,6 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }
         .run(consumer)
         .await
-}
-
-/// A producer that has failed for good takes the process down: the next one starts with a new producer.
-async fn watch_producer(ctx: Context, producer: Producer) -> anyhow::Result<()> {
-    match ctx.stopping.run_until_cancelled(producer.until_fatal()).await {
-        Some(fatal) => Err(fatal.into()),
-        None => Ok(()),
-    }
 }
 
 fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {

@@ -53,7 +53,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         schema = store.await_schema() => schema?,
         () = ctx.stopping.cancelled() => return Ok(()),
     }
-    ctx.spawn("kafka producer", watch_producer(ctx.clone(), producer.clone()));
+    let watched = producer.clone();
+    ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let committer =
         Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
             .await
@@ -68,14 +69,6 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     };
     let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
     http::serve(listener, receive::router(Arc::new(ingress)), http::Limits::default(), &ctx).await
-}
-
-/// A producer that has failed for good takes the process down: the next one starts with a new producer.
-async fn watch_producer(ctx: Context, producer: Producer) -> anyhow::Result<()> {
-    match ctx.stopping.run_until_cancelled(producer.until_fatal()).await {
-        Some(fatal) => Err(fatal.into()),
-        None => Ok(()),
-    }
 }
 
 /// Ingress is ready when it can keep its promise: all three stores are there.

@@ -94,6 +94,22 @@ impl Context {
         });
     }
 
+    /// Takes the process down as a failure when `end` comes before stage one: something has failed for good, and only a
+    /// new process can do better.
+    pub fn fail_when<F, E>(&self, name: &'static str, end: F)
+    where
+        F: Future<Output = E> + Send + 'static,
+        E: Into<anyhow::Error>,
+    {
+        let stopping = self.stopping.clone();
+        self.spawn(name, async move {
+            match stopping.run_until_cancelled_owned(end).await {
+                Some(failure) => Err(failure.into()),
+                None => Ok(()),
+            }
+        });
+    }
+
     /// The service does what it is for: it listens, or has joined its group. Until then the process is not ready.
     /// [`crate::http::serve`] says it for a service that listens.
     pub fn started(&self) {

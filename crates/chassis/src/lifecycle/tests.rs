@@ -66,13 +66,34 @@ async fn readiness_ends_before_work_does() {
 
 #[tokio::test]
 async fn run_may_leave_the_work_to_its_tasks() {
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begun);
     let process = start(Duration::ZERO, |ctx| async move {
-        ctx.spawn("consumer", until_stopping(ctx.clone()));
+        let task = ctx.clone();
+        ctx.spawn("consumer", async move {
+            flag.store(true, Ordering::SeqCst);
+            until_stopping(task).await
+        });
         Ok(())
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until(|| begun.load(Ordering::SeqCst)).await;
     assert!(!process.outcome.is_finished());
     process.signals.send("SIGINT").await.unwrap();
+    assert_eq!(process.outcome.await.unwrap(), Outcome::Clean);
+}
+
+#[tokio::test]
+async fn what_fails_for_good_takes_the_process_down_but_not_a_stop() {
+    let process = start(Duration::ZERO, |ctx| async move {
+        ctx.fail_when("producer", async { anyhow::anyhow!("fenced") });
+        until_stopping(ctx).await
+    });
+    assert_eq!(process.outcome.await.unwrap(), Outcome::Failed);
+    let process = start(Duration::ZERO, |ctx| async move {
+        ctx.fail_when("producer", std::future::pending::<anyhow::Error>());
+        until_stopping(ctx).await
+    });
+    process.signals.send("SIGTERM").await.unwrap();
     assert_eq!(process.outcome.await.unwrap(), Outcome::Clean);
 }
 
