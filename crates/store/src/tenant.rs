@@ -58,9 +58,18 @@ impl Tenant {
     /// Begins a transaction that acts for the organization, in one round trip. Dropping it rolls back, which is also
     /// how a reading one ends.
     async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+        self.begin_as("begin").await
+    }
+
+    /// As [`Tenant::begin`], for what takes several statements to read: all of them see the same moment.
+    async fn begin_reading(&self) -> Result<Transaction<'static, Postgres>> {
+        self.begin_as("begin isolation level repeatable read, read only").await
+    }
+
+    async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
         // Safe to put together: a UUID prints as hexadecimal digits and hyphens.
         let statement = format!(
-            "begin; set local role ravenpost_tenant; set local ravenpost.organization_id = '{}'",
+            "{begin}; set local role ravenpost_tenant; set local ravenpost.organization_id = '{}'",
             self.organization
         );
         Ok(self.pool.begin_with(AssertSqlSafe(statement)).await?)

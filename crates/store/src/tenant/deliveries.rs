@@ -70,7 +70,7 @@ pub struct Waiting {
 impl Tenant {
     /// The attempts of an event; `None` when there is no such event.
     pub async fn attempts(&self, event: EventId) -> Result<Option<Attempts>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_reading().await?;
         let found = sqlx::query!(
             "select id from events where organization_id = $1 and id = $2",
             self.organization.0,
