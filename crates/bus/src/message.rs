@@ -38,6 +38,8 @@ pub struct EventMessage {
     pub body: Option<Bytes>,
     /// `producer-headers`: the producer's headers as HTTP/1.1 writes them.
     pub headers: Bytes,
+    /// `relayed`: published after the fact, from Postgres; it may have been published before (PROTOCOLS I5).
+    pub relayed: bool,
 }
 
 /// An event given up, on `webhooks.dlq`.
@@ -64,6 +66,7 @@ mod header {
     pub(super) const PAYLOAD_OFFSET: &str = "payload-s3-offset";
     pub(super) const PAYLOAD_LENGTH: &str = "payload-s3-length";
     pub(super) const HEADERS: &str = "producer-headers";
+    pub(super) const RELAYED: &str = "relayed";
     pub(super) const DESTINATION: &str = "destination-id";
     pub(super) const REASON: &str = "dead-letter-reason";
 
@@ -90,6 +93,7 @@ mod tests {
             payload: PayloadLocation { s3_key: "payloads/segments/x".to_owned(), s3_offset: 7, s3_length: 3 },
             body: body.map(Bytes::from_static),
             headers: Bytes::from_static(b"x-github-event: push\r\n"),
+            relayed: false,
         }
     }
 
@@ -108,8 +112,8 @@ mod tests {
 
     #[test]
     fn an_event_reads_back_with_its_body_or_with_its_claim_check() {
-        for body in [Some(b"abc".as_slice()), None] {
-            let event = event(body);
+        for (body, relayed) in [(Some(b"abc".as_slice()), true), (None, false)] {
+            let event = EventMessage { relayed, ..event(body) };
             assert_eq!(EventMessage::decode(&through_kafka(event.encode())).unwrap(), event);
         }
     }

@@ -96,6 +96,16 @@ pub fn event_type(verification: &Verification, headers: &http::HeaderMap) -> Opt
     (!value.is_empty() && value.len() <= MAX_NAME).then(|| value.to_owned())
 }
 
+/// The id that the producer gave its event, which its retries repeat; `None` when it gives none.
+pub fn event_id(verification: &Verification, headers: &http::HeaderMap, _body: &[u8]) -> Option<String> {
+    let header = match verification {
+        Verification::StandardWebhooks {} => "webhook-id",
+        Verification::Provider { provider: Provider::Github } => "x-github-delivery",
+        Verification::Hmac(_) | Verification::None {} => return None,
+    };
+    headers.get(header)?.to_str().ok().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

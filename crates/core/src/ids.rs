@@ -96,6 +96,23 @@ fn uuid_v7(now: DateTime<Utc>, random: [u8; 10]) -> Uuid {
 }
 
 impl EventId {
+    /// Below every id that a run of ingress has drawn: its own id is older, by more than clocks step back.
+    pub fn first_drawn_by(instance: InstanceId) -> Self {
+        const STEP_MS: u64 = 5 * 60 * 1_000;
+        let (milliseconds, _) = instance.0.as_u64_pair();
+        Self(Uuid::from_u64_pair((milliseconds >> 16).saturating_sub(STEP_MS) << 16, 0))
+    }
+
+    /// The id just below this one.
+    pub fn predecessor(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_sub(1)))
+    }
+
+    /// The id just above this one.
+    pub fn successor(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
+    }
+
     /// When the id was drawn, to the millisecond; `None` when it is not a UUIDv7.
     pub fn timestamp(self) -> Option<DateTime<Utc>> {
         let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod endpoint;
 pub mod signature;
 
+pub mod deduplication;
 pub mod event;
 pub mod headers;
 pub mod topic;

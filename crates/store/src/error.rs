@@ -42,6 +42,30 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// Whether Postgres refused a value, so that the same statement without it may go through: a value out of its range,
+    /// a constraint, a limit. A missing partition counts as none: it says nothing of the row.
+    pub fn is_about_data(&self) -> bool {
+        let Self::Refused { cause, .. } = self else { return matches!(self, Self::Conflict { .. }) };
+        let Some(sqlx::Error::Database(error)) = cause.downcast_ref::<sqlx::Error>() else { return false };
+        let code = error.code().unwrap_or_default();
+        let of_class = |class| code.starts_with(class);
+        of_class("22") || of_class("54") || (of_class("23") && error.constraint().is_some())
+    }
+
+    /// Whether the statement certainly did nothing: Postgres said so, or it was never sent. Otherwise a lost connection
+    /// leaves open what became of it.
+    pub fn did_nothing(&self) -> bool {
+        let Self::Unavailable { cause, .. } = self else { return true };
+        match cause.downcast_ref::<sqlx::Error>() {
+            Some(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            // A session that is ended from outside may have committed just before.
+            Some(sqlx::Error::Database(error)) => {
+                !error.code().is_some_and(|code| code.starts_with(ENDED_FROM_OUTSIDE))
+            }
+            _ => false,
+        }
+    }
+
     /// The violated constraint, if that is what went wrong.
     pub fn constraint(&self) -> Option<&str> {
         match self {
@@ -54,6 +78,9 @@ impl Error {
 /// SQLSTATE classes that say "not now": connection, resources, operator intervention, read-only standby, rollback,
 /// a lock that others hold.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
+
+/// SQLSTATEs of a session that an operator or a shutdown has ended.
+const ENDED_FROM_OUTSIDE: &str = "57P";
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

@@ -12,6 +12,7 @@ mod partitions;
 mod record;
 mod resume;
 mod schedule;
+mod unpublished;
 
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use ravenpost_core::secret::{Keyring, Secret};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub use accept::{Accepted, NewEvent};
+pub use accept::{Accepted, Deduplication, NewEvent, Winner};
 pub use bootstrap::Bootstrapped;
 pub use destinations::{DeliveryConfig, Destination, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
+pub use instances::Peer;
 pub use observe::{DueAlert, Health, Observation};
 pub use record::{Attempt, Park, ParkReason, Record, Routed};
 pub use resume::Known;

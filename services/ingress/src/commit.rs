@@ -2,22 +2,32 @@
 //!
 //! ```text
 //! commit() ──▶ queue ──▶ lane 0..n: cut a batch (cursor) ──▶ payload (S3) ──▶ rows (Postgres) ──▶ messages (Kafka) ──▶ answers
+//!                                                              │ Kafka is away, or the process dies
+//!                                                              ▼
+//!                                       relay (this one's, or a peer's that adopts it) ──▶ messages, marked
 //! ```
 //!
-//! A body above [`LARGE`] goes the same way in a batch of its own, beside the lanes, so that it stalls nobody.
+//! A body above [`LARGE`] goes the same way in a batch of its own, through lanes of its own, so that it stalls nobody.
 
 mod batch;
+mod duplicates;
+mod lane;
+mod publish;
+
 mod cursor;
 mod instance;
-mod lane;
+mod peers;
+mod relay;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ravenpost_bus::Producer;
 use ravenpost_chassis::Context;
-use ravenpost_chassis::problem::Problem;
+use ravenpost_chassis::problem::{Kind, Problem};
+use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::endpoint::event_type;
 use ravenpost_core::headers;
 use ravenpost_core::ids::EventId;
@@ -26,10 +36,12 @@ use ravenpost_store::{Payloads, System};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::metrics::IngressMetrics;
-use crate::settings::CommitSettings;
+use crate::settings::{CommitSettings, OutboxSettings};
 use crate::verify::Verified;
 use batch::Writer;
 use instance::Instance;
+use publish::Publisher;
+use relay::Relay;
 
 /// Bodies above this many bytes get an object of their own and do not join a batch.
 const LARGE: usize = 64 * 1024;
@@ -45,47 +57,91 @@ struct Pending {
     event_type: Option<String>,
     content_type: Option<String>,
     traceparent: Traceparent,
+    /// What its producer's retries repeat.
+    deduplication: Option<DeduplicationKey>,
     answer: oneshot::Sender<Result<EventId, NotCommitted>>,
     _share: OwnedSemaphorePermit,
 }
 
-/// The event could not be made durable. Its cause was logged with its batch.
+/// Why an event was not accepted. The cause was logged with its batch.
 #[derive(Debug, Clone, Copy)]
-struct NotCommitted;
+enum NotCommitted {
+    /// A store is away.
+    Unavailable,
+    /// Postgres does not take what is in it.
+    Refused,
+    /// Its `Idempotency-Key` belongs to another body.
+    KeyReused,
+}
 
 /// Makes events durable.
 pub struct Committer {
     queue: mpsc::Sender<Pending>,
     large: mpsc::Sender<Pending>,
+    /// More waits for Kafka than may.
+    outbox_full: Arc<AtomicBool>,
     metrics: IngressMetrics,
 }
 
+/// What events are stored in.
+pub struct Stores {
+    /// Their rows.
+    pub system: System,
+    /// Their bodies.
+    pub payloads: Payloads,
+    /// Their messages.
+    pub producer: Producer,
+}
+
 impl Committer {
-    /// Registers this run of ingress and starts its lanes. They end when the committer is dropped and what it was
-    /// handed is answered.
+    /// Registers this run of ingress and starts its lanes, its heartbeat and its relay. Lanes end when the committer is
+    /// dropped and what it was handed is answered. `replicas` hears how many runs of ingress live, this one included.
     pub async fn start(
         settings: &CommitSettings,
+        outbox: &OutboxSettings,
         ctx: &Context,
-        system: System,
-        payloads: Payloads,
-        producer: Producer,
+        stores: Stores,
         metrics: IngressMetrics,
+        replicas: impl Fn(usize) + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let lanes = i32::from(settings.commit_lanes);
+        let Stores { system, payloads, producer } = stores;
+        let lanes = settings.commit_lanes + lane::LARGE_LANES;
         let instance = Arc::new(Instance::register(system.clone(), lanes).await?);
-        instance::keep_alive(ctx, Arc::clone(&instance));
-        let writer = Arc::new(Writer { system, payloads, producer, instance, metrics: metrics.clone() });
-        let (queue, waiting) =
-            mpsc::channel(usize::try_from(settings.commit_queue).unwrap_or(usize::MAX >> 4));
-        let (large, waiting_large) = mpsc::channel(lane::LARGE_QUEUE);
-        lane::start(ctx, settings, &writer, waiting);
-        lane::start_large(ctx, &writer, waiting_large);
-        Ok(Self { queue, large, metrics })
+        let outbox_full = Arc::new(AtomicBool::new(false));
+        let relay = Arc::new(Relay {
+            system: system.clone(),
+            payloads: payloads.clone(),
+            producer: producer.clone(),
+            instance: Arc::clone(&instance),
+            metrics: metrics.clone(),
+            settings: outbox.clone(),
+            full: Arc::clone(&outbox_full),
+            adopting: std::sync::Mutex::default(),
+            stopping: ctx.stopping.clone(),
+        });
+        relay::start(ctx, Arc::clone(&relay));
+        instance::keep_alive(ctx, Arc::clone(&instance), relay, outbox.adopt_after, replicas);
+        let writer = Writer {
+            system,
+            payloads,
+            publisher: Publisher { producer, wait: outbox.kafka_wait },
+            instance,
+            metrics: metrics.clone(),
+            window: settings.deduplication_window,
+        };
+        let (queue, large) = lane::start(ctx, settings, writer);
+        Ok(Self { queue, large, outbox_full, metrics })
     }
 
-    /// Commits one event: its id once it is in all three stores, or why it is not.
+    /// Commits one event: its id once it is accepted, that of the event that it repeats, or why it is not accepted.
     pub async fn commit(&self, verified: Verified, traceparent: Traceparent) -> Result<EventId, Problem> {
+        if self.outbox_full.load(Ordering::Relaxed) {
+            return Err(unavailable("too much waits for its delivery to begin"));
+        }
         let admitted = verified.into_inner();
+        let deduplication =
+            DeduplicationKey::of(&admitted.endpoint.verification, &admitted.headers, &admitted.body)
+                .map_err(|invalid| Problem::new(Kind::Malformed, invalid.to_string()))?;
         let (answer, answered) = oneshot::channel();
         let queue = if admitted.body.len() > LARGE { &self.large } else { &self.queue };
         let content_type = admitted.headers.get("content-type").and_then(|value| value.to_str().ok());
@@ -97,14 +153,27 @@ impl Committer {
             received_at: admitted.received_at,
             body: admitted.body,
             traceparent,
+            deduplication,
             answer,
             _share: admitted.share,
         };
         queue.try_send(pending).map_err(|_| unavailable("more is being received than can be stored"))?;
         self.metrics.queue_events.inc();
-        match answered.await {
-            Ok(Ok(id)) => Ok(id),
-            Ok(Err(NotCommitted)) | Err(_) => Err(unavailable("the event can't be stored just now")),
+        answered.await.unwrap_or(Err(NotCommitted::Unavailable)).map_err(NotCommitted::problem)
+    }
+}
+
+impl NotCommitted {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Unavailable => unavailable("the event can't be stored just now"),
+            Self::Refused => {
+                Problem::new(Kind::Malformed, "a header or the type of this event holds what can't be stored")
+            }
+            Self::KeyReused => Problem::new(
+                Kind::Conflict,
+                "this Idempotency-Key was used before with another body; use a new key for a new event",
+            ),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!                     endpoint    body      signature    │ queue of the committer
 //!                     by token    bounded                ▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
-//!                                                       └── cursor: what is published ──▶ heartbeat
+//!                                                       └── cursor: what is published ──▶ heartbeat, relay
 //! ```
 
 pub mod settings;
@@ -30,7 +30,7 @@ use ravenpost_bus::Producer;
 use ravenpost_chassis::{Context, clock, http};
 use ravenpost_store::{Payloads, Store};
 
-use crate::commit::Committer;
+use crate::commit::{Committer, Stores};
 use crate::metrics::IngressMetrics;
 use crate::receive::Ingress;
 use crate::resolve::Endpoints;
@@ -45,8 +45,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = IngressMetrics::new(&ctx.metrics);
     let store = Store::new(&settings.store, Some(settings.master_key.master_key.clone()))?;
     let payloads = Payloads::new(&settings.payloads).await?;
-    let producer = Producer::new(&settings.bus, settings.kafka_timeout)?;
-    probe_stores(&ctx, &store, &payloads, &producer);
+    settings.outbox.check()?;
+    let producer = Producer::new(&settings.bus, settings.outbox.kafka_timeout)?;
+    probe_stores(&ctx, &store, &payloads);
     metrics::watch(&ctx, &metrics, &store, &producer);
 
     tokio::select! {
@@ -55,8 +56,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     }
     let watched = producer.clone();
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
+    let stores = Stores { system: store.system(), payloads, producer };
     let committer =
-        Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
+        Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone(), |_replicas| {})
             .await
             .context("the committer can't start")?;
     let ingress = Ingress {
@@ -71,9 +73,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     http::serve(listener, receive::router(Arc::new(ingress)), http::Limits::default(), &ctx).await
 }
 
-/// Ingress is ready when it can keep its promise: all three stores are there.
-fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {
-    let (store, payloads, producer) = (store.clone(), payloads.clone(), producer.clone());
+/// Ingress is ready when it can keep its promise: Postgres and S3 are there. Kafka may be away for as long as the outbox
+/// has room (PROTOCOLS I6).
+fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads) {
+    let (store, payloads) = (store.clone(), payloads.clone());
     ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
         let store = store.clone();
         async move { store.check(clock::now).await }
@@ -81,9 +84,5 @@ fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Pr
     ctx.probe("s3", PROBE_EVERY, PROBE_TIMEOUT, move || {
         let payloads = payloads.clone();
         async move { payloads.check().await }
-    });
-    ctx.probe("kafka", PROBE_EVERY, PROBE_TIMEOUT, move || {
-        let producer = producer.clone();
-        async move { producer.check().await }
     });
 }

@@ -23,6 +23,14 @@ pub struct IngressMetrics {
     pub commit_failures: IntCounterVec,
     /// Events that wait for a lane.
     pub queue_events: IntGauge,
+    /// Requests that repeated an event.
+    pub duplicates: IntCounter,
+    /// Events published from Postgres.
+    pub relayed: IntCounter,
+    /// Runs of ingress that this one took over.
+    pub adopted: IntCounter,
+    outbox_events: IntGauge,
+    outbox_age: IntGauge,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
     producer_queue: IntGauge,
@@ -56,6 +64,24 @@ impl IngressMetrics {
                 &["stage"],
             ),
             queue_events: metrics.gauge("ingress_queue_events", "Events that wait to be committed"),
+            duplicates: metrics.counter(
+                "ingress_duplicates_total",
+                "Requests that repeated an event by its producer's id and were answered with it",
+            ),
+            relayed: metrics.counter(
+                "ingress_relayed_total",
+                "Events published from Postgres: Kafka was away, or a process had died",
+            ),
+            adopted: metrics.counter(
+                "ingress_adopted_total",
+                "Processes that had died or left something unpublished, and were taken over",
+            ),
+            outbox_events: metrics
+                .gauge("ingress_outbox_events", "Committed events that wait to be published"),
+            outbox_age: metrics.gauge(
+                "ingress_outbox_age_seconds",
+                "How long the oldest committed event waits to be published",
+            ),
             pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
             pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
             producer_queue: metrics
@@ -67,6 +93,12 @@ impl IngressMetrics {
     pub fn accepted(&self, elapsed: Duration) {
         self.accepted.inc();
         self.accept_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// What waits for Kafka.
+    pub fn outbox(&self, events: usize, age: Duration) {
+        self.outbox_events.set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.outbox_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// A request was refused.

@@ -21,12 +21,12 @@ pub struct Settings {
     /// The memory in bytes that bodies in flight may take; beyond it requests are refused with 503.
     #[arg(long, env = "RAVENPOST_MEMORY_BUDGET", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(33_554_432..=2_000_000_000))]
     pub memory_budget: u32,
-    /// How long Kafka has to acknowledge an event before its producer is told 503.
-    #[arg(long, env = "RAVENPOST_KAFKA_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
-    pub kafka_timeout: Duration,
     /// How events are committed together.
     #[command(flatten)]
     pub commit: CommitSettings,
+    /// What happens while Kafka is away, or a process dies.
+    #[command(flatten)]
+    pub outbox: OutboxSettings,
     /// Postgres.
     #[command(flatten)]
     pub store: ravenpost_store::Settings,
@@ -60,6 +60,72 @@ pub struct CommitSettings {
     /// How long a batch waits for company while another one is being committed.
     #[arg(long, env = "RAVENPOST_COMMIT_LINGER", value_name = "DURATION", default_value = "1ms", value_parser = duration::parse)]
     pub commit_linger: Duration,
+    /// How long a producer's retry is recognised by the id that it repeats, `1m` to `30d`.
+    #[arg(long, env = "RAVENPOST_DEDUPLICATION_WINDOW", value_name = "DURATION", default_value = "3d", value_parser = deduplication_window)]
+    pub deduplication_window: Duration,
+}
+
+/// What happens while Kafka is away, or a process dies: committed rows are the outbox.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct OutboxSettings {
+    /// How long a producer waits for Kafka before its event's row is promise enough and it is answered 202.
+    #[arg(long, env = "RAVENPOST_KAFKA_WAIT", value_name = "DURATION", default_value = "500ms", value_parser = duration::parse)]
+    pub kafka_wait: Duration,
+    /// How long Kafka has to acknowledge a message before it is published anew from Postgres, `1s` to `1m`.
+    #[arg(long, env = "RAVENPOST_KAFKA_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = kafka_timeout)]
+    pub kafka_timeout: Duration,
+    /// Most events that may wait for Kafka; beyond it requests are refused with 503.
+    #[arg(long, env = "RAVENPOST_OUTBOX_EVENTS", value_name = "COUNT", default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub outbox_events: u64,
+    /// How long an event may wait for Kafka; beyond it requests are refused with 503.
+    #[arg(long, env = "RAVENPOST_OUTBOX_AGE", value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    pub outbox_age: Duration,
+    /// When a process whose heartbeat stands still counts as dead, so that a peer publishes what it left; at least 5 s
+    /// more than RAVENPOST_KAFKA_TIMEOUT, since until then its messages may still arrive.
+    #[arg(long, env = "RAVENPOST_ADOPT_AFTER", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub adopt_after: Duration,
+}
+
+/// Settings that don't go together.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "RAVENPOST_ADOPT_AFTER is {}: it must be at least {} more than RAVENPOST_KAFKA_TIMEOUT, which is {}",
+    duration::format(*adopt_after), duration::format(ADOPTION_MARGIN), duration::format(*kafka_timeout)
+)]
+pub struct AdoptsTooEarly {
+    adopt_after: Duration,
+    kafka_timeout: Duration,
+}
+
+/// How much later than its last message can arrive a process may be taken for dead.
+const ADOPTION_MARGIN: Duration = Duration::from_secs(5);
+
+impl OutboxSettings {
+    /// Checks what no single setting shows.
+    pub fn check(&self) -> Result<(), AdoptsTooEarly> {
+        let Self { adopt_after, kafka_timeout, .. } = *self;
+        if adopt_after < kafka_timeout + ADOPTION_MARGIN {
+            return Err(AdoptsTooEarly { adopt_after, kafka_timeout });
+        }
+        Ok(())
+    }
+}
+
+fn deduplication_window(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_mins(1), Duration::from_hours(30 * 24))
+}
+
+fn kafka_timeout(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(1), Duration::from_mins(1))
+}
+
+fn within(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!("from {} to {}", duration::format(least), duration::format(most)))
 }
 
 impl ravenpost_chassis::Service for Settings {

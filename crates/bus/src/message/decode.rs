@@ -66,6 +66,7 @@ impl EventMessage {
             traceparent: attributes.text(header::TRACEPARENT).map(str::to_owned),
             body: inline.then(|| Bytes::copy_from_slice(value)),
             headers: Bytes::copy_from_slice(attributes.bytes(header::HEADERS).unwrap_or_default()),
+            relayed: attributes.bytes(header::RELAYED).is_some(),
             payload,
         })
     }

@@ -63,6 +63,7 @@ impl EventMessage {
             .with(header::PAYLOAD_OFFSET, self.payload.s3_offset.to_string())
             .with(header::PAYLOAD_LENGTH, self.payload.s3_length.to_string())
             .with(header::HEADERS, &self.headers)
+            .with_some(header::RELAYED, self.relayed.then_some("true"))
     }
 
     fn message(&self, topic: &'static str, headers: Headers) -> Message {

@@ -267,6 +267,7 @@ async fn a_batch_through_an_adopted_lane_inserts_nothing() {
         event_type: None,
         content_type: None,
         traceparent: None,
+        deduplication: None,
     };
     assert_eq!(system.accept(instance, 1, &[event]).await.unwrap(), Accepted::Adopted);
     assert!(acme.tenant.event(id).await.unwrap().is_none());

@@ -117,6 +117,7 @@ impl World {
             event_type: Some("push".to_owned()),
             content_type: Some("application/json".to_owned()),
             traceparent: None,
+            deduplication: None,
         };
         self.store.system().accept(instance, 0, std::slice::from_ref(&event)).await.unwrap();
         event.id

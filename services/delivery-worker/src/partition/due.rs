@@ -123,6 +123,7 @@ fn job(row: Due) -> Job {
             payload: row.payload,
             body: None,
             headers: row.headers,
+            relayed: false,
         }),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use ravenpost_bus::message::{EventMessage, Undecodable};
 use ravenpost_bus::{Error, Partition};
@@ -18,6 +19,10 @@ use crate::send::Job;
 
 /// Most messages that are taken together: their look-ups cost one query.
 const BATCH: usize = 256;
+
+/// What was received longer ago may have been relayed meanwhile, and this is the first copy, late: a process that was
+/// stopped counts as dead after at least twice this time (PROTOCOLS I5, W3).
+const LATE: TimeDelta = TimeDelta::seconds(5);
 
 /// A message and where it stood.
 type Taken = (i64, Result<EventMessage, Undecodable>);
@@ -57,9 +62,14 @@ pub(super) async fn accept(
     batch: Vec<Taken>,
     stop: &CancellationToken,
 ) {
-    let maybe_known =
-        |taken: &Taken| (taken.0 < log_end).then(|| taken.1.as_ref().ok().map(|event| event.id)).flatten();
-    let ids: Vec<EventId> = batch.iter().filter_map(maybe_known).collect();
+    let now = clock::now();
+    let may_be_known = |offset: i64, event: &EventMessage| {
+        offset < log_end || event.relayed || event.received_at < now - LATE
+    };
+    let to_look_up = |(offset, message): &Taken| {
+        message.as_ref().ok().filter(|event| may_be_known(*offset, event)).map(|event| event.id)
+    };
+    let ids: Vec<EventId> = batch.iter().filter_map(to_look_up).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
     for (offset, message) in batch {
         let event = match message {
@@ -77,7 +87,7 @@ pub(super) async fn accept(
         };
         shared.metrics.consumed(owner.partition, event.received_at);
         let Some(route) = until_stopped(stop, || route(shared, &event)).await else { return };
-        if offset < log_end {
+        if may_be_known(offset, &event) {
             resume(owner, offset, &event, route.as_deref(), known.get(&event.id));
         } else {
             begin(owner, offset, &event, route.as_deref(), None);

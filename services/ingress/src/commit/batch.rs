@@ -1,19 +1,20 @@
 //! One batch through the three stores, always in this order: payload, rows, messages, answers (PROTOCOLS I1).
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use ravenpost_bus::Producer;
-use ravenpost_bus::message::{EventMessage, INLINE_LIMIT};
+use bytes::BytesMut;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::EventId;
-use ravenpost_store::system::{Accepted, NewEvent};
-use ravenpost_store::{Payloads, System};
+use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Winner};
+use ravenpost_store::{Error, Payloads, System};
 use sha2::{Digest, Sha256};
 use tracing::error;
 
+use super::duplicates::{self, Met};
 use super::instance::{Instance, Run};
+use super::publish::{Publisher, message};
 use super::{NotCommitted, Pending};
 use crate::metrics::IngressMetrics;
 
@@ -21,61 +22,162 @@ use crate::metrics::IngressMetrics;
 pub(super) struct Writer {
     pub(super) system: System,
     pub(super) payloads: Payloads,
-    pub(super) producer: Producer,
+    pub(super) publisher: Publisher,
     pub(super) instance: Arc<Instance>,
     pub(super) metrics: IngressMetrics,
+    /// How long a producer's retry is recognised.
+    pub(super) window: Duration,
 }
 
-/// At which stage a batch failed.
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// It is committed.
+    Committed,
+    /// It repeats an event that was committed before.
+    Repeats,
+    /// Postgres refuses it for what is in it.
+    Refused,
+}
+
+/// Why none of a batch is accepted.
 enum Failure {
     /// Nothing of it is in Postgres.
-    Payload(ravenpost_store::Error),
-    /// It may be in Postgres: a lost connection does not say.
-    Rows(ravenpost_store::Error),
+    Payload(Error),
+    /// Nothing of it is in Postgres.
+    Rows(Error),
+    /// Some of it may be in Postgres: a lost connection does not say.
+    Lost(Error),
     /// The instance was adopted; nothing of it is in Postgres.
     Adopted,
-    /// It is in Postgres; some of it may be in Kafka.
-    Publish(ravenpost_bus::Error),
 }
 
 impl Writer {
     /// Commits a batch through a lane and answers everybody in it.
-    pub(super) async fn commit(&self, lane: i32, batch: Vec<Pending>) {
+    pub(super) async fn commit(&self, lane: usize, batch: Vec<Pending>) {
         self.metrics.queue_events.sub(i64::try_from(batch.len()).unwrap_or(i64::MAX));
         self.metrics.batch_events.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        let Met { batch, repeats } = duplicates::meet(batch);
         let run = self.instance.run();
         let ids = run.cursor.cut(batch.len());
         let Some(first) = ids.first().copied() else { return };
-        let committed = self.write(&run, lane, &ids, &batch).await;
-        match &committed {
-            Ok(()) | Err(Failure::Payload(_) | Failure::Adopted) => run.cursor.finish(first),
-            Err(Failure::Rows(_) | Failure::Publish(_)) => run.cursor.leave_unpublished(first),
+        let answers = match self.write(&run, lane, &ids, &batch).await {
+            Ok(rows) => self.answers(&ids, &batch, &rows).await,
+            Err(failure) => {
+                self.fail(&run, lane, first, &failure, batch.len()).await;
+                vec![Err(NotCommitted::Unavailable); batch.len()]
+            }
+        };
+        for (place, repeat) in repeats {
+            let told = answers[place].and_then(|event_id| {
+                let body_sha256 = Sha256::digest(&batch[place].body).into();
+                duplicates::answer(&repeat, Winner { event_id, body_sha256 })
+            });
+            self.metrics.duplicates.inc();
+            let _ = repeat.answer.send(told);
         }
-        if let Err(failure) = &committed {
-            self.report(&run, failure, &ids);
-        }
-        if matches!(committed, Err(Failure::Adopted))
-            && let Err(cause) = self.instance.renew(run.id).await
-        {
-            error!(error = &cause as &dyn std::error::Error, "a new instance can't be registered");
-        }
-        for (pending, id) in batch.into_iter().zip(ids) {
+        for (pending, answer) in batch.into_iter().zip(answers) {
             // A producer that has gone does not hear of it; the event is accepted all the same.
-            let _ = pending.answer.send(if committed.is_ok() { Ok(id) } else { Err(NotCommitted) });
+            let _ = pending.answer.send(answer);
         }
     }
 
-    async fn write(&self, run: &Run, lane: i32, ids: &[EventId], batch: &[Pending]) -> Result<(), Failure> {
+    async fn write(
+        &self,
+        run: &Arc<Run>,
+        lane: usize,
+        ids: &[EventId],
+        batch: &[Pending],
+    ) -> Result<Vec<Row>, Failure> {
         let locations =
             self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
-        let rows = rows(ids, batch, &locations);
-        let accepted = self.timed("rows", self.system.accept(run.id, lane, &rows)).await;
-        if accepted.map_err(Failure::Rows)? == Accepted::Adopted {
-            return Err(Failure::Adopted);
+        let events = self.events(ids, batch, &locations);
+        let rows = self.timed("rows", self.accept(run, lane, &events)).await?;
+        let committed =
+            || rows.iter().zip(events.iter().zip(batch)).filter(|(row, _)| **row == Row::Committed);
+        if committed().next().is_none() {
+            run.cursor.finish(ids[0]);
+            return Ok(rows);
         }
-        let messages: Vec<_> =
-            rows.iter().zip(batch).map(|(row, pending)| message(row, &pending.body).encode()).collect();
-        self.timed("publish", self.producer.produce(&messages)).await.map_err(Failure::Publish)
+        let messages =
+            || committed().map(|(_, (event, pending))| message(event, &pending.body).encode()).collect();
+        self.timed("publish", self.publisher.publish(run, ids[0], messages)).await;
+        Ok(rows)
+    }
+
+    /// Commits rows; those that Postgres refuses for what is in them are found by halves, so that they fail no
+    /// neighbours (PROTOCOLS I9).
+    async fn accept(&self, run: &Run, lane: usize, events: &[NewEvent]) -> Result<Vec<Row>, Failure> {
+        match run.accept(lane, events).await {
+            Ok(Accepted::Adopted) => Err(Failure::Adopted),
+            Ok(Accepted::Committed(ids)) => {
+                let row =
+                    |event: &NewEvent| if ids.contains(&event.id) { Row::Committed } else { Row::Repeats };
+                Ok(events.iter().map(row).collect())
+            }
+            Err(cause) if !cause.did_nothing() => Err(Failure::Lost(cause)),
+            Err(cause) if !cause.is_about_data() => Err(Failure::Rows(cause)),
+            Err(cause) if events.len() == 1 => {
+                let error = &cause as &dyn std::error::Error;
+                error!(endpoint_id = %events[0].endpoint_id, error, "an event is refused by Postgres");
+                Ok(vec![Row::Refused])
+            }
+            Err(_) => self.accept_halves(run, lane, events).await,
+        }
+    }
+
+    async fn accept_halves(&self, run: &Run, lane: usize, events: &[NewEvent]) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::with_capacity(events.len());
+        for half in events.chunks(events.len().div_ceil(2)) {
+            match Box::pin(self.accept(run, lane, half)).await {
+                Ok(accepted) => rows.extend(accepted),
+                // The other half may be committed: as good as lost.
+                Err(Failure::Rows(cause)) if !rows.is_empty() => return Err(Failure::Lost(cause)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn answers(
+        &self,
+        ids: &[EventId],
+        batch: &[Pending],
+        rows: &[Row],
+    ) -> Vec<Result<EventId, NotCommitted>> {
+        let winners = self.winners(batch, rows).await;
+        let requests = rows.iter().zip(ids).zip(batch);
+        let answer = |((row, id), pending): ((&Row, &EventId), &Pending)| match row {
+            Row::Committed => Ok(*id),
+            Row::Refused => Err(NotCommitted::Refused),
+            Row::Repeats => {
+                self.metrics.duplicates.inc();
+                let key = pending.deduplication.map(|key| (pending.endpoint.id, key.hash));
+                let winner = key.and_then(|key| winners.get(&key)).ok_or(NotCommitted::Unavailable)?;
+                duplicates::answer(pending, *winner)
+            }
+        };
+        requests.map(answer).collect()
+    }
+
+    /// The events that the requests of this batch repeat. One that is not found was never committed, and a producer
+    /// that is told 503 tries again.
+    async fn winners(
+        &self,
+        batch: &[Pending],
+        rows: &[Row],
+    ) -> HashMap<(ravenpost_core::ids::EndpointId, [u8; 16]), Winner> {
+        let repeats = rows.iter().zip(batch).filter(|(row, _)| **row == Row::Repeats);
+        let keys: Vec<_> = repeats
+            .filter_map(|(_, pending)| Some((pending.endpoint.id, pending.deduplication?.hash)))
+            .collect();
+        if keys.is_empty() {
+            return HashMap::new();
+        }
+        self.system.winners(&keys).await.unwrap_or_else(|cause| {
+            error!(error = &cause as &dyn std::error::Error, "the events that requests repeat can't be read");
+            HashMap::new()
+        })
     }
 
     async fn store_payloads(
@@ -99,6 +201,27 @@ impl Writer {
         Ok(locations)
     }
 
+    fn events(&self, ids: &[EventId], batch: &[Pending], locations: &[PayloadLocation]) -> Vec<NewEvent> {
+        let rows = ids.iter().zip(batch).zip(locations);
+        rows.map(|((id, pending), payload)| NewEvent {
+            id: *id,
+            organization_id: pending.endpoint.organization_id,
+            endpoint_id: pending.endpoint.id,
+            slot: pending.endpoint.slot,
+            received_at: pending.received_at,
+            payload: payload.clone(),
+            body_sha256: Sha256::digest(&pending.body).into(),
+            headers: pending.headers.clone(),
+            event_type: pending.event_type.clone(),
+            content_type: pending.content_type.clone(),
+            traceparent: Some(pending.traceparent.to_string()),
+            deduplication: pending
+                .deduplication
+                .map(|key| Deduplication { key: key.hash, expires_at: pending.received_at + self.window }),
+        })
+        .collect()
+    }
+
     async fn timed<T>(&self, stage: &str, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let done = work.await;
@@ -106,19 +229,32 @@ impl Writer {
         done
     }
 
-    fn report(&self, run: &Run, failure: &Failure, ids: &[EventId]) {
+    /// A batch that failed: what may be committed is left to the relay, which finds out.
+    async fn fail(&self, run: &Run, lane: usize, first: EventId, failure: &Failure, events: usize) {
+        match failure {
+            Failure::Lost(_) => run.cursor.doubt(first, lane),
+            Failure::Payload(_) | Failure::Rows(_) | Failure::Adopted => run.cursor.finish(first),
+        }
+        self.report(run, first, failure, events);
+        if matches!(failure, Failure::Adopted)
+            && let Err(cause) = self.instance.renew(run.id).await
+        {
+            error!(error = &cause as &dyn std::error::Error, "a new instance can't be registered");
+        }
+    }
+
+    fn report(&self, run: &Run, first: EventId, failure: &Failure, events: usize) {
         let (stage, cause): (_, Option<&dyn std::error::Error>) = match failure {
             Failure::Payload(cause) => ("payload", Some(cause)),
-            Failure::Rows(cause) => ("rows", Some(cause)),
+            Failure::Rows(cause) | Failure::Lost(cause) => ("rows", Some(cause)),
             Failure::Adopted => ("adopted", None),
-            Failure::Publish(cause) => ("publish", Some(cause)),
         };
         self.metrics.commit_failures.with_label_values(&[stage]).inc();
         error!(
             stage,
             instance_id = %run.id,
-            first_event_id = ids.first().map(tracing::field::display),
-            events = ids.len(),
+            first_event_id = %first,
+            events,
             error = cause,
             "a batch could not be committed; its producers are told 503"
         );
@@ -128,37 +264,4 @@ impl Writer {
 fn location(key: &str, offset: usize, length: usize) -> PayloadLocation {
     let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
     PayloadLocation { s3_key: key.to_owned(), s3_offset: number(offset), s3_length: number(length) }
-}
-
-fn rows(ids: &[EventId], batch: &[Pending], locations: &[PayloadLocation]) -> Vec<NewEvent> {
-    let rows = ids.iter().zip(batch).zip(locations);
-    rows.map(|((id, pending), payload)| NewEvent {
-        id: *id,
-        organization_id: pending.endpoint.organization_id,
-        endpoint_id: pending.endpoint.id,
-        slot: pending.endpoint.slot,
-        received_at: pending.received_at,
-        payload: payload.clone(),
-        body_sha256: Sha256::digest(&pending.body).into(),
-        headers: pending.headers.clone(),
-        event_type: pending.event_type.clone(),
-        content_type: pending.content_type.clone(),
-        traceparent: Some(pending.traceparent.to_string()),
-    })
-    .collect()
-}
-
-fn message(row: &NewEvent, body: &Bytes) -> EventMessage {
-    EventMessage {
-        id: row.id,
-        organization_id: row.organization_id,
-        endpoint_id: row.endpoint_id,
-        event_type: row.event_type.clone(),
-        received_at: row.received_at,
-        content_type: row.content_type.clone(),
-        traceparent: row.traceparent.clone(),
-        payload: row.payload.clone(),
-        body: (body.len() <= INLINE_LIMIT).then(|| body.clone()),
-        headers: row.headers.clone(),
-    }
 }

@@ -1,11 +1,18 @@
 //! Ids are drawn where batches are cut, and the cursor follows what is published (PROTOCOLS I2).
+//!
+//! ```text
+//! cut ──▶ Writing ──rows──▶ Publishing ──acknowledged──▶ (gone)
+//!            │                  └──late──▶ Overdue ──acknowledged──▶ (gone)
+//!            ├──lost──▶ Doubtful             └──failed──▶ Backlog ──relayed──▶ (gone)
+//!            └──rows, while there is a backlog──────────▶ Backlog
+//! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::ids::{EventId, EventIds};
-use uuid::Uuid;
 
 /// The ids of this run: drawn, unfinished, published.
 #[derive(Default)]
@@ -15,10 +22,65 @@ pub(super) struct Cursor(Mutex<State>);
 struct State {
     ids: EventIds,
     last: Option<EventId>,
-    /// The first id of each batch in flight.
-    unfinished: BTreeSet<EventId>,
-    /// The lowest first id of a batch that may have been committed but not published: the cursor stays below it.
-    unpublished: Option<EventId>,
+    cut: u64,
+    /// What may be committed and is not published, by first ids: the cursor is just below the lowest.
+    batches: BTreeMap<EventId, Batch>,
+}
+
+/// One batch, or several that lie side by side in the backlog.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    last: EventId,
+    /// The numbers of the first and the last batch, in the order in which they were cut.
+    numbers: (u64, u64),
+    events: usize,
+    since: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its rows are being written.
+    Writing,
+    /// It is committed, and Kafka has not acknowledged it yet.
+    Publishing,
+    /// As before, for so long that its producers were answered.
+    Overdue,
+    /// It is committed and will be published from Postgres.
+    Backlog,
+    /// Nobody knows whether it is committed: the statement through this lane was not heard of again.
+    Doubtful { lane: usize },
+}
+
+/// How a committed batch goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Straight to Kafka.
+    Direct,
+    /// Behind what waits to be published: the relay takes it.
+    Relayed,
+}
+
+/// What the relay has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Nothing,
+    /// Something below the backlog is on its way: look again soon.
+    Wait,
+    /// Publish what is committed of these ids.
+    Publish { first: EventId, last: EventId },
+    /// Find out what is committed of these ids, which were sent through this lane.
+    Settle { first: EventId, last: EventId, lane: usize },
+}
+
+/// What is committed, or may be, and waits for Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outbox {
+    /// Events.
+    pub(super) events: usize,
+    /// How long the oldest of them has waited.
+    pub(super) age: Duration,
 }
 
 impl Cursor {
@@ -28,41 +90,129 @@ impl Cursor {
         let now = clock::now();
         let mut state = self.state();
         let ids: Vec<EventId> = (0..events).map(|_| state.ids.next(now, random::bytes())).collect();
-        state.unfinished.extend(ids.first());
-        state.last = ids.last().copied().or(state.last);
+        let (Some(first), Some(last)) = (ids.first().copied(), ids.last().copied()) else { return ids };
+        state.cut += 1;
+        let numbers = (state.cut, state.cut);
+        let since = Instant::now();
+        state.batches.insert(first, Batch { last, numbers, events, since, stage: Stage::Writing });
+        state.last = Some(last);
         ids
     }
 
     /// A batch is published, or certainly not committed.
     pub(super) fn finish(&self, first: EventId) {
-        self.state().unfinished.remove(&first);
+        self.state().batches.remove(&first);
     }
 
-    /// A batch may be committed, and is not published.
-    pub(super) fn leave_unpublished(&self, first: EventId) {
+    /// A batch is committed. While older ones wait to be published it waits behind them (PROTOCOLS I5).
+    pub(super) fn committed(&self, first: EventId) -> Way {
         let mut state = self.state();
-        state.unfinished.remove(&first);
-        state.unpublished = Some(state.unpublished.map_or(first, |lowest| lowest.min(first)));
+        let waits = |batch: &Batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing);
+        if state.batches.range(..first).any(|(_, older)| waits(older)) {
+            state.join_backlog(first);
+            return Way::Relayed;
+        }
+        state.set(first, Stage::Publishing);
+        Way::Direct
+    }
+
+    /// Kafka takes its time with a batch: new ones wait behind it.
+    pub(super) fn overdue(&self, first: EventId) {
+        self.state().set(first, Stage::Overdue);
+    }
+
+    /// A batch is committed and Kafka did not take all of it.
+    pub(super) fn leave_to_relay(&self, first: EventId) {
+        self.state().join_backlog(first);
+    }
+
+    /// A batch may be committed: the statement through `lane` was not heard of again.
+    pub(super) fn doubt(&self, first: EventId, lane: usize) {
+        self.state().set(first, Stage::Doubtful { lane });
+    }
+
+    /// Everything in the backlog up to this id is published.
+    pub(super) fn relayed(&self, through: EventId) {
+        let mut state = self.state();
+        while let Some(entry) = state.batches.first_entry()
+            && *entry.key() <= through
+            && entry.get().stage == Stage::Backlog
+        {
+            let batch = entry.remove();
+            if batch.last > through {
+                state.batches.insert(through.successor(), batch);
+                return;
+            }
+        }
+    }
+
+    /// What the relay has to do.
+    pub(super) fn next(&self) -> Next {
+        let state = self.state();
+        let Some((first, lowest)) = state.batches.first_key_value() else { return Next::Nothing };
+        match lowest.stage {
+            Stage::Backlog => Next::Publish { first: *first, last: lowest.last },
+            Stage::Doubtful { lane } => Next::Settle { first: *first, last: lowest.last, lane },
+            Stage::Overdue => Next::Wait,
+            Stage::Writing | Stage::Publishing => {
+                let waits = |batch: &Batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing);
+                if state.batches.values().any(waits) { Next::Wait } else { Next::Nothing }
+            }
+        }
+    }
+
+    /// What waits for Kafka.
+    pub(super) fn outbox(&self) -> Outbox {
+        let state = self.state();
+        let waiting =
+            state.batches.values().filter(|batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing));
+        waiting.fold(Outbox { events: 0, age: Duration::ZERO }, |outbox, batch| Outbox {
+            events: outbox.events + batch.events,
+            age: outbox.age.max(batch.since.elapsed()),
+        })
     }
 
     /// Everything that this run committed with an id up to this one is in Kafka; `None` while nothing was cut.
     pub(super) fn published_through(&self) -> Option<EventId> {
         let state = self.state();
-        let lowest = state.unfinished.first().copied().into_iter().chain(state.unpublished).min();
-        match lowest {
-            Some(first) => Some(EventId(Uuid::from_u128(first.0.as_u128() - 1))),
+        match state.batches.first_key_value() {
+            Some((first, _)) => Some(first.predecessor()),
             None => state.last,
         }
     }
 
     /// Nothing is committed that is not published.
     pub(super) fn is_published(&self) -> bool {
-        let state = self.state();
-        state.unfinished.is_empty() && state.unpublished.is_none()
+        self.state().batches.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set(&mut self, first: EventId, stage: Stage) {
+        if let Some(batch) = self.batches.get_mut(&first) {
+            batch.stage = stage;
+        }
+    }
+
+    /// Puts a batch into the backlog. One that was cut right after another of the backlog becomes one with it, so that
+    /// a long outage takes little memory.
+    fn join_backlog(&mut self, first: EventId) {
+        self.set(first, Stage::Backlog);
+        let Some(batch) = self.batches.get(&first).copied() else { return };
+        let follows =
+            |before: &Batch| before.stage == Stage::Backlog && before.numbers.1 + 1 == batch.numbers.0;
+        if let Some((_, before)) = self.batches.range_mut(..first).next_back()
+            && follows(before)
+        {
+            before.last = batch.last;
+            before.numbers.1 = batch.numbers.1;
+            before.events += batch.events;
+            self.batches.remove(&first);
+        }
     }
 }
 
@@ -85,13 +235,53 @@ mod tests {
     }
 
     #[test]
-    fn the_cursor_never_passes_what_may_be_committed_but_is_not_published() {
+    fn while_something_waits_for_kafka_all_that_is_newer_waits_behind_it() {
         let cursor = Cursor::default();
-        let (first, second) = (cursor.cut(1), cursor.cut(1));
-        cursor.leave_unpublished(first[0]);
-        cursor.finish(second[0]);
-        cursor.finish(cursor.cut(3)[0]);
-        assert!(cursor.published_through().unwrap() < first[0]);
-        assert!(!cursor.is_published());
+        let (older, late, newer) = (cursor.cut(1), cursor.cut(2), cursor.cut(1));
+        assert_eq!(cursor.committed(late[0]), Way::Direct);
+        cursor.overdue(late[0]);
+        assert_eq!(cursor.committed(newer[0]), Way::Relayed);
+        assert_eq!(cursor.committed(older[0]), Way::Direct, "what is older need not wait");
+        assert_eq!(cursor.next(), Next::Wait, "in order: the older one first");
+        cursor.finish(older[0]);
+        cursor.leave_to_relay(late[0]);
+        assert_eq!(cursor.outbox().events, 3);
+        assert_eq!(cursor.next(), Next::Publish { first: late[0], last: late[1] });
+        cursor.relayed(late[0]);
+        assert_eq!(cursor.published_through(), Some(late[0]), "half of a batch counts");
+        assert_eq!(cursor.next(), Next::Publish { first: late[0].successor(), last: late[1] });
+        cursor.relayed(late[1]);
+        cursor.relayed(newer[0]);
+        assert_eq!(cursor.next(), Next::Nothing);
+        assert_eq!(cursor.committed(cursor.cut(1)[0]), Way::Direct, "the backlog is gone");
+    }
+
+    #[test]
+    fn nothing_passes_a_batch_that_may_be_committed() {
+        let cursor = Cursor::default();
+        let (lost, newer) = (cursor.cut(2), cursor.cut(1));
+        cursor.doubt(lost[0], 3);
+        assert_eq!(cursor.committed(newer[0]), Way::Relayed);
+        assert_eq!(cursor.next(), Next::Settle { first: lost[0], last: lost[1], lane: 3 });
+        assert!(cursor.published_through().unwrap() < lost[0]);
+        cursor.finish(lost[0]);
+        assert_eq!(cursor.next(), Next::Publish { first: newer[0], last: newer[0] });
+    }
+
+    #[test]
+    fn a_long_backlog_is_one_entry_and_holds_nothing_that_was_published() {
+        let cursor = Cursor::default();
+        let batches: Vec<_> = (0..6).map(|_| cursor.cut(2)).collect();
+        cursor.finish(batches[2][0]);
+        for batch in [0, 1, 3, 5, 4] {
+            cursor.leave_to_relay(batches[batch][0]);
+        }
+        assert_eq!(cursor.next(), Next::Publish { first: batches[0][0], last: batches[1][1] });
+        cursor.relayed(batches[1][1]);
+        assert!(matches!(cursor.next(), Next::Publish { first, .. } if first == batches[3][0]));
+        assert_eq!(cursor.outbox().events, 6);
+        cursor.relayed(batches[5][1]);
+        assert_eq!(cursor.published_through(), Some(batches[5][1]));
+        assert!(cursor.is_published());
     }
 }

@@ -1,11 +1,12 @@
 //! Lanes: each takes what waits, makes one batch of it and commits it, while the others do the same.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ravenpost_chassis::Context;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::Pending;
@@ -15,11 +16,11 @@ use crate::settings::CommitSettings;
 /// Most bytes of bodies in a batch.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
-pub(super) const LARGE_QUEUE: usize = 256;
-/// Large bodies that are stored at once.
-const LARGE_AT_ONCE: usize = 16;
+const LARGE_QUEUE: usize = 256;
+/// Lanes for large bodies: so many are stored at once.
+pub(super) const LARGE_LANES: u16 = 16;
 
-/// What all lanes share.
+/// What the lanes of one queue share.
 struct Queue {
     waiting: Mutex<mpsc::Receiver<Pending>>,
     in_flight: AtomicUsize,
@@ -27,20 +28,44 @@ struct Queue {
     linger: Duration,
 }
 
-/// Starts the lanes over one queue.
+/// Starts the lanes, and answers the ways into their queues: one for all bodies, and one for large ones, each of which
+/// is a batch of its own.
 pub(super) fn start(
     ctx: &Context,
     settings: &CommitSettings,
-    writer: &Arc<Writer>,
-    waiting: mpsc::Receiver<Pending>,
-) {
-    let queue = Arc::new(Queue {
-        waiting: Mutex::new(waiting),
+    writer: Writer,
+) -> (mpsc::Sender<Pending>, mpsc::Sender<Pending>) {
+    let writer = Arc::new(writer);
+    let common = usize::from(settings.commit_lanes);
+    let all = common + usize::from(LARGE_LANES);
+    let (most, linger) = (usize::from(settings.commit_batch), settings.commit_linger);
+    let capacity = usize::try_from(settings.commit_queue).unwrap_or(usize::MAX >> 4);
+    let queue = serve(ctx, &writer, 0..common, capacity, |waiting| Queue {
+        waiting,
         in_flight: AtomicUsize::new(0),
-        most: usize::from(settings.commit_batch),
-        linger: settings.commit_linger,
+        most,
+        linger,
     });
-    for lane in 0..i32::from(settings.commit_lanes) {
+    let large = serve(ctx, &writer, common..all, LARGE_QUEUE, |waiting| Queue {
+        waiting,
+        in_flight: AtomicUsize::new(0),
+        most: 1,
+        linger: Duration::ZERO,
+    });
+    (queue, large)
+}
+
+/// Starts lanes over one queue.
+fn serve(
+    ctx: &Context,
+    writer: &Arc<Writer>,
+    lanes: Range<usize>,
+    capacity: usize,
+    queue: impl FnOnce(Mutex<mpsc::Receiver<Pending>>) -> Queue,
+) -> mpsc::Sender<Pending> {
+    let (sender, waiting) = mpsc::channel(capacity);
+    let queue = Arc::new(queue(Mutex::new(waiting)));
+    for lane in lanes {
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
             while let Some(batch) = queue.next_batch().await {
@@ -51,26 +76,7 @@ pub(super) fn start(
             Ok(())
         });
     }
-}
-
-/// Starts the way of large bodies: each its own batch, some at once.
-pub(super) fn start_large(ctx: &Context, writer: &Arc<Writer>, mut waiting: mpsc::Receiver<Pending>) {
-    let writer = Arc::clone(writer);
-    let slots = Arc::new(Semaphore::new(LARGE_AT_ONCE));
-    ctx.spawn("commit of large bodies", async move {
-        while let Some(pending) = waiting.recv().await {
-            let slot = Arc::clone(&slots).acquire_owned().await?;
-            let writer = Arc::clone(&writer);
-            tokio::spawn(async move {
-                writer.commit(0, vec![pending]).await;
-                drop(slot);
-            });
-        }
-        // What is in flight is answered before the lane ends.
-        let most = u32::try_from(LARGE_AT_ONCE).unwrap_or(u32::MAX);
-        slots.acquire_many(most).await?.forget();
-        Ok(())
-    });
+    sender
 }
 
 impl Queue {

@@ -110,6 +110,7 @@ impl Service {
             event_type: Some("push".to_owned()),
             content_type: Some("text/html".to_owned()),
             traceparent: None,
+            deduplication: None,
         };
         self.store.system().accept(instance, 0, &[event]).await.unwrap();
         id
