@@ -14,7 +14,9 @@ mod pause;
 mod replay;
 
 mod crash;
+mod deduplication;
 mod outage;
+mod relay;
 mod takeover;
 
 mod api;

@@ -1,11 +1,11 @@
-//! Recording under attack: twice, late, and by a worker that has lost its partition (PROTOCOLS I3, W2, W3, W5).
+//! Recording under attack: twice, late, and by a worker that has lost its partition (PROTOCOLS W2, W3, W5).
 
 use ravenpost_core::delivery::DeliveryKey;
-use ravenpost_core::event::{EventStatus, PayloadLocation};
-use ravenpost_core::ids::{DestinationId, EventId, InstanceId, Slot};
-use ravenpost_store::system::{Accepted, Attempt, NewEvent, Park, ParkReason, Record, Routed};
+use ravenpost_core::event::EventStatus;
+use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_store::system::{Attempt, Park, ParkReason, Record, Routed};
 
-use crate::support::{Organization, PARTITION, World, random};
+use crate::support::{Organization, PARTITION, World};
 
 fn key(event_id: EventId, destination_id: DestinationId, attempt_number: i32) -> DeliveryKey {
     DeliveryKey { event_id, destination_id, run: 0, attempt_number }
@@ -240,36 +240,4 @@ async fn an_event_without_destinations_is_dropped() {
     let id = world.event(&acme).await;
     world.record(Record { routed: routed(id, &[]), ..Record::default() }).await;
     assert_eq!(status(&acme, id).await, EventStatus::Dropped);
-}
-
-#[tokio::test]
-async fn a_batch_through_an_adopted_lane_inserts_nothing() {
-    let world = World::new().await;
-    let acme = world.organization().await;
-    let system = world.store.system();
-    let instance = InstanceId::new(world.now, random());
-    system.register_instance(instance, 2).await.unwrap();
-    sqlx::query("delete from ingress_lanes where instance_id = $1")
-        .bind(instance.0)
-        .execute(&world.pool)
-        .await
-        .unwrap();
-    let id = EventId::new(world.now, random());
-    let event = NewEvent {
-        id,
-        organization_id: acme.id,
-        endpoint_id: acme.endpoint,
-        slot: Slot::of(acme.endpoint),
-        received_at: world.now,
-        payload: PayloadLocation { s3_key: "payloads/x.json".to_owned(), s3_offset: 0, s3_length: 2 },
-        body_sha256: [0; 32],
-        headers: b"".as_slice().into(),
-        event_type: None,
-        content_type: None,
-        traceparent: None,
-        deduplication: None,
-    };
-    assert_eq!(system.accept(instance, 1, &[event]).await.unwrap(), Accepted::Adopted);
-    assert!(acme.tenant.event(id).await.unwrap().is_none());
-    assert!(!system.heartbeat(instance, None).await.unwrap(), "an adopted instance learns it");
 }
