@@ -104,11 +104,13 @@ impl EventId {
     }
 
     /// The id just below this one.
+    #[must_use]
     pub fn predecessor(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128().saturating_sub(1)))
     }
 
     /// The id just above this one.
+    #[must_use]
     pub fn successor(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
     }

@@ -32,13 +32,13 @@ impl Publisher {
             return;
         }
         let (producer, messages) = (self.producer.clone(), messages());
-        let mut produced = Box::pin(async move { producer.produce(&messages).await });
-        if let Ok(done) = tokio::time::timeout(self.wait, &mut produced).await {
+        let mut acknowledged = Box::pin(async move { producer.produce(&messages).await });
+        if let Ok(done) = tokio::time::timeout(self.wait, &mut acknowledged).await {
             return conclude(run, first, done);
         }
         run.cursor.overdue(first);
         let run = Arc::clone(run);
-        tokio::spawn(async move { conclude(&run, first, produced.await) });
+        tokio::spawn(async move { conclude(&run, first, acknowledged.await) });
     }
 }
 
