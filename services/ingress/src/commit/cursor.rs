@@ -13,16 +13,25 @@ use std::time::{Duration, Instant};
 
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::ids::{EventId, EventIds};
+use tokio::sync::Notify;
+
+/// A backlog of up to so many events, while it is being relayed, is soon gone: who comes behind it waits for that.
+const NEAR: usize = 1_000;
 
 /// The ids of this run: drawn, unfinished, published.
 #[derive(Default)]
-pub(super) struct Cursor(Mutex<State>);
+pub(super) struct Cursor {
+    state: Mutex<State>,
+    advanced: Notify,
+}
 
 #[derive(Default)]
 struct State {
     ids: EventIds,
     last: Option<EventId>,
     cut: u64,
+    /// The last that was heard of the backlog is that some of it was published.
+    draining: bool,
     /// What may be committed and is not published, by first ids: the cursor is just below the lowest.
     batches: BTreeMap<EventId, Batch>,
 }
@@ -57,6 +66,8 @@ enum Stage {
 pub(super) enum Way {
     /// Straight to Kafka.
     Direct,
+    /// As soon as the backlog before it is gone ([`Cursor::until_clear`]): otherwise it would never be, under load.
+    Soon,
     /// Behind what waits to be published: the relay takes it.
     Relayed,
 }
@@ -102,23 +113,44 @@ impl Cursor {
     /// A batch is published, or certainly not committed.
     pub(super) fn finish(&self, first: EventId) {
         self.state().batches.remove(&first);
+        self.advanced.notify_waiters();
     }
 
     /// A batch is committed. While older ones wait to be published it waits behind them (PROTOCOLS I5).
     pub(super) fn committed(&self, first: EventId) -> Way {
         let mut state = self.state();
-        let waits = |batch: &Batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing);
-        if state.batches.range(..first).any(|(_, older)| waits(older)) {
-            state.join_backlog(first);
-            return Way::Relayed;
+        match state.waiting_before(first) {
+            0 => {
+                state.set(first, Stage::Publishing);
+                Way::Direct
+            }
+            ..=NEAR if state.draining => Way::Soon,
+            _ => {
+                state.join_backlog(first);
+                Way::Relayed
+            }
         }
-        state.set(first, Stage::Publishing);
-        Way::Direct
+    }
+
+    /// Waits until nothing older waits to be published; from then on the batch is on its way to Kafka.
+    pub(super) async fn until_clear(&self, first: EventId) {
+        loop {
+            let advanced = self.advanced.notified();
+            {
+                let mut state = self.state();
+                if state.waiting_before(first) == 0 {
+                    return state.set(first, Stage::Publishing);
+                }
+            }
+            advanced.await;
+        }
     }
 
     /// Kafka takes its time with a batch: new ones wait behind it.
     pub(super) fn overdue(&self, first: EventId) {
-        self.state().set(first, Stage::Overdue);
+        let mut state = self.state();
+        state.draining = false;
+        state.set(first, Stage::Overdue);
     }
 
     /// A batch is committed and Kafka did not take all of it.
@@ -134,6 +166,8 @@ impl Cursor {
     /// Everything in the backlog up to this id is published.
     pub(super) fn relayed(&self, through: EventId) {
         let mut state = self.state();
+        state.draining = true;
+        self.advanced.notify_waiters();
         while let Some(entry) = state.batches.first_entry()
             && *entry.key() <= through
             && entry.get().stage == Stage::Backlog
@@ -146,6 +180,11 @@ impl Cursor {
         }
     }
 
+    /// The backlog can't be published just now.
+    pub(super) fn stuck(&self) {
+        self.state().draining = false;
+    }
+
     /// What the relay has to do.
     pub(super) fn next(&self) -> Next {
         let state = self.state();
@@ -155,8 +194,11 @@ impl Cursor {
             Stage::Doubtful { lane } => Next::Settle { first: *first, last: lowest.last, lane },
             Stage::Overdue => Next::Wait,
             Stage::Writing | Stage::Publishing => {
-                let waits = |batch: &Batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing);
-                if state.batches.values().any(waits) { Next::Wait } else { Next::Nothing }
+                if state.batches.values().any(Batch::waits) {
+                    Next::Wait
+                } else {
+                    Next::Nothing
+                }
             }
         }
     }
@@ -164,8 +206,7 @@ impl Cursor {
     /// What waits for Kafka.
     pub(super) fn outbox(&self) -> Outbox {
         let state = self.state();
-        let waiting =
-            state.batches.values().filter(|batch| !matches!(batch.stage, Stage::Writing | Stage::Publishing));
+        let waiting = state.batches.values().filter(|batch| batch.waits());
         waiting.fold(Outbox { events: 0, age: Duration::ZERO }, |outbox, batch| Outbox {
             events: outbox.events + batch.events,
             age: outbox.age.max(batch.since.elapsed()),
@@ -187,18 +228,31 @@ impl Cursor {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Batch {
+    /// What is newer waits behind it.
+    fn waits(&self) -> bool {
+        !matches!(self.stage, Stage::Writing | Stage::Publishing)
     }
 }
 
 impl State {
+    /// How many events older than a batch wait to be published.
+    fn waiting_before(&self, first: EventId) -> usize {
+        let older = self.batches.range(..first).filter(|(_, older)| older.waits());
+        older.map(|(_, older)| older.events).sum()
+    }
+
     fn set(&mut self, first: EventId, stage: Stage) {
         if let Some(batch) = self.batches.get_mut(&first) {
             batch.stage = stage;
         }
     }
 
-    /// Puts a batch into the backlog. One that was cut right after another of the backlog becomes one with it, so that
+    /// Puts a batch into the backlog, behind which newer ones wait. One that was cut right after another of the backlog becomes one with it, so that
     /// a long outage takes little memory.
     fn join_backlog(&mut self, first: EventId) {
         self.set(first, Stage::Backlog);
@@ -254,6 +308,21 @@ mod tests {
         cursor.relayed(newer[0]);
         assert_eq!(cursor.next(), Next::Nothing);
         assert_eq!(cursor.committed(cursor.cut(1)[0]), Way::Direct, "the backlog is gone");
+    }
+
+    #[tokio::test]
+    async fn a_backlog_that_is_about_to_be_gone_is_waited_for() {
+        let cursor = Cursor::default();
+        let (late, second, newer) = (cursor.cut(1), cursor.cut(1), cursor.cut(1));
+        cursor.leave_to_relay(late[0]);
+        assert_eq!(cursor.committed(second[0]), Way::Relayed, "nothing says that it moves");
+        cursor.relayed(late[0]);
+        assert_eq!(cursor.committed(newer[0]), Way::Soon);
+        assert_eq!(cursor.next(), Next::Publish { first: second[0], last: second[0] });
+        tokio::join!(cursor.until_clear(newer[0]), async { cursor.relayed(second[0]) });
+        assert_eq!(cursor.outbox().events, 0);
+        cursor.overdue(newer[0]);
+        assert_eq!(cursor.committed(cursor.cut(1)[0]), Way::Relayed, "Kafka is slow again");
     }
 
     #[test]

@@ -28,8 +28,14 @@ impl Publisher {
         first: EventId,
         messages: impl FnOnce() -> Vec<Message>,
     ) {
-        if run.cursor.committed(first) == Way::Relayed {
-            return;
+        match run.cursor.committed(first) {
+            Way::Direct => {}
+            Way::Relayed => return,
+            Way::Soon => {
+                if tokio::time::timeout(self.wait, run.cursor.until_clear(first)).await.is_err() {
+                    return run.cursor.leave_to_relay(first);
+                }
+            }
         }
         let (producer, messages) = (self.producer.clone(), messages());
         let mut acknowledged = Box::pin(async move { producer.produce(&messages).await });

@@ -97,6 +97,7 @@ impl Relay {
         match done {
             Ok(()) => Duration::ZERO,
             Err(failure) => {
+                run.cursor.stuck();
                 failure.warn(run.id, "the backlog waits");
                 AGAIN
             }
