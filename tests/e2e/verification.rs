@@ -133,7 +133,7 @@ async fn refused_sizes(standard: &Endpoint) -> Result<()> {
 
 /// Sends in pieces, without telling how much it will be.
 async fn chunked(endpoint: &Endpoint, body: Vec<u8>) -> Result<Refusal> {
-    let headers = sign::standard_webhooks(&endpoint.secret, "msg_1", &body)?;
+    let headers = sign::standard_webhooks(&endpoint.secret, "msg_2", &body)?;
     let pieces: Vec<_> = body.chunks(50_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     let mut request =
         client().post(&endpoint.hook_url).body(reqwest::Body::wrap_stream(stream::iter(pieces)));

@@ -1,10 +1,11 @@
 //! Which ports a store listens on: the ones it had, else the usual ones, else any that are free.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{Ipv4Addr, TcpListener},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,12 +20,16 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// A free port of the loopback address.
+/// What was drawn by this process, be it listened on yet or not.
+static DRAWN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A free port of the loopback address, never the same twice.
 pub fn free() -> Result<u16> {
     let mut random = rand::rng();
+    let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
         let port = random.random_range(DRAWN_FROM);
-        if is_free(port) {
+        if is_free(port) && drawn.insert(port) {
             return Ok(port);
         }
     }
