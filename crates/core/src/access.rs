@@ -14,10 +14,10 @@ pub enum Scope {
     /// Create, change and delete endpoints and destinations.
     #[serde(rename = "endpoints:write")]
     EndpointsWrite,
-    /// See events, payloads and deliveries.
+    /// See events, payloads, deliveries and rejected requests.
     #[serde(rename = "events:read")]
     EventsRead,
-    /// Replay events.
+    /// Replay events; accept and delete rejected requests.
     #[serde(rename = "events:replay")]
     EventsReplay,
     /// See channels and alerts.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::EventId;
+use crate::ids::{EventId, RejectedRequestId};
 
 /// Where an event stands over all its destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -61,6 +61,11 @@ impl PayloadLocation {
     /// The key of a segment, which holds the payloads of a whole batch; it is named after its first event.
     pub fn segment_key(first: EventId) -> String {
         format!("payloads/segments/{first}")
+    }
+
+    /// Where the body of a rejected request is, so many bytes of it.
+    pub fn of_rejected(request: RejectedRequestId, length: i64) -> Self {
+        Self { s3_key: format!("rejected/{request}"), s3_offset: 0, s3_length: length }
     }
 
     /// Whether other payloads stand in the same object.

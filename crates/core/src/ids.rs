@@ -86,6 +86,10 @@ id!(
     AlertId
 );
 id!(
+    /// An inbound request that failed verification.
+    RejectedRequestId
+);
+id!(
     /// One run of an ingress process: it owns the lanes it commits through.
     InstanceId
 );

@@ -112,6 +112,16 @@ impl Payloads {
         Ok(Some(body))
     }
 
+    /// Deletes an object; one that is not there is as good as deleted.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(self.key(key));
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.code() == Some("NoSuchKey") => Ok(()),
+            Err(failure) => Err(error(&failure)),
+        }
+    }
+
     /// Answers when the bucket is there and ours.
     pub async fn check(&self) -> Result<()> {
         let request = self.client.head_bucket().bucket(&self.bucket);

@@ -10,6 +10,7 @@ mod maintenance;
 mod observe;
 mod partitions;
 mod record;
+mod rejected;
 mod resume;
 mod schedule;
 mod unpublished;
@@ -28,13 +29,15 @@ pub use identity::ApiKeyRecord;
 pub use instances::Peer;
 pub use observe::{DueAlert, Health, Observation};
 pub use record::{Attempt, Park, ParkReason, Record, Routed};
+pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
 
 use crate::decode::{Damaged, Row};
 
 /// Everything, for the services themselves. Of a customer's request only the API key is looked up here, since only the
-/// key says whose request it is.
+/// key says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
+/// endpoint, so that ingress and API can't judge by different secrets.
 #[derive(Clone)]
 pub struct System {
     pool: PgPool,

@@ -11,6 +11,7 @@ mod destinations;
 mod endpoints;
 mod events;
 mod page;
+mod rejected;
 mod replay;
 mod waiting;
 mod yielding;
@@ -28,6 +29,7 @@ pub use destinations::{Destination, DestinationChange, NewDestination};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
+pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
 
 use crate::decode::Row;
