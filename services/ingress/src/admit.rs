@@ -1,10 +1,11 @@
 //! The body is taken in, bounded in size, time and memory.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, Method, header};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
@@ -23,6 +24,12 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct Admitted {
     /// To whom it came.
     pub endpoint: Arc<Endpoint>,
+    /// Its method.
+    pub method: Method,
+    /// What followed the `?` in its URL.
+    pub query: Option<String>,
+    /// From where it came.
+    pub peer: Option<IpAddr>,
     /// Its headers, all of them.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -65,7 +72,18 @@ pub async fn admit(
     let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
     let (body, share) =
         read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
-    Ok(Admitted { endpoint, headers: parts.headers, body, received_at, share })
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let query = parts.uri.query().map(str::to_owned);
+    Ok(Admitted {
+        endpoint,
+        method: parts.method,
+        query,
+        peer,
+        headers: parts.headers,
+        body,
+        received_at,
+        share,
+    })
 }
 
 fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

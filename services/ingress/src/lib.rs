@@ -6,6 +6,8 @@
 //!                     by token    bounded                ▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
 //!                                                       └── cursor: what is published ──▶ heartbeat, relay
+//!
+//! verify ──▶ 401, and a copy to rejected: allowance ──▶ a bounded memory ──▶ Postgres and S3, apart from events
 //! ```
 
 pub mod settings;
@@ -17,6 +19,8 @@ pub mod resolve;
 pub mod admit;
 
 pub mod verify;
+
+pub mod rejected;
 
 pub mod commit;
 
@@ -33,6 +37,7 @@ use ravenpost_store::{Payloads, Store};
 use crate::commit::{Committer, Stores};
 use crate::metrics::IngressMetrics;
 use crate::receive::Ingress;
+use crate::rejected::RejectedRequests;
 use crate::resolve::Endpoints;
 pub use crate::settings::Settings;
 
@@ -56,6 +61,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     }
     let watched = producer.clone();
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
+    let rejected = RejectedRequests::start(&ctx, store.system(), payloads.clone(), metrics.clone());
     let stores = Stores { system: store.system(), payloads, producer };
     let committer =
         Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone(), |_replicas| {})
@@ -66,6 +72,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,
         body_timeout: settings.body_timeout,
+        rejected,
         committer,
         metrics,
     };

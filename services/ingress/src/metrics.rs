@@ -9,6 +9,8 @@ use ravenpost_chassis::metrics::{BATCH_SIZE, LATENCY_SECONDS, Metrics};
 use ravenpost_chassis::problem::Kind;
 use ravenpost_store::Store;
 
+use crate::rejected::Fate;
+
 /// The metrics of ingress.
 #[derive(Clone)]
 pub struct IngressMetrics {
@@ -31,6 +33,9 @@ pub struct IngressMetrics {
     pub adopted: IntCounter,
     outbox_events: IntGauge,
     outbox_age: IntGauge,
+    /// Bytes of rejected requests that are about to be kept.
+    pub rejected_held_bytes: IntGauge,
+    rejected_requests: IntCounterVec,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
     producer_queue: IntGauge,
@@ -82,6 +87,13 @@ impl IngressMetrics {
                 "ingress_outbox_age_seconds",
                 "How long the oldest committed event waits to be published",
             ),
+            rejected_held_bytes: metrics
+                .gauge("ingress_rejected_held_bytes", "Rejected requests in memory that are about to be kept"),
+            rejected_requests: metrics.counters(
+                "ingress_rejected_requests_total",
+                "Requests that failed verification, by what became of them: kept, or why they are only counted",
+                &["fate"],
+            ),
             pool_connections: metrics.gauge("postgres_connections", "Open connections to Postgres"),
             pool_idle: metrics.gauge("postgres_idle_connections", "Connections to Postgres that nobody uses"),
             producer_queue: metrics
@@ -104,6 +116,12 @@ impl IngressMetrics {
     /// A request was refused.
     pub fn rejected(&self, kind: Kind) {
         self.rejected.with_label_values(&[kind.slug()]).inc();
+    }
+
+    /// Something became of so many requests that failed verification.
+    pub fn rejected_request(&self, fate: Fate, requests: usize) {
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.rejected_requests.with_label_values(&[fate.as_str()]).inc_by(requests);
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::{Instrument, Span, info_span};
 use crate::admit::{self, Budget};
 use crate::commit::Committer;
 use crate::metrics::IngressMetrics;
+use crate::rejected::RejectedRequests;
 use crate::resolve::Endpoints;
 use crate::verify;
 
@@ -31,6 +32,8 @@ pub struct Ingress {
     pub max_body_bytes: u32,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// Keeps what is not believed.
+    pub rejected: RejectedRequests,
     /// Makes events durable.
     pub committer: Committer,
     /// What is counted.
@@ -80,7 +83,7 @@ async fn receive(
     let endpoint = ingress.endpoints.resolve(token).await?;
     Span::current().record("endpoint_id", tracing::field::display(endpoint.id));
     let admitted = admit::admit(ingress, endpoint, request, clock::now()).await?;
-    let verified = verify::verify(admitted)?;
+    let verified = verify::verify(admitted).map_err(|unbelieved| ingress.rejected.keep(*unbelieved))?;
     let traceparent = trace::current(&Span::current(), incoming.as_ref());
     ingress.committer.commit(verified, traceparent).await
 }

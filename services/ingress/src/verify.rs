@@ -15,24 +15,35 @@ impl Verified {
     }
 }
 
+/// A request that its endpoint does not believe.
+pub struct Unbelieved {
+    /// The request.
+    pub admitted: Admitted,
+    /// Why.
+    pub rejection: Rejection,
+}
+
 /// Checks the request as its endpoint demands.
-pub fn verify(admitted: Admitted) -> Result<Verified, Problem> {
+pub fn verify(admitted: Admitted) -> Result<Verified, Box<Unbelieved>> {
     let endpoint = &admitted.endpoint;
-    signature::verify(
+    let verified = signature::verify(
         &endpoint.verification,
         &endpoint.secrets,
         &admitted.headers,
         &admitted.body,
         admitted.received_at,
-    )
-    .map_err(|rejection| {
-        tracing::debug!(endpoint_id = %endpoint.id, reason = rejection.reason(), "a request is not believed");
-        problem(&rejection)
-    })?;
-    Ok(Verified(admitted))
+    );
+    match verified {
+        Ok(()) => Ok(Verified(admitted)),
+        Err(rejection) => {
+            tracing::debug!(endpoint_id = %endpoint.id, reason = rejection.reason(), "a request is not believed");
+            Err(Box::new(Unbelieved { admitted, rejection }))
+        }
+    }
 }
 
-fn problem(rejection: &Rejection) -> Problem {
+/// What its producer is told.
+pub fn problem(rejection: &Rejection) -> Problem {
     let kind = match rejection {
         Rejection::MissingHeader(_) => Kind::SignatureMissing,
         Rejection::MalformedHeader(..) | Rejection::WrongSignature => Kind::SignatureInvalid,

@@ -1,0 +1,259 @@
+//! What fails verification is kept for its endpoint's owner to look at, and costs nobody else anything.
+//!
+//! ```text
+//! keep() ──▶ allowance of the endpoint, of the process ──▶ bounded memory ──▶ recorder ──▶ rows, then bodies
+//!   └── what is too much is only counted ──────────────────────────────────────┘  (one statement for all of it)
+//! ```
+//!
+//! Nobody has proven who they are here, so whatever this does for one request, an attacker can have done as often as
+//! they like. Hence: a request's way through [`RejectedRequests::keep`] touches memory only, and what is written, and how
+//! often, depends on time and not on requests.
+
+mod allowance;
+mod recorder;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ravenpost_chassis::Context;
+use ravenpost_chassis::problem::Problem;
+use ravenpost_core::ids::{EndpointId, OrganizationId};
+use ravenpost_core::rejected::Head;
+use ravenpost_core::signature::Rejection;
+use ravenpost_store::system::RejectedCount;
+use ravenpost_store::{Payloads, System};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admit::Admitted;
+use crate::metrics::IngressMetrics;
+use crate::verify::{Unbelieved, problem};
+use allowance::{Allowance, Bucket};
+
+/// What one endpoint may have kept by this process. A request costs one, and one more for each [`COST_BYTES`] of its
+/// body, so that an endpoint is good for 64 KiB a second at most.
+const OF_ENDPOINT: Allowance = Allowance { burst: 20.0, per_second: 1.0 };
+const COST_BYTES: usize = 64 * 1_024;
+/// What all endpoints together may have kept.
+const OF_PROCESS: Allowance = Allowance { burst: 200.0, per_second: 50.0 };
+/// The largest body that is kept: the default limit of bodies, and within an endpoint's burst.
+const MAX_BODY: usize = 1_024 * 1_024;
+/// Memory in bytes for what waits to be written.
+const MAX_HELD: usize = 8 * 1_024 * 1_024;
+/// What a request without headers and body counts for.
+const EMPTY: usize = 1_024;
+/// Most requests that wait to be written.
+const MAX_WAITING: usize = 256;
+/// Most endpoints that are counted between two writes; those beyond are in the metric alone.
+const MAX_ENDPOINTS: usize = 10_000;
+
+/// What became of a request that failed verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It can be looked at.
+    Kept,
+    /// Its body is larger than what is kept.
+    TooLarge,
+    /// Its endpoint, or this process, has had its share.
+    OverAllowance,
+    /// What waits to be written is too much already.
+    NoRoom,
+    /// A store was away.
+    Failed,
+}
+
+impl Fate {
+    /// As a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::TooLarge => "too_large",
+            Self::OverAllowance => "over_allowance",
+            Self::NoRoom => "no_room",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Takes rejected requests and has them written in the background. Cheap to clone.
+#[derive(Clone)]
+pub struct RejectedRequests {
+    state: Arc<Mutex<State>>,
+    room: Arc<Semaphore>,
+    metrics: IngressMetrics,
+}
+
+/// What is remembered between two writes.
+struct State {
+    endpoints: HashMap<EndpointId, Tally>,
+    process: Bucket,
+    waiting: Vec<Rejected>,
+}
+
+/// What an endpoint has had.
+struct Tally {
+    organization_id: OrganizationId,
+    bucket: Bucket,
+    kept: i64,
+    not_kept: i64,
+}
+
+/// A request that waits to be written.
+struct Rejected {
+    organization_id: OrganizationId,
+    endpoint_id: EndpointId,
+    received_at: DateTime<Utc>,
+    method: String,
+    peer: Option<std::net::IpAddr>,
+    head: Head,
+    body: Bytes,
+    rejection: Rejection,
+    room: OwnedSemaphorePermit,
+}
+
+impl RejectedRequests {
+    /// Starts the recorder. It ends with the process, once nobody can reject anything any more.
+    pub fn start(ctx: &Context, system: System, payloads: Payloads, metrics: IngressMetrics) -> Self {
+        let rejected = Self::new(metrics, Instant::now());
+        recorder::start(ctx, rejected.clone(), system, payloads);
+        rejected
+    }
+
+    fn new(metrics: IngressMetrics, now: Instant) -> Self {
+        let state =
+            State { endpoints: HashMap::new(), process: Bucket::full(OF_PROCESS, now), waiting: Vec::new() };
+        Self { state: Arc::new(Mutex::new(state)), room: Arc::new(Semaphore::new(MAX_HELD)), metrics }
+    }
+
+    /// Keeps a request if it may be kept, and says what its producer is told. Does not wait for anything.
+    pub fn keep(&self, unbelieved: Unbelieved) -> Problem {
+        let told = problem(&unbelieved.rejection);
+        let fate = self.take(unbelieved, Instant::now());
+        // What is kept is counted when it is.
+        if fate != Fate::Kept {
+            self.metrics.rejected_request(fate, 1);
+        }
+        told
+    }
+
+    fn take(&self, unbelieved: Unbelieved, now: Instant) -> Fate {
+        let Unbelieved { admitted, rejection } = unbelieved;
+        let (organization_id, endpoint_id) = (admitted.endpoint.organization_id, admitted.endpoint.id);
+        let mut state = self.state();
+        let allowed = state.allow(organization_id, endpoint_id, admitted.body.len(), now);
+        let room = if allowed == Fate::Kept { state.room(&self.room, &admitted) } else { Err(allowed) };
+        let fate = match room {
+            Ok(room) => {
+                state.waiting.push(Rejected::new(admitted, rejection, room));
+                Fate::Kept
+            }
+            Err(fate) => fate,
+        };
+        state.count(endpoint_id, fate);
+        fate
+    }
+
+    /// What is to be written now: requests, and counts by endpoint.
+    fn drain(&self, hour: DateTime<Utc>, now: Instant) -> (Vec<Rejected>, Vec<RejectedCount>) {
+        let mut state = self.state();
+        let mut counts = Vec::new();
+        state.endpoints.retain(|endpoint_id, tally| {
+            let (kept, not_kept) = (std::mem::take(&mut tally.kept), std::mem::take(&mut tally.not_kept));
+            if kept != 0 || not_kept != 0 {
+                let (organization_id, endpoint_id) = (tally.organization_id, *endpoint_id);
+                counts.push(RejectedCount { organization_id, endpoint_id, hour, kept, not_kept });
+            }
+            // An endpoint with a full bucket is as good as unknown.
+            !tally.bucket.is_full(OF_ENDPOINT, now)
+        });
+        (std::mem::take(&mut state.waiting), counts)
+    }
+
+    /// Takes back that so many of an endpoint were kept; with the next write they are counted as not kept.
+    fn correct(&self, organization_id: OrganizationId, endpoint_id: EndpointId, kept: i64, not_kept: i64) {
+        let mut state = self.state();
+        let tally = state.endpoints.entry(endpoint_id).or_insert_with(|| Tally {
+            organization_id,
+            bucket: Bucket::full(OF_ENDPOINT, Instant::now()),
+            kept: 0,
+            not_kept: 0,
+        });
+        tally.kept += kept;
+        tally.not_kept += not_kept;
+    }
+
+    /// Tells how much waits to be written.
+    fn show_held(&self) {
+        let held = MAX_HELD.saturating_sub(self.room.available_permits());
+        self.metrics.rejected_held_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether a body of that length may be kept, as far as it is for allowances to say.
+    fn allow(
+        &mut self,
+        organization_id: OrganizationId,
+        endpoint: EndpointId,
+        body: usize,
+        now: Instant,
+    ) -> Fate {
+        if self.endpoints.len() >= MAX_ENDPOINTS && !self.endpoints.contains_key(&endpoint) {
+            return Fate::OverAllowance;
+        }
+        let tally = self.endpoints.entry(endpoint).or_insert_with(|| Tally {
+            organization_id,
+            bucket: Bucket::full(OF_ENDPOINT, now),
+            kept: 0,
+            not_kept: 0,
+        });
+        if body > MAX_BODY {
+            return Fate::TooLarge;
+        }
+        let cost = f64::from(1 + u32::try_from(body / COST_BYTES).unwrap_or(u32::MAX - 1));
+        let allowed = tally.bucket.take(OF_ENDPOINT, cost, now) && self.process.take(OF_PROCESS, 1.0, now);
+        if allowed { Fate::Kept } else { Fate::OverAllowance }
+    }
+
+    fn room(&self, room: &Arc<Semaphore>, admitted: &Admitted) -> Result<OwnedSemaphorePermit, Fate> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(Fate::NoRoom);
+        }
+        let headers: usize =
+            admitted.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let query = admitted.query.as_ref().map_or(0, String::len);
+        let bytes = u32::try_from(EMPTY + headers + query + admitted.body.len()).map_err(|_| Fate::NoRoom)?;
+        Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| Fate::NoRoom)
+    }
+
+    fn count(&mut self, endpoint: EndpointId, fate: Fate) {
+        let Some(tally) = self.endpoints.get_mut(&endpoint) else { return };
+        if fate == Fate::Kept { tally.kept += 1 } else { tally.not_kept += 1 }
+    }
+}
+
+impl Rejected {
+    /// Its share of the ingress' memory goes back: from here on it counts in ours.
+    fn new(admitted: Admitted, rejection: Rejection, room: OwnedSemaphorePermit) -> Self {
+        Self {
+            organization_id: admitted.endpoint.organization_id,
+            endpoint_id: admitted.endpoint.id,
+            received_at: admitted.received_at,
+            method: admitted.method.to_string(),
+            peer: admitted.peer,
+            head: Head { query: admitted.query, headers: admitted.headers },
+            body: admitted.body,
+            rejection,
+            room,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
