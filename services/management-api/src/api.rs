@@ -11,6 +11,7 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod rejected_requests;
 mod replay;
 
 use std::sync::Arc;
@@ -84,6 +85,13 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(events::payload))
         .routes(routes!(deliveries::list))
         .routes(routes!(replay::replay))
+        .routes(routes!(rejected_requests::list))
+        .routes(routes!(rejected_requests::get, rejected_requests::delete))
+        .routes(routes!(rejected_requests::payload))
+        .routes(routes!(rejected_requests::accept::verify))
+        .routes(routes!(rejected_requests::accept::accept))
+        .routes(routes!(rejected_requests::accept::accept_all))
+        .routes(routes!(rejected_requests::counts))
         .routes(routes!(channels::list, channels::create))
         .routes(routes!(channels::delete))
         .routes(routes!(alerts::list));

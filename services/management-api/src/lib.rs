@@ -5,7 +5,7 @@
 //!              │
 //!              └── openapi: the document, made of the handlers themselves
 //!
-//! maintenance: the schema's version at start, partitions every hour
+//! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps
 //! commands: migrate, bootstrap, openapi
 //! ```
 //!
@@ -32,6 +32,7 @@ use ravenpost_chassis::{Context, clock, http, once, serve_with};
 use ravenpost_store::{Payloads, Store};
 
 use api::Api;
+use maintenance::rejected::Sweeper;
 use metrics::Metrics;
 pub use settings::{Command, Settings};
 
@@ -61,6 +62,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     probe(&ctx, &store, &payloads);
     ctx.spawn("maintenance", maintenance::keep(store.clone(), ctx.clone()));
+    let sweeper = Sweeper::new(store.system(), payloads.clone(), &settings.rejected, metrics.clone());
+    ctx.spawn("removal of rejected requests", sweeper.run(ctx.clone()));
 
     let api = Api::new(store, payloads, &settings.hook_base_url);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await

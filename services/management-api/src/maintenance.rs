@@ -1,5 +1,7 @@
 //! Keeps the schema usable: refuses an older one at start, and makes partitions ahead of time (PROTOCOLS D1).
 
+pub mod rejected;
+
 use std::time::Duration;
 
 use ravenpost_chassis::Context;

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, HistogramVec, IntCounterVec, Opts};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, Opts};
 use ravenpost_chassis::metrics::LATENCY_SECONDS;
 use ravenpost_store::Store;
 use tracing::Instrument;
@@ -18,6 +18,8 @@ use tracing::Instrument;
 pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
+    /// Rejected requests that were removed: too old, beyond a cap, or deleted.
+    pub rejected_removed: IntCounter,
 }
 
 impl Metrics {
@@ -35,6 +37,10 @@ impl Metrics {
                 "From a request's head to the head of its answer.",
                 LATENCY_SECONDS,
                 &["route", "method"],
+            ),
+            rejected_removed: metrics.counter(
+                "rejected_requests_removed_total",
+                "Rejected requests that were removed: too old, beyond their endpoint's caps, or deleted.",
             ),
         }
     }

@@ -25,6 +25,8 @@ use utoipa::{OpenApi as _, ToSchema};
         (name = "endpoints", description = "Inbound addresses and how their producers are verified."),
         (name = "destinations", description = "Where an endpoint's events go."),
         (name = "events", description = "What was accepted, every attempt to deliver it, and replay."),
+        (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
+            accepted once it verifies."),
         (name = "alerts", description = "What is going wrong, and who is told.")
     ),
     components(schemas(ProblemDocument))
@@ -178,7 +180,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 19);
+        assert_eq!(operations, 27);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Settings and subcommands of the management API.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ravenpost_chassis::Service;
+use ravenpost_core::duration;
 use ravenpost_store::MasterKeySettings;
 use url::Url;
 
@@ -30,9 +32,34 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     pub hook_base_url: Url,
 
+    /// What is kept of rejected requests.
+    #[command(flatten)]
+    pub rejected: RejectedSettings,
+
     /// A command instead of the service.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// What is kept of each endpoint's rejected requests; ingress keeps less of a flood than these allow.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct RejectedSettings {
+    /// Most rejected requests that are kept of an endpoint, the newest.
+    #[arg(long, env = "RAVENPOST_REJECTED_COUNT", value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rejected_count: u32,
+    /// Most bytes of rejected requests that are kept of an endpoint.
+    #[arg(long, env = "RAVENPOST_REJECTED_BYTES", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(1_048_576..))]
+    pub rejected_bytes: u32,
+    /// How long rejected requests are kept.
+    #[arg(long, env = "RAVENPOST_REJECTED_AGE", value_name = "DURATION", default_value = "7d", value_parser = rejected_age)]
+    pub rejected_age: Duration,
+}
+
+fn rejected_age(text: &str) -> Result<Duration, String> {
+    let age = duration::parse(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 365);
+    if bounds.contains(&age) { Ok(age) } else { Err("from 1h to 365d".to_owned()) }
 }
 
 /// What to do instead of serving.
@@ -106,6 +133,9 @@ mod tests {
             ("RAVENPOST_HOOK_BASE_URL", "hooks.example.com"),
             ("RAVENPOST_LISTEN_ADDR", "8081"),
             ("RAVENPOST_MASTER_KEY", "k1:short"),
+            ("RAVENPOST_REJECTED_COUNT", "0"),
+            ("RAVENPOST_REJECTED_BYTES", "1"),
+            ("RAVENPOST_REJECTED_AGE", "1m"),
         ] {
             let Halt::Refuse(line) = parse(&["migrate"], &[(variable, value)]).unwrap_err() else { panic!() };
             assert!(line.contains(variable), "{line}");

@@ -93,9 +93,9 @@ pub(super) struct EventWithHeadersBody {
 #[schema(as = Header)]
 pub(super) struct HeaderBody {
     /// In lower case.
-    name: String,
+    pub(super) name: String,
     /// Bytes that are not UTF-8 are shown as U+FFFD.
-    value: String,
+    pub(super) value: String,
 }
 
 impl From<Event> for EventBody {
