@@ -1,8 +1,10 @@
 //! Invariant 5: a member of one organization can neither read, change, nor guess anything of another. These tests
 //! attack the policies of the schema below the queries, as somebody would who has found an injection.
 
-use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId};
-use ravenpost_store::tenant::{DestinationChange, EndpointChange, EventFilter, Page, ReplayError};
+use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
+use ravenpost_store::tenant::{
+    DestinationChange, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError,
+};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
 
@@ -11,7 +13,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "organizations",
     "api_keys",
     "endpoints",
@@ -24,6 +26,8 @@ const TABLES: [&str; 12] = [
     "channels",
     "destination_health",
     "alerts",
+    "rejected_requests",
+    "rejected_counts",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -114,6 +118,7 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("delete from scheduled_deliveries where event_id = '{event}'"),
         format!("delete from dead_letters where event_id = '{event}'"),
         format!("delete from channels where organization_id = '{}'", owner.id),
+        format!("update rejected_requests set deleted_at = now() where organization_id = '{}'", owner.id),
     ] {
         let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
         let touched = transaction.execute(AssertSqlSafe(statement.clone())).await.unwrap().rows_affected();
@@ -127,6 +132,12 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update channels set organization_id = '{}'", owner.id),
         format!("insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, run,
             attempt_number, reason) values ('{event}', '{event}', '{}', '{event}', now(), 1, 1, 'replay')", owner.id),
+        // Not even of one's own: what a row says of its payload or its head is for services to write.
+        "update rejected_requests set head = ''".to_owned(),
+        "update rejected_counts set kept = 0".to_owned(),
+        "insert into events select * from events".to_owned(),
+        "insert into event_headers select * from event_headers".to_owned(),
+        format!("insert into ingress_instances (id) values ('{event}')"),
     ] {
         let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
         assert!(transaction.execute(AssertSqlSafe(statement.clone())).await.is_err(), "{statement}");
@@ -177,6 +188,19 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;
     assert!(!stranger.delete_channel(channel).await.unwrap());
     assert!(stranger.alerts(false, ALL).await.unwrap().rows.is_empty());
+
+    let filter = RejectedFilter::default();
+    let rejected = owner.tenant.rejected_requests(&filter, ALL).await.unwrap().rows[0].id;
+    for filter in [filter, RejectedFilter { endpoint: Some(endpoint), reason: None }] {
+        assert!(stranger.rejected_requests(&filter, ALL).await.unwrap().rows.is_empty());
+    }
+    assert!(stranger.rejected_request(rejected).await.unwrap().is_none());
+    assert!(stranger.unaccepted_requests(endpoint, None, 10).await.unwrap().is_empty());
+    assert!(stranger.rejected_counts(endpoint).await.unwrap().is_empty());
+    assert!(!stranger.delete_rejected_request(rejected, now).await.unwrap());
+    let acceptance = crate::rejected::acceptance(&world, &owner, rejected);
+    let instance = InstanceId::new(now, random());
+    assert!(stranger.accept_rejected(&[acceptance], instance, now).await.unwrap().is_empty());
 
     assert_eq!(snapshot(&world, &owner).await, before);
 }

@@ -4,5 +4,6 @@
 mod accept;
 mod isolation;
 mod record;
+mod rejected;
 mod replay;
 mod support;

@@ -1,17 +1,20 @@
 //! A database for one test, and a small world in it.
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome};
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
-    Slot,
+    RejectedRequestId, Slot,
 };
+use ravenpost_core::rejected::Head;
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
-use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, Observation, Record, Routed};
+use ravenpost_store::system::{
+    Attempt, Bootstrapped, NewEvent, NewRejected, Observation, Record, RejectedCount, Routed,
+};
 use ravenpost_store::tenant::{NewDestination, NewEndpoint, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
@@ -201,7 +204,42 @@ impl World {
             alert_id: AlertId::new(self.now, random()),
         };
         self.store.system().observe(&[observation], 1).await.unwrap();
+        self.rejected(&organization, 1).await;
         (organization, event)
+    }
+
+    /// So many rejected requests of 100 bytes, a millisecond apart, as ingress keeps them; the oldest first.
+    pub(crate) async fn rejected(&self, organization: &Organization, count: i64) -> Vec<RejectedRequestId> {
+        let requests: Vec<_> = (0..count)
+            .map(|n| self.new_rejected(organization, self.now + TimeDelta::milliseconds(n)))
+            .collect();
+        let counts = [RejectedCount {
+            organization_id: organization.id,
+            endpoint_id: organization.endpoint,
+            hour: self.now.duration_trunc(TimeDelta::hours(1)).unwrap(),
+            kept: count,
+            not_kept: 0,
+        }];
+        self.store.system().keep_rejected(&requests, &counts).await.unwrap();
+        requests.iter().map(|request| request.id).collect()
+    }
+
+    pub(crate) fn new_rejected(&self, organization: &Organization, at: DateTime<Utc>) -> NewRejected {
+        let headers = [(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer hush"))];
+        NewRejected {
+            id: RejectedRequestId::new(at, random()),
+            organization_id: organization.id,
+            endpoint_id: organization.endpoint,
+            received_at: at,
+            reason: "wrong_signature",
+            detail: "the signature does not match".to_owned(),
+            method: "POST".to_owned(),
+            peer: Some([203, 0, 113, 7].into()),
+            head: Head { query: Some("a=1".to_owned()), headers: headers.into_iter().collect() },
+            nonce: random(),
+            body_length: 100,
+            body_sha256: [7; 32],
+        }
     }
 }
 
