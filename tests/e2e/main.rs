@@ -4,6 +4,7 @@
 mod support;
 
 mod github;
+mod rejected;
 mod verification;
 
 mod delivery;

@@ -34,7 +34,7 @@ async fn behind_postgres() -> Result<(FaultProxy, Addresses)> {
 }
 
 /// The shared stores, with S3 behind a network that fails on command.
-async fn behind_s3() -> Result<(FaultProxy, Addresses)> {
+pub(crate) async fn behind_s3() -> Result<(FaultProxy, Addresses)> {
     let mut stores = stack::shared().await?.clone();
     let proxy = FaultProxy::start(stores.s3.endpoint.trim_start_matches("http://")).await?;
     stores.s3.endpoint = format!("http://{}", proxy.address());

@@ -72,7 +72,7 @@ pub async fn admit(
     let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
     let (body, share) =
         read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
     let query = parts.uri.query().map(str::to_owned);
     Ok(Admitted {
         endpoint,

@@ -13,6 +13,7 @@ mod allowance;
 mod recorder;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,7 +28,6 @@ use ravenpost_store::system::RejectedCount;
 use ravenpost_store::{Payloads, System};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::admit::Admitted;
 use crate::metrics::IngressMetrics;
 use crate::verify::{Unbelieved, problem};
 use allowance::{Allowance, Bucket};
@@ -89,7 +89,7 @@ pub struct RejectedRequests {
 struct State {
     endpoints: HashMap<EndpointId, Tally>,
     process: Bucket,
-    waiting: Vec<Rejected>,
+    waiting: Vec<Waiting>,
 }
 
 /// What an endpoint has had.
@@ -100,16 +100,21 @@ struct Tally {
     not_kept: i64,
 }
 
-/// A request that waits to be written.
+/// A request that is not believed. What it had of the memory for bodies in flight is given back.
 struct Rejected {
     organization_id: OrganizationId,
     endpoint_id: EndpointId,
     received_at: DateTime<Utc>,
     method: String,
-    peer: Option<std::net::IpAddr>,
+    peer: Option<IpAddr>,
     head: Head,
     body: Bytes,
     rejection: Rejection,
+}
+
+/// A request that waits to be written, and its room in our own memory.
+struct Waiting {
+    rejected: Rejected,
     room: OwnedSemaphorePermit,
 }
 
@@ -130,7 +135,7 @@ impl RejectedRequests {
     /// Keeps a request if it may be kept, and says what its producer is told. Does not wait for anything.
     pub fn keep(&self, unbelieved: Unbelieved) -> Problem {
         let told = problem(&unbelieved.rejection);
-        let fate = self.take(unbelieved, Instant::now());
+        let fate = self.take(Rejected::from(unbelieved), Instant::now());
         // What is kept is counted when it is.
         if fate != Fate::Kept {
             self.metrics.rejected_request(fate, 1);
@@ -138,25 +143,19 @@ impl RejectedRequests {
         told
     }
 
-    fn take(&self, unbelieved: Unbelieved, now: Instant) -> Fate {
-        let Unbelieved { admitted, rejection } = unbelieved;
-        let (organization_id, endpoint_id) = (admitted.endpoint.organization_id, admitted.endpoint.id);
+    fn take(&self, rejected: Rejected, now: Instant) -> Fate {
+        let endpoint = rejected.endpoint_id;
         let mut state = self.state();
-        let allowed = state.allow(organization_id, endpoint_id, admitted.body.len(), now);
-        let room = if allowed == Fate::Kept { state.room(&self.room, &admitted) } else { Err(allowed) };
-        let fate = match room {
-            Ok(room) => {
-                state.waiting.push(Rejected::new(admitted, rejection, room));
-                Fate::Kept
-            }
-            Err(fate) => fate,
+        let fate = match state.allow(&rejected, now) {
+            Fate::Kept => state.wait(rejected, &self.room),
+            refused => refused,
         };
-        state.count(endpoint_id, fate);
+        state.count(endpoint, fate);
         fate
     }
 
     /// What is to be written now: requests, and counts by endpoint.
-    fn drain(&self, hour: DateTime<Utc>, now: Instant) -> (Vec<Rejected>, Vec<RejectedCount>) {
+    fn drain(&self, hour: DateTime<Utc>, now: Instant) -> (Vec<Waiting>, Vec<RejectedCount>) {
         let mut state = self.state();
         let mut counts = Vec::new();
         state.endpoints.retain(|endpoint_id, tally| {
@@ -196,23 +195,19 @@ impl RejectedRequests {
 }
 
 impl State {
-    /// Whether a body of that length may be kept, as far as it is for allowances to say.
-    fn allow(
-        &mut self,
-        organization_id: OrganizationId,
-        endpoint: EndpointId,
-        body: usize,
-        now: Instant,
-    ) -> Fate {
+    /// Whether it may be kept, as far as it is for allowances to say.
+    fn allow(&mut self, rejected: &Rejected, now: Instant) -> Fate {
+        let endpoint = rejected.endpoint_id;
         if self.endpoints.len() >= MAX_ENDPOINTS && !self.endpoints.contains_key(&endpoint) {
             return Fate::OverAllowance;
         }
         let tally = self.endpoints.entry(endpoint).or_insert_with(|| Tally {
-            organization_id,
+            organization_id: rejected.organization_id,
             bucket: Bucket::full(OF_ENDPOINT, now),
             kept: 0,
             not_kept: 0,
         });
+        let body = rejected.body.len();
         if body > MAX_BODY {
             return Fate::TooLarge;
         }
@@ -221,15 +216,15 @@ impl State {
         if allowed { Fate::Kept } else { Fate::OverAllowance }
     }
 
-    fn room(&self, room: &Arc<Semaphore>, admitted: &Admitted) -> Result<OwnedSemaphorePermit, Fate> {
-        if self.waiting.len() >= MAX_WAITING {
-            return Err(Fate::NoRoom);
+    fn wait(&mut self, rejected: Rejected, room: &Arc<Semaphore>) -> Fate {
+        let bytes = u32::try_from(EMPTY + rejected.head.size() + rejected.body.len()).unwrap_or(u32::MAX);
+        match Arc::clone(room).try_acquire_many_owned(bytes) {
+            Ok(room) if self.waiting.len() < MAX_WAITING => {
+                self.waiting.push(Waiting { rejected, room });
+                Fate::Kept
+            }
+            Ok(_) | Err(_) => Fate::NoRoom,
         }
-        let headers: usize =
-            admitted.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let query = admitted.query.as_ref().map_or(0, String::len);
-        let bytes = u32::try_from(EMPTY + headers + query + admitted.body.len()).map_err(|_| Fate::NoRoom)?;
-        Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| Fate::NoRoom)
     }
 
     fn count(&mut self, endpoint: EndpointId, fate: Fate) {
@@ -238,9 +233,8 @@ impl State {
     }
 }
 
-impl Rejected {
-    /// Its share of the ingress' memory goes back: from here on it counts in ours.
-    fn new(admitted: Admitted, rejection: Rejection, room: OwnedSemaphorePermit) -> Self {
+impl From<Unbelieved> for Rejected {
+    fn from(Unbelieved { admitted, rejection }: Unbelieved) -> Self {
         Self {
             organization_id: admitted.endpoint.organization_id,
             endpoint_id: admitted.endpoint.id,
@@ -250,7 +244,6 @@ impl Rejected {
             head: Head { query: admitted.query, headers: admitted.headers },
             body: admitted.body,
             rejection,
-            room,
         }
     }
 }

@@ -211,7 +211,7 @@ impl World {
     /// So many rejected requests of 100 bytes, a millisecond apart, as ingress keeps them; the oldest first.
     pub(crate) async fn rejected(&self, organization: &Organization, count: i64) -> Vec<RejectedRequestId> {
         let requests: Vec<_> = (0..count)
-            .map(|n| self.new_rejected(organization, self.now + TimeDelta::milliseconds(n)))
+            .map(|n| Self::new_rejected(organization, self.now + TimeDelta::milliseconds(n)))
             .collect();
         let counts = [RejectedCount {
             organization_id: organization.id,
@@ -224,7 +224,7 @@ impl World {
         requests.iter().map(|request| request.id).collect()
     }
 
-    pub(crate) fn new_rejected(&self, organization: &Organization, at: DateTime<Utc>) -> NewRejected {
+    pub(crate) fn new_rejected(organization: &Organization, at: DateTime<Utc>) -> NewRejected {
         let headers = [(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer hush"))];
         NewRejected {
             id: RejectedRequestId::new(at, random()),

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
-use super::{Fate, Rejected, RejectedRequests};
+use super::{Fate, RejectedRequests, Waiting};
 
 /// How often it is looked whether anything has come.
 const EVERY: Duration = Duration::from_millis(500);
@@ -143,7 +143,7 @@ impl Recorder {
 }
 
 /// Its row, and its body.
-fn split(rejected: Rejected) -> (NewRejected, Body) {
+fn split(Waiting { rejected, room }: Waiting) -> (NewRejected, Body) {
     let id = RejectedRequestId::new(rejected.received_at, random::bytes());
     let row = NewRejected {
         id,
@@ -164,7 +164,7 @@ fn split(rejected: Rejected) -> (NewRejected, Body) {
         organization_id: rejected.organization_id,
         endpoint_id: rejected.endpoint_id,
         bytes: rejected.body,
-        _room: rejected.room,
+        _room: room,
     };
     (row, body)
 }

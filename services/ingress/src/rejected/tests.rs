@@ -2,73 +2,60 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use ravenpost_chassis::metrics::Metrics;
-use ravenpost_chassis::problem::Kind;
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::endpoint::Verification;
-use ravenpost_core::ids::Slot;
-use ravenpost_store::system::Endpoint;
 
 use super::*;
 
-fn endpoint() -> Arc<Endpoint> {
+type Endpoint = (OrganizationId, EndpointId);
+
+fn endpoint() -> Endpoint {
     let now = clock::now();
-    Arc::new(Endpoint {
-        organization_id: OrganizationId::new(now, random::bytes()),
-        id: EndpointId::new(now, random::bytes()),
-        slot: Slot(0),
-        verification: Verification::StandardWebhooks {},
-        secrets: Vec::new(),
-        max_body_bytes: None,
-        deleted: false,
-    })
+    (OrganizationId::new(now, random::bytes()), EndpointId::new(now, random::bytes()))
 }
 
-/// A request to `endpoint` whose body has a share of `memory`.
-fn request(endpoint: &Arc<Endpoint>, body: usize, memory: &Arc<Semaphore>) -> Unbelieved {
-    let share = Arc::clone(memory).try_acquire_many_owned(u32::try_from(body).unwrap()).unwrap();
-    let admitted = Admitted {
-        endpoint: Arc::clone(endpoint),
-        method: Method::POST,
-        query: None,
-        peer: None,
-        headers: HeaderMap::new(),
-        body: vec![b'x'; body].into(),
+/// A request to `endpoint` with a body of so many bytes.
+fn request((organization_id, endpoint_id): Endpoint, body: usize) -> Rejected {
+    Rejected {
+        organization_id,
+        endpoint_id,
         received_at: clock::now(),
-        share,
-    };
-    Unbelieved { admitted, rejection: Rejection::WrongSignature }
+        method: "POST".to_owned(),
+        peer: None,
+        head: Head { query: None, headers: HeaderMap::new() },
+        body: vec![b'x'; body].into(),
+        rejection: Rejection::WrongSignature,
+    }
 }
 
-fn recorder(now: Instant) -> (RejectedRequests, Arc<Semaphore>) {
-    let metrics = IngressMetrics::new(&Metrics::default());
-    (RejectedRequests::new(metrics, now), Arc::new(Semaphore::new(64 << 20)))
+fn recorder(now: Instant) -> RejectedRequests {
+    RejectedRequests::new(IngressMetrics::new(&Metrics::default()), now)
 }
 
 #[test]
 fn a_flood_is_kept_in_small_part_counted_in_full_and_takes_nothing_from_others() {
     let now = Instant::now();
-    let (rejected, memory) = recorder(now);
+    let rejected = recorder(now);
     let (flooded, quiet) = (endpoint(), endpoint());
-    let fates: Vec<_> = (0..10_000).map(|_| rejected.take(request(&flooded, 100, &memory), now)).collect();
+    let fates: Vec<_> = (0..10_000).map(|_| rejected.take(request(flooded, 100), now)).collect();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 20);
     assert!(fates[20..].iter().all(|fate| *fate == Fate::OverAllowance));
-    assert_eq!(rejected.take(request(&quiet, 100, &memory), now), Fate::Kept);
+    assert_eq!(rejected.take(request(quiet, 100), now), Fate::Kept);
 
     let (waiting, counts) = rejected.drain(clock::now(), now);
     assert_eq!(waiting.len(), 21);
-    let counted = |endpoint: &Endpoint| {
-        let count = counts.iter().find(|count| count.endpoint_id == endpoint.id).unwrap();
+    let counted = |endpoint: Endpoint| {
+        let count = counts.iter().find(|count| count.endpoint_id == endpoint.1).unwrap();
         (count.kept, count.not_kept)
     };
-    assert_eq!((counted(&flooded), counted(&quiet)), ((20, 9_980), (1, 0)));
+    assert_eq!((counted(flooded), counted(quiet)), ((20, 9_980), (1, 0)));
 
     // Counted once; the allowance is remembered until it is full again.
     assert!(rejected.drain(clock::now(), now).1.is_empty());
-    assert_eq!(rejected.take(request(&flooded, 100, &memory), now), Fate::OverAllowance);
+    assert_eq!(rejected.take(request(flooded, 100), now), Fate::OverAllowance);
     let later = now + Duration::from_secs(5);
-    let kept = (0..10).filter(|_| rejected.take(request(&flooded, 100, &memory), later) == Fate::Kept);
+    let kept = (0..10).filter(|_| rejected.take(request(flooded, 100), later) == Fate::Kept);
     assert_eq!(kept.count(), 5);
     rejected.drain(clock::now(), later + Duration::from_secs(20));
     assert!(rejected.state().endpoints.is_empty(), "an endpoint with a full bucket is forgotten");
@@ -77,13 +64,10 @@ fn a_flood_is_kept_in_small_part_counted_in_full_and_takes_nothing_from_others()
 #[test]
 fn memory_is_bounded_however_many_endpoints_are_flooded() {
     let now = Instant::now();
-    let (rejected, memory) = recorder(now);
-    let all = memory.available_permits();
-    let fates: Vec<_> =
-        (0..100).map(|_| rejected.take(request(&endpoint(), MAX_BODY, &memory), now)).collect();
+    let rejected = recorder(now);
+    let fates: Vec<_> = (0..100).map(|_| rejected.take(request(endpoint(), MAX_BODY), now)).collect();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 7, "of 8 MiB, with heads");
     assert!(fates[7..].iter().all(|fate| *fate == Fate::NoRoom));
-    assert_eq!(memory.available_permits(), all, "a rejected body gives its share back");
     drop(rejected.drain(clock::now(), now));
     assert_eq!(rejected.room.available_permits(), MAX_HELD);
 }
@@ -91,9 +75,9 @@ fn memory_is_bounded_however_many_endpoints_are_flooded() {
 #[test]
 fn the_process_has_an_allowance_and_a_queue_has_an_end() {
     let now = Instant::now();
-    let (rejected, memory) = recorder(now);
+    let rejected = recorder(now);
     let kept = |now| {
-        let fates = (0..1_000).map(|_| rejected.take(request(&endpoint(), 1, &memory), now));
+        let fates = (0..1_000).map(|_| rejected.take(request(endpoint(), 1), now));
         fates.filter(|fate| *fate == Fate::Kept).count()
     };
     assert_eq!(kept(now), 200);
@@ -104,12 +88,12 @@ fn the_process_has_an_allowance_and_a_queue_has_an_end() {
 #[test]
 fn a_body_that_is_larger_than_what_is_kept_is_only_counted() {
     let now = Instant::now();
-    let (rejected, memory) = recorder(now);
+    let rejected = recorder(now);
     let endpoint = endpoint();
-    assert_eq!(rejected.take(request(&endpoint, MAX_BODY + 1, &memory), now), Fate::TooLarge);
+    assert_eq!(rejected.take(request(endpoint, MAX_BODY + 1), now), Fate::TooLarge);
     // A body of the largest size is within a burst, and costs its length.
-    assert_eq!(rejected.take(request(&endpoint, MAX_BODY, &memory), now), Fate::Kept);
-    assert_eq!(rejected.take(request(&endpoint, MAX_BODY, &memory), now), Fate::OverAllowance);
+    assert_eq!(rejected.take(request(endpoint, MAX_BODY), now), Fate::Kept);
+    assert_eq!(rejected.take(request(endpoint, MAX_BODY), now), Fate::OverAllowance);
     let (waiting, counts) = rejected.drain(clock::now(), now);
     assert_eq!((waiting.len(), counts[0].kept, counts[0].not_kept), (1, 1, 2));
 }
@@ -117,12 +101,11 @@ fn a_body_that_is_larger_than_what_is_kept_is_only_counted() {
 #[test]
 fn what_turns_out_not_to_be_kept_is_counted_so() {
     let now = Instant::now();
-    let (rejected, memory) = recorder(now);
+    let rejected = recorder(now);
     let endpoint = endpoint();
-    let problem = rejected.keep(request(&endpoint, 1, &memory));
-    assert_eq!(problem.kind, Kind::SignatureInvalid);
+    assert_eq!(rejected.take(request(endpoint, 1), now), Fate::Kept);
     drop(rejected.drain(clock::now(), now));
-    rejected.correct(endpoint.organization_id, endpoint.id, -1, 1);
+    rejected.correct(endpoint.0, endpoint.1, -1, 1);
     let counts = rejected.drain(clock::now(), now).1;
     assert_eq!((counts[0].kept, counts[0].not_kept), (-1, 1));
 }

@@ -36,7 +36,7 @@ impl Sweeper {
         let caps = RejectedCaps {
             count: settings.rejected_count.into(),
             bytes: settings.rejected_bytes.into(),
-            age: TimeDelta::from_std(settings.rejected_age).unwrap_or(TimeDelta::MAX),
+            age: TimeDelta::from_std(settings.rejected_age).unwrap_or(COUNTS),
         };
         Self { system, payloads, caps, metrics }
     }

@@ -1,10 +1,11 @@
 //! Another organization's things are not there.
 
 use axum::http::Method;
+use chrono::TimeDelta;
 use ravenpost_core::ids::DestinationId;
 use serde_json::{Value, json};
 
-use crate::support::Service;
+use crate::support::{Service, Unbelieved};
 
 #[tokio::test]
 async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
@@ -13,6 +14,9 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     let stranger = service.customer().await;
     let endpoint = owner.endpoint().await;
     let event = service.attempted(&owner, &endpoint, Some(false)).await;
+    let unbelieved = Unbelieved { headers: &[], body: b"{}", ago: TimeDelta::zero() };
+    let rejected = service.rejected(&owner, endpoint.id, unbelieved).await;
+    let rejected = format!("/rejected-requests/{rejected}");
     let channel =
         owner.post("/channels", json!({ "type": "email", "address": "a@example.com" })).await.json();
     let (endpoint_path, event_path) = (format!("/endpoints/{}", endpoint.id), format!("/events/{event}"));
@@ -21,7 +25,8 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     let channel = format!("/channels/{}", channel["id"].as_str().unwrap());
     let state = async || {
         let mut state = Vec::new();
-        for path in [&endpoint_path, &destination, &event_path, &format!("{event_path}/deliveries")] {
+        let deliveries = format!("{event_path}/deliveries");
+        for path in [&endpoint_path, &destination, &event_path, &deliveries, &rejected] {
             state.push(owner.get(path).await.json());
         }
         state.push(owner.get("/channels").await.json());
@@ -29,7 +34,7 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     };
     let before = state().await;
     let new = json!({ "name": "b", "url": "https://b.example" });
-    let attacks: [(Method, &str, Option<Value>); 13] = [
+    let attacks: [(Method, &str, Option<Value>); 20] = [
         (Method::GET, &endpoint_path, None),
         (Method::PATCH, &endpoint_path, Some(json!({ "name": "x", "target_url": "https://evil.example" }))),
         (Method::DELETE, &endpoint_path, None),
@@ -43,14 +48,28 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
         (Method::GET, &format!("{event_path}/deliveries"), None),
         (Method::POST, &format!("{event_path}/replay"), None),
         (Method::DELETE, &channel, None),
+        (Method::GET, &rejected, None),
+        (Method::GET, &format!("{rejected}/payload"), None),
+        (Method::POST, &format!("{rejected}/verify"), None),
+        (Method::POST, &format!("{rejected}/accept"), None),
+        (Method::DELETE, &rejected, None),
+        (Method::POST, &format!("{endpoint_path}/rejected-requests/accept"), None),
+        (Method::GET, &format!("{endpoint_path}/rejected-requests/counts"), None),
     ];
     for (method, path, body) in attacks {
         let answer = stranger.send(method.clone(), path, body.map(|body| body.to_string())).await;
         assert_eq!(answer.status, 404, "{method} {path}: {}", answer.shown());
     }
-    for list in
-        ["/endpoints", "/events", "/channels", "/alerts", &format!("/events?endpoint_id={}", endpoint.id)]
-    {
+    let of_endpoint = |list: &str| format!("{list}?endpoint_id={}", endpoint.id);
+    for list in [
+        "/endpoints",
+        "/events",
+        "/channels",
+        "/alerts",
+        "/rejected-requests",
+        &of_endpoint("/events"),
+        &of_endpoint("/rejected-requests"),
+    ] {
         assert_eq!(stranger.get(list).await.json()["data"], json!([]), "{list}");
     }
     assert_eq!(state().await, before);

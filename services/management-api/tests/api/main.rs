@@ -9,6 +9,7 @@ mod endpoints;
 mod events;
 mod isolation;
 mod process;
+mod rejected_requests;
 mod replay;
 mod support;
 mod unavailable;

@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use chrono::{DateTime, SubsecRound, Utc};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_chassis::metrics;
 use ravenpost_chassis::random::bytes as random;
 use ravenpost_core::access::ApiKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
-    ApiKeyId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId, Slot,
+    ApiKeyId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId, RejectedRequestId,
+    Slot,
 };
+use ravenpost_core::rejected::Head;
 use ravenpost_management_api::api::{Api, router};
 use ravenpost_management_api::metrics::Metrics;
-use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, Record, Routed};
+use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
 use ravenpost_testkit::database::Database;
 use ravenpost_testkit::stack::Addresses;
@@ -26,6 +28,8 @@ use uuid::Uuid;
 
 pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const PARTITION: i32 = 0;
+/// A port of this machine where nobody listens.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
 
 /// The service, in this process.
 pub(crate) struct Service {
@@ -148,6 +152,55 @@ impl Service {
     }
 }
 
+/// What is rejected: these headers and this body, so long ago.
+#[derive(Clone, Copy)]
+pub(crate) struct Unbelieved<'a> {
+    pub(crate) headers: &'a [(String, String)],
+    pub(crate) body: &'static [u8],
+    pub(crate) ago: TimeDelta,
+}
+
+impl Service {
+    /// A rejected request as ingress keeps it, its body included.
+    pub(crate) async fn rejected(
+        &self,
+        customer: &Customer,
+        endpoint: EndpointId,
+        unbelieved: Unbelieved<'_>,
+    ) -> RejectedRequestId {
+        let received_at = self.now - unbelieved.ago;
+        let header = |(name, value): &(String, String)| {
+            (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+        };
+        let id = RejectedRequestId::new(received_at, random());
+        let body_length = i64::try_from(unbelieved.body.len()).unwrap();
+        let new = NewRejected {
+            id,
+            organization_id: customer.organization,
+            endpoint_id: endpoint,
+            received_at,
+            reason: "wrong_signature",
+            detail: "the signature does not match".to_owned(),
+            method: "POST".to_owned(),
+            peer: Some([203, 0, 113, 7].into()),
+            head: Head {
+                query: Some("source=a&token=hush".to_owned()),
+                headers: unbelieved.headers.iter().map(header).collect(),
+            },
+            nonce: random(),
+            body_length,
+            body_sha256: [0xab; 32],
+        };
+        let hour = self.now.duration_trunc(TimeDelta::hours(1)).unwrap();
+        let organization_id = customer.organization;
+        let count = RejectedCount { organization_id, endpoint_id: endpoint, hour, kept: 1, not_kept: 9 };
+        self.store.system().keep_rejected(&[new], &[count]).await.unwrap();
+        let key = PayloadLocation::of_rejected(id, body_length).s3_key;
+        self.payloads.put(&key, unbelieved.body.into()).await.unwrap();
+        id
+    }
+}
+
 /// Where the shared stores are.
 pub(crate) async fn stores() -> &'static Addresses {
     // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
@@ -177,6 +230,22 @@ async fn payloads() -> Payloads {
         s3_access_key_id: Some(s3.access_key_id.clone()),
         s3_secret_access_key: Some(s3.secret_access_key.clone()),
         s3_key_prefix: format!("{}/", Uuid::from_bytes(random())),
+        s3_kms_key_id: None,
+        s3_ca_file: None,
+    })
+    .await
+    .unwrap()
+}
+
+/// A payload store that is away.
+pub(crate) async fn payloads_away() -> Payloads {
+    Payloads::new(&payloads::Settings {
+        s3_endpoint: format!("http://{NOBODY}"),
+        s3_bucket: "x".to_owned(),
+        s3_region: "us-east-1".to_owned(),
+        s3_access_key_id: Some("x".to_owned()),
+        s3_secret_access_key: Some("x".to_owned()),
+        s3_key_prefix: String::new(),
         s3_kms_key_id: None,
         s3_ca_file: None,
     })

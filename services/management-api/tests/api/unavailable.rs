@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use ravenpost_store::{Payloads, Settings, Store, payloads};
+use ravenpost_store::{Settings, Store};
 use serde_json::json;
 
-use crate::support::{MASTER_KEY, Service, serve};
-
-/// A port of this machine where nobody listens.
-const NOBODY: &str = "127.0.0.1:1";
+use crate::support::{MASTER_KEY, NOBODY, Service, payloads_away, serve};
 
 #[tokio::test]
 async fn postgres_away() {
@@ -39,21 +36,10 @@ async fn postgres_away() {
 #[tokio::test]
 async fn s3_away() {
     let service = Service::new().await;
-    let settings = payloads::Settings {
-        s3_endpoint: format!("http://{NOBODY}"),
-        s3_bucket: "x".to_owned(),
-        s3_region: "us-east-1".to_owned(),
-        s3_access_key_id: Some("x".to_owned()),
-        s3_secret_access_key: Some("x".to_owned()),
-        s3_key_prefix: String::new(),
-        s3_kms_key_id: None,
-        s3_ca_file: None,
-    };
-    let away = Payloads::new(&settings).await.unwrap();
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
     let event = service.event(&customer, &endpoint, b"{}").await;
-    let customer = customer.through(serve(service.store.clone(), away));
+    let customer = customer.through(serve(service.store.clone(), payloads_away().await));
     let answer = customer.get(&format!("/events/{event}/payload")).await;
     assert_eq!(answer.header("retry-after"), "2");
     insta::assert_snapshot!(answer.shown(), @r#"
