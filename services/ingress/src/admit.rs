@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
@@ -26,9 +26,9 @@ pub struct Admitted {
     pub endpoint: Arc<Endpoint>,
     /// Its method.
     pub method: Method,
-    /// What followed the `?` in its URL.
-    pub query: Option<String>,
-    /// From where it came.
+    /// Its path and query.
+    pub uri: Uri,
+    /// From where it came, if that can be told.
     pub peer: Option<IpAddr>,
     /// Its headers, all of them.
     pub headers: HeaderMap,
@@ -72,18 +72,10 @@ pub async fn admit(
     let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
     let (body, share) =
         read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-    let query = parts.uri.query().map(str::to_owned);
-    Ok(Admitted {
-        endpoint,
-        method: parts.method,
-        query,
-        peer,
-        headers: parts.headers,
-        body,
-        received_at,
-        share,
-    })
+    let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = connection.map(|connection| connection.0.ip().to_canonical());
+    let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+    Ok(Admitted { endpoint, method, uri, peer, headers, body, received_at, share })
 }
 
 fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

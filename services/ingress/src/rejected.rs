@@ -241,7 +241,8 @@ impl From<Unbelieved> for Rejected {
             received_at: admitted.received_at,
             method: admitted.method.to_string(),
             peer: admitted.peer,
-            head: Head { query: admitted.query, headers: admitted.headers },
+            // Without the path: the token stands in it.
+            head: Head { query: admitted.uri.query().map(str::to_owned), headers: admitted.headers },
             body: admitted.body,
             rejection,
         }
