@@ -173,12 +173,8 @@ impl RejectedRequests {
     /// Takes back that so many of an endpoint were kept; with the next write they are counted as not kept.
     fn correct(&self, organization_id: OrganizationId, endpoint_id: EndpointId, kept: i64, not_kept: i64) {
         let mut state = self.state();
-        let tally = state.endpoints.entry(endpoint_id).or_insert_with(|| Tally {
-            organization_id,
-            bucket: Bucket::full(OF_ENDPOINT, Instant::now()),
-            kept: 0,
-            not_kept: 0,
-        });
+        let now = Instant::now();
+        let tally = state.endpoints.entry(endpoint_id).or_insert_with(|| Tally::new(organization_id, now));
         tally.kept += kept;
         tally.not_kept += not_kept;
     }
@@ -201,12 +197,8 @@ impl State {
         if self.endpoints.len() >= MAX_ENDPOINTS && !self.endpoints.contains_key(&endpoint) {
             return Fate::OverAllowance;
         }
-        let tally = self.endpoints.entry(endpoint).or_insert_with(|| Tally {
-            organization_id: rejected.organization_id,
-            bucket: Bucket::full(OF_ENDPOINT, now),
-            kept: 0,
-            not_kept: 0,
-        });
+        let new = || Tally::new(rejected.organization_id, now);
+        let tally = self.endpoints.entry(endpoint).or_insert_with(new);
         let body = rejected.body.len();
         if body > MAX_BODY {
             return Fate::TooLarge;
@@ -230,6 +222,12 @@ impl State {
     fn count(&mut self, endpoint: EndpointId, fate: Fate) {
         let Some(tally) = self.endpoints.get_mut(&endpoint) else { return };
         if fate == Fate::Kept { tally.kept += 1 } else { tally.not_kept += 1 }
+    }
+}
+
+impl Tally {
+    fn new(organization_id: OrganizationId, now: Instant) -> Self {
+        Self { organization_id, bucket: Bucket::full(OF_ENDPOINT, now), kept: 0, not_kept: 0 }
     }
 }
 

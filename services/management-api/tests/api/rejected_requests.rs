@@ -184,6 +184,10 @@ async fn once_the_secret_is_put_right_it_becomes_one_event() {
     assert_eq!(names, ["webhook-id", "webhook-timestamp", "webhook-signature", "content-type"]);
     assert_eq!(customer.get(&format!("{event}/payload")).await.bytes, BODY);
     assert_eq!(customer.get("/events").await.json()["data"].as_array().unwrap().len(), 1);
+    let mut payloads = service.object_keys().await;
+    payloads.retain(|key| key.starts_with("payloads/"));
+    let payload = format!("payloads/{}.json", first["event_id"].as_str().unwrap());
+    assert_eq!(payloads, [payload], "who came second has left nothing");
     assert_eq!(customer.get(&path).await.json()["event_id"], first["event_id"]);
 }
 

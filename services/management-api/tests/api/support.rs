@@ -21,6 +21,7 @@ use ravenpost_management_api::metrics::Metrics;
 use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
 use ravenpost_testkit::database::Database;
+use ravenpost_testkit::s3;
 use ravenpost_testkit::stack::Addresses;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -38,6 +39,7 @@ pub(crate) struct Service {
     pub(crate) payloads: Payloads,
     pub(crate) database: Database,
     pub(crate) now: DateTime<Utc>,
+    prefix: String,
     epoch: i64,
 }
 
@@ -67,7 +69,8 @@ impl Service {
     pub(crate) async fn new() -> Self {
         let database = Database::fresh(stores().await).await.unwrap();
         let store = store(database.url());
-        let payloads = payloads().await;
+        let prefix = format!("{}/", Uuid::from_bytes(random()));
+        let payloads = payloads(&prefix).await;
         let epoch = store.system().take_partition(PARTITION).await.unwrap();
         let router = serve(store.clone(), payloads.clone());
         Self {
@@ -76,8 +79,15 @@ impl Service {
             payloads,
             database,
             now: ravenpost_chassis::clock::now().trunc_subsecs(6),
+            prefix,
             epoch,
         }
+    }
+
+    /// The keys of all objects, without the prefix.
+    pub(crate) async fn object_keys(&self) -> Vec<String> {
+        let keys = s3::keys(&stores().await.s3, &self.prefix).await.unwrap();
+        keys.iter().map(|key| key[self.prefix.len()..].to_owned()).collect()
     }
 
     /// A new organization's caller, with every scope.
@@ -220,8 +230,8 @@ pub(crate) fn store(url: &str) -> Store {
     Store::new(&settings, Some(MASTER_KEY.parse().unwrap())).unwrap()
 }
 
-/// The shared payload store, under a prefix of its own.
-async fn payloads() -> Payloads {
+/// The shared payload store, under a prefix.
+async fn payloads(prefix: &str) -> Payloads {
     let s3 = &stores().await.s3;
     Payloads::new(&payloads::Settings {
         s3_endpoint: s3.endpoint.clone(),
@@ -229,7 +239,7 @@ async fn payloads() -> Payloads {
         s3_region: s3.region.clone(),
         s3_access_key_id: Some(s3.access_key_id.clone()),
         s3_secret_access_key: Some(s3.secret_access_key.clone()),
-        s3_key_prefix: format!("{}/", Uuid::from_bytes(random())),
+        s3_key_prefix: prefix.to_owned(),
         s3_kms_key_id: None,
         s3_ca_file: None,
     })
