@@ -19,7 +19,7 @@ pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;
 pub use error::Error;
 pub use payloads::Payloads;
-pub use settings::{MasterKeySettings, Settings};
+pub use settings::{DeduplicationSettings, MasterKeySettings, Settings};
 pub use system::System;
 pub use tenant::Tenant;
 

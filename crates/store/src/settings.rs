@@ -37,6 +37,21 @@ pub struct Settings {
     pub database_statement_timeout: Duration,
 }
 
+/// How a producer's retry is recognised (PROTOCOLS I7).
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct DeduplicationSettings {
+    /// How long a producer's retry is recognised by the id that it repeats, `1m` to `30d`.
+    #[arg(long, env = "RAVENPOST_DEDUPLICATION_WINDOW", value_name = "DURATION", default_value = "3d", value_parser = deduplication_window)]
+    pub deduplication_window: Duration,
+}
+
+fn deduplication_window(text: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
+    let window = ravenpost_core::duration::parse(text).map_err(|error| error.to_string())?;
+    if bounds.contains(&window) { Ok(window) } else { Err("from 1m to 30d".to_owned()) }
+}
+
 fn database_url(text: &str) -> Result<String, String> {
     // The parser takes any scheme.
     let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");

@@ -127,7 +127,7 @@ impl Committer {
             publisher: Publisher { producer, wait: outbox.kafka_wait },
             instance,
             metrics: metrics.clone(),
-            window: settings.deduplication_window,
+            window: settings.deduplication.deduplication_window,
         };
         let (queue, large) = lane::start(ctx, settings, writer);
         Ok(Self { queue, large, outbox_full, metrics })

@@ -60,9 +60,9 @@ pub struct CommitSettings {
     /// How long a batch waits for company while another one is being committed.
     #[arg(long, env = "RAVENPOST_COMMIT_LINGER", value_name = "DURATION", default_value = "1ms", value_parser = duration::parse)]
     pub commit_linger: Duration,
-    /// How long a producer's retry is recognised by the id that it repeats, `1m` to `30d`.
-    #[arg(long, env = "RAVENPOST_DEDUPLICATION_WINDOW", value_name = "DURATION", default_value = "3d", value_parser = deduplication_window)]
-    pub deduplication_window: Duration,
+    /// How a producer's retry is recognised.
+    #[command(flatten)]
+    pub deduplication: ravenpost_store::DeduplicationSettings,
 }
 
 /// What happens while Kafka is away, or a process dies: committed rows are the outbox.
@@ -112,20 +112,10 @@ impl OutboxSettings {
     }
 }
 
-fn deduplication_window(text: &str) -> Result<Duration, String> {
-    within(text, Duration::from_mins(1), Duration::from_hours(30 * 24))
-}
-
 fn kafka_timeout(text: &str) -> Result<Duration, String> {
-    within(text, Duration::from_secs(1), Duration::from_mins(1))
-}
-
-fn within(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let duration = duration::parse(text).map_err(|error| error.to_string())?;
-    if (least..=most).contains(&duration) {
-        return Ok(duration);
-    }
-    Err(format!("from {} to {}", duration::format(least), duration::format(most)))
+    let bounds = Duration::from_secs(1)..=Duration::from_mins(1);
+    let timeout = duration::parse(text).map_err(|error| error.to_string())?;
+    if bounds.contains(&timeout) { Ok(timeout) } else { Err("from 1s to 1m".to_owned()) }
 }
 
 impl ravenpost_chassis::Service for Settings {

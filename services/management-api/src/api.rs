@@ -15,6 +15,7 @@ mod rejected_requests;
 mod replay;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -46,13 +47,21 @@ pub struct Api {
     pub(crate) keys: Keys,
     payloads: Payloads,
     hook_base_url: Arc<str>,
+    /// How long a producer's retry is recognised.
+    deduplication_window: Duration,
 }
 
 impl Api {
-    /// An API over these stores, with endpoints whose URLs begin with `hook_base_url`.
-    pub fn new(store: Store, payloads: Payloads, hook_base_url: &Url) -> Self {
+    /// An API over these stores, with endpoints whose URLs begin with `hook_base_url` and recognise their producers'
+    /// retries for as long as `deduplication_window`.
+    pub fn new(
+        store: Store,
+        payloads: Payloads,
+        hook_base_url: &Url,
+        deduplication_window: Duration,
+    ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
-        Self { keys: Keys::new(store.clone()), store, payloads, hook_base_url }
+        Self { keys: Keys::new(store.clone()), store, payloads, hook_base_url, deduplication_window }
     }
 }
 

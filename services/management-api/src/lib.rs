@@ -5,7 +5,8 @@
 //!              │
 //!              └── openapi: the document, made of the handlers themselves
 //!
-//! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps
+//! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
+//!              deduplication keys that have expired
 //! commands: migrate, bootstrap, openapi
 //! ```
 //!
@@ -65,7 +66,11 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let sweeper = Sweeper::new(store.system(), payloads.clone(), &settings.rejected, metrics.clone());
     ctx.spawn("removal of rejected requests", sweeper.run(ctx.clone()));
 
-    let api = Api::new(store, payloads, &settings.hook_base_url);
+    let forgetting = maintenance::deduplication::keep(store.system(), ctx.clone());
+    ctx.spawn("removal of deduplication keys", forgetting);
+
+    let window = settings.deduplication.deduplication_window;
+    let api = Api::new(store, payloads, &settings.hook_base_url, window);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

@@ -1,5 +1,6 @@
 //! Keeps the schema usable: refuses an older one at start, and makes partitions ahead of time (PROTOCOLS D1).
 
+pub mod deduplication;
 pub mod rejected;
 
 use std::time::Duration;

@@ -32,6 +32,9 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     pub hook_base_url: Url,
 
+    /// How a producer's retry is recognised when a rejected request is accepted; as ingress has it.
+    #[command(flatten)]
+    pub deduplication: ravenpost_store::DeduplicationSettings,
     /// What is kept of rejected requests.
     #[command(flatten)]
     pub rejected: RejectedSettings,

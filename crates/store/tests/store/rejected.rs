@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use ravenpost_core::event::{EventStatus, PayloadLocation};
 use ravenpost_core::ids::{EventId, InstanceId, RejectedRequestId, Slot};
-use ravenpost_store::system::{RejectedCaps, RejectedCount};
+use ravenpost_store::system::{Deduplication, RejectedCaps, RejectedCount};
 use ravenpost_store::tenant::{Acceptance, Accepted, CountOfHour, Page, RejectedFilter};
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ pub(crate) fn acceptance(
         event_type: Some("push".to_owned()),
         content_type: Some("application/json".to_owned()),
         traceparent: None,
+        deduplication: None,
+        same_body: false,
     }
 }
 
@@ -228,4 +230,36 @@ async fn unaccepted_requests_come_oldest_first_after_a_cursor() {
     };
     assert_eq!(found(None, 2).await, ids[..2]);
     assert_eq!(found(Some(ids[1].0), 10).await, ids[2..]);
+}
+
+#[tokio::test]
+async fn what_a_producer_sent_again_and_again_is_one_event() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let expires_at = world.now + TimeDelta::hours(1);
+    let key = Some(Deduplication { key: [9; 16], expires_at });
+    let mut acceptances = Vec::new();
+    let requests = world.rejected(&acme, 4).await;
+    for request in &requests[..3] {
+        acceptances.push(Acceptance { deduplication: key, ..acceptance(&world, &acme, *request) });
+    }
+    // The same Idempotency-Key with another body: a person says that it counts.
+    let other = requests[3];
+    let other = Acceptance { body_sha256: vec![8; 32], same_body: true, ..acceptance(&world, &acme, other) };
+    acceptances.push(Acceptance { deduplication: key, ..other });
+    let accepted = acme.tenant.accept_rejected(&acceptances, instance(&world), world.now).await.unwrap();
+    assert_eq!(accepted.len(), 4);
+    let events: std::collections::HashSet<_> = accepted.iter().map(|accepted| accepted.event).collect();
+    assert_eq!(events.len(), 2, "{accepted:?}");
+    for event in &events {
+        assert!(acme.tenant.event(*event).await.unwrap().is_some());
+    }
+    let stored: i64 = sqlx::query_scalar(
+        "select count(*) from events where instance_id <> all
+        (select instance_id from ingress_lanes)",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(stored, 2);
 }

@@ -266,7 +266,8 @@ pub(crate) async fn payloads_away() -> Payloads {
 /// The service's router over these stores.
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
-    router(Api::new(store, payloads, &"https://hooks.example.com/".parse().unwrap()), metrics)
+    let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
+    router(Api::new(store, payloads, &hooks, window), metrics)
 }
 
 impl Customer {

@@ -1,7 +1,7 @@
 //! Rejected requests that verify now become events, each once (PROTOCOLS I10).
 //!
 //! The events belong to an ingress instance that is born dead: it has no lanes, so nobody commits through it, and has
-//! published nothing, so whichever ingress adopts it publishes them. Each transaction makes an instance of its own: one
+//! published up to just below them, so whichever ingress adopts it publishes them. Each transaction makes an instance of its own: one
 //! that is shared could be adopted and taken off the books while another transaction adds to it.
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::super::Tenant;
 use crate::Result;
+use crate::system::Deduplication;
 
 /// A rejected request that verifies now, and the event it becomes. Its payload is stored.
 #[derive(Debug, Clone)]
@@ -37,6 +38,10 @@ pub struct Acceptance {
     pub content_type: Option<String>,
     /// The trace it belongs to.
     pub traceparent: Option<String>,
+    /// What its producer's retries have in common with it.
+    pub deduplication: Option<Deduplication>,
+    /// An event with the same key and another body is another event.
+    pub same_body: bool,
 }
 
 /// As which event a request was accepted, now or by an earlier call.
@@ -73,11 +78,65 @@ impl Tenant {
         if fresh.is_empty() {
             return Ok(accepted);
         }
-        self.mark_accepted(&mut transaction, &fresh, now).await?;
+        let events = self.claim(&mut transaction, &fresh).await?;
+        self.mark_accepted(&mut transaction, &events, now).await?;
+        let is_new = |new: &&Acceptance| events.iter().any(|accepted| accepted.event == new.event);
+        fresh.retain(is_new);
         self.insert_events(&mut transaction, &fresh, instance, now).await?;
         transaction.commit().await?;
-        accepted.extend(fresh.iter().map(|new| Accepted { request: new.request, event: new.event }));
+        accepted.extend(events);
         Ok(accepted)
+    }
+
+    /// As which event each is accepted: its own, or the one that it repeats, since a producer that is refused tries
+    /// again (PROTOCOLS I7). Keys are taken in the order in which ingress takes them.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        acceptances: &[&Acceptance],
+    ) -> Result<Vec<Accepted>> {
+        connection.execute("set local role ravenpost_system").await?;
+        let mut in_order = acceptances.to_vec();
+        in_order
+            .sort_by_key(|new| (new.endpoint_id.0, new.deduplication.map(|deduplication| deduplication.key)));
+        let mut accepted = Vec::with_capacity(in_order.len());
+        for new in in_order {
+            let event = self.claim_one(connection, new).await?.unwrap_or(new.event);
+            accepted.push(Accepted { request: new.request, event });
+        }
+        connection.execute("set local role ravenpost_tenant").await?;
+        Ok(accepted)
+    }
+
+    /// The event that already has the key of this one.
+    async fn claim_one(&self, connection: &mut PgConnection, new: &Acceptance) -> Result<Option<EventId>> {
+        let Some(deduplication) = new.deduplication else { return Ok(None) };
+        let claimed = sqlx::query!(
+            "insert into ingest_dedup as d (endpoint_id, key, event_id, body_sha256, expires_at)
+             values ($1, $2, $3, $4, $5)
+             on conflict (endpoint_id, key) do update
+                 set event_id = excluded.event_id, body_sha256 = excluded.body_sha256, expires_at = excluded.expires_at
+                 where d.expires_at < now()",
+            new.endpoint_id.0,
+            deduplication.key.as_slice(),
+            new.event.0,
+            new.body_sha256,
+            deduplication.expires_at
+        )
+        .execute(&mut *connection)
+        .await?;
+        if claimed.rows_affected() == 1 {
+            return Ok(None);
+        }
+        let winner = sqlx::query!(
+            "select event_id, body_sha256 from ingest_dedup where endpoint_id = $1 and key = $2",
+            new.endpoint_id.0,
+            deduplication.key.as_slice()
+        )
+        .fetch_optional(connection)
+        .await?;
+        let repeats = winner.filter(|winner| !new.same_body || winner.body_sha256 == new.body_sha256);
+        Ok(repeats.map(|winner| EventId(winner.event_id)))
     }
 
     /// The requests that are there, with the events that they became; nobody else accepts them until we are done.
@@ -101,11 +160,11 @@ impl Tenant {
     async fn mark_accepted(
         &self,
         connection: &mut PgConnection,
-        acceptances: &[&Acceptance],
+        accepted: &[Accepted],
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let requests: Vec<_> = acceptances.iter().map(|acceptance| acceptance.request.0).collect();
-        let events: Vec<_> = acceptances.iter().map(|acceptance| acceptance.event.0).collect();
+        let requests: Vec<_> = accepted.iter().map(|accepted| accepted.request.0).collect();
+        let events: Vec<_> = accepted.iter().map(|accepted| accepted.event.0).collect();
         sqlx::query!(
             "update rejected_requests r set event_id = a.event_id, accepted_at = $4
              from unnest($2::uuid[], $3::uuid[]) as a (id, event_id)
@@ -129,11 +188,14 @@ impl Tenant {
         instance: InstanceId,
         now: DateTime<Utc>,
     ) -> Result<()> {
+        if acceptances.is_empty() {
+            return Ok(());
+        }
         let columns = Columns::of(acceptances);
         connection.execute("set local role ravenpost_system").await?;
         sqlx::query!(
             "with instance as (
-                insert into ingress_instances (id) values ($1) returning id
+                insert into ingress_instances (id, published_through) values ($1, $15) returning id
             ), batch as (
                 select b.*, instance.id as instance_id
                 from instance, unnest($4::uuid[], $5::uuid[], $6::int[], $7::text[], $8::bigint[], $9::bigint[],
@@ -162,6 +224,7 @@ impl Tenant {
             &columns.event_type as &[Option<String>],
             &columns.content_type as &[Option<String>],
             &columns.traceparent as &[Option<String>],
+            columns.id.iter().min().map(|first| EventId(*first).predecessor().0),
         )
         .execute(connection)
         .await?;

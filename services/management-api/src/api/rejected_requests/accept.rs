@@ -10,6 +10,7 @@ use axum::http::HeaderMap;
 use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::access::{decode_cursor, encode_cursor};
+use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::endpoint::event_type;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::headers;
@@ -17,7 +18,7 @@ use ravenpost_core::ids::{EventId, EventIds, InstanceId, RejectedRequestId};
 use ravenpost_core::signature::{self, Rejection};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::Tenant;
-use ravenpost_store::system::Endpoint;
+use ravenpost_store::system::{Deduplication, Endpoint};
 use ravenpost_store::tenant::{Acceptance, Accepted, RejectedHead};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -132,7 +133,7 @@ pub(in super::super) async fn verify(
 /// Accept a rejected request.
 ///
 /// If it verifies now, it becomes an event, received now, for the endpoint's current destinations. Accepting it again
-/// answers the same event. 409 when it still does not verify, its endpoint was deleted or its body is not stored.
+/// answers the same event, and so does accepting its producer's retry. 409 when it still does not verify, its endpoint was deleted or its body is not stored.
 #[utoipa::path(post, path = "/rejected-requests/{rejected_request_id}/accept", tag = "rejected requests",
     operation_id = "accept_rejected_request", params(RejectedRequestPath),
     security(("api_key" = ["events:replay"])), responses((status = 200, body = AcceptedBody), (status = 409)))]
@@ -254,8 +255,10 @@ async fn prepare(
     };
     let s3_key = PayloadLocation::object_key(event);
     let payload = PayloadLocation { s3_key, s3_offset: 0, s3_length: rejected.request.body.s3_length };
-    api.payloads.put(&payload.s3_key, body).await?;
     let received = &rejected.head.headers;
+    // One that can't be used is told to its producer by ingress; here a person has decided.
+    let key = DeduplicationKey::of(&endpoint.verification, received, &body).unwrap_or_default();
+    api.payloads.put(&payload.s3_key, body).await?;
     let content_type = received.get("content-type").and_then(|value| value.to_str().ok());
     Ok(Ok(Acceptance {
         request: rejected.request.id,
@@ -268,6 +271,9 @@ async fn prepare(
         event_type: event_type(&endpoint.verification, received),
         content_type: content_type.map(str::to_owned),
         traceparent: Some(traceparent(received).to_string()),
+        deduplication: key
+            .map(|key| Deduplication { key: key.hash, expires_at: clock::now() + api.deduplication_window }),
+        same_body: key.is_some_and(|key| key.same_body),
     }))
 }
 
