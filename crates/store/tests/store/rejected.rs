@@ -168,7 +168,8 @@ async fn accepting_makes_pending_events_under_an_instance_that_is_born_dead() {
     }
     let adoptable: Vec<(Uuid, i64)> = sqlx::query_as(
         "select i.id, (select count(*) from events e where e.instance_id = i.id) from ingress_instances i
-         where i.published_through is null and not exists (select from ingress_lanes l where l.instance_id = i.id)",
+         where not exists (select from events e where e.instance_id = i.id and e.id <= i.published_through)
+         and not exists (select from ingress_lanes l where l.instance_id = i.id)",
     )
     .fetch_all(&world.pool)
     .await
