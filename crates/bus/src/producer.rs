@@ -48,14 +48,21 @@ impl Producer {
     }
 
     /// Produces all and answers when all are acknowledged. On an error some may have been, too.
-    pub async fn produce(&self, messages: &[Message]) -> Result<(), Error> {
+    pub async fn produce(&self, messages: Vec<Message>) -> Result<(), Error> {
         let mut acknowledgements = Vec::with_capacity(messages.len());
+        let mut partitions = None;
         for message in messages {
+            let count = match partitions {
+                Some((topic, count)) if topic == message.topic => count,
+                _ => self.partitions(message.topic).await?,
+            };
+            partitions = Some((message.topic, count));
+            // The client copies what it needs, so that a message is gone once it is handed over.
             let record = FutureRecord::to(&self.names[message.topic])
-                .partition(message.slot.partition(self.partitions(message.topic).await?))
+                .partition(message.slot.partition(count))
                 .key(&message.key)
                 .payload(&message.value)
-                .headers(message.headers.clone());
+                .headers(message.headers);
             let queued = self.inner.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
             acknowledgements.push(async {
                 match queued.await {

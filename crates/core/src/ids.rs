@@ -100,13 +100,6 @@ fn uuid_v7(now: DateTime<Utc>, random: [u8; 10]) -> Uuid {
 }
 
 impl EventId {
-    /// Below every id that a run of ingress has drawn: its own id is older, by more than clocks step back.
-    pub fn first_drawn_by(instance: InstanceId) -> Self {
-        const STEP_MS: u64 = 5 * 60 * 1_000;
-        let (milliseconds, _) = instance.0.as_u64_pair();
-        Self(Uuid::from_u64_pair((milliseconds >> 16).saturating_sub(STEP_MS) << 16, 0))
-    }
-
     /// The id just below this one.
     #[must_use]
     pub fn predecessor(self) -> Self {
@@ -133,6 +126,11 @@ pub struct EventIds {
 }
 
 impl EventIds {
+    /// Ids that are greater than the one of the run of ingress that draws them.
+    pub fn of(instance: InstanceId) -> Self {
+        Self { last: Some(instance.0) }
+    }
+
     /// The next id: drawn from `now` and `random`, or the last one plus one where that would not be greater.
     pub fn next(&mut self, now: DateTime<Utc>, random: [u8; 10]) -> EventId {
         let drawn = uuid_v7(now, random);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::secret::Keyring;
-use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Executor};
 
 use crate::lease::bounded;
 use crate::{Error, Settings, System, Tenant};
@@ -42,6 +42,11 @@ pub const MAX_SKEW_SECONDS: i64 = 5;
 
 /// How much longer than Postgres itself we wait for a statement to end: by then the connection is dead.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(2);
+/// How long a transaction may wait for its next statement, in milliseconds.
+const IDLE_IN_TRANSACTION_MS: &str = "5000";
+/// A connection that has idled for longer is asked whether it is well before it is used: to find out by a statement
+/// would leave open what became of that.
+const ASK_AFTER: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -53,6 +58,15 @@ impl Store {
             .max_connections(settings.database_connections)
             .acquire_timeout(settings.database_wait)
             .idle_timeout(IDLE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > ASK_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|connection, _| Box::pin(enter_system(connection)))
             .connect_lazy_with(bounded_options(settings)?);
         let deadline = settings.database_statement_timeout + DEADLINE_MARGIN;
@@ -114,7 +128,11 @@ pub(crate) fn options(settings: &Settings) -> std::result::Result<PgConnectOptio
 
 fn bounded_options(settings: &Settings) -> std::result::Result<PgConnectOptions, ConnectError> {
     let timeout = settings.database_statement_timeout.as_millis().to_string();
-    Ok(options(settings)?.options([("statement_timeout", timeout.as_str())]))
+    Ok(options(settings)?.options([
+        ("statement_timeout", timeout.as_str()),
+        // A process that is stopped within a transaction holds its locks no longer.
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
+    ]))
 }
 
 async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {

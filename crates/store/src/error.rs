@@ -1,5 +1,7 @@
 //! What can go wrong with a store, told apart by what a caller does about it.
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 use crate::decode::Damaged;
 
 /// A failed operation on Postgres or the payload store.
@@ -52,17 +54,15 @@ impl Error {
         of_class("22") || of_class("54") || (of_class("23") && error.constraint().is_some())
     }
 
-    /// Whether the statement certainly did nothing: Postgres said so, or it was never sent. Otherwise a lost connection
-    /// leaves open what became of it.
+    /// Whether the statement certainly did nothing: it was never sent, or Postgres refused it and went on. Otherwise what
+    /// became of it is open: a connection that breaks says nothing, nor does a session that ends with an error.
     pub fn did_nothing(&self) -> bool {
-        let Self::Unavailable { cause, .. } = self else { return true };
+        let (Self::Unavailable { cause, .. } | Self::Refused { cause, .. }) = self else {
+            return matches!(self, Self::Conflict { .. });
+        };
         match cause.downcast_ref::<sqlx::Error>() {
-            Some(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
-            // A session that is ended from outside may have committed just before.
-            Some(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with(ENDED_FROM_OUTSIDE))
-            }
-            _ => false,
+            Some(sqlx::Error::Database(error)) => refused_and_went_on(error.as_ref()),
+            _ => cause.is::<NotSent>(),
         }
     }
 
@@ -79,8 +79,24 @@ impl Error {
 /// a lock that others hold.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
 
-/// SQLSTATEs of a session that an operator or a shutdown has ended.
-const ENDED_FROM_OUTSIDE: &str = "57P";
+/// There was no connection to send a statement through.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection")]
+pub(crate) struct NotSent(#[source] pub(crate) sqlx::Error);
+
+impl From<NotSent> for Error {
+    fn from(cause: NotSent) -> Self {
+        Self::Unavailable { store: POSTGRES, cause: Box::new(cause) }
+    }
+}
+
+/// What a pooler says of a connection that broke (class 08), and what ends a session (57P, and all that is worse than an
+/// error), may come after the commit.
+fn refused_and_went_on(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    severity == Some(PgSeverity::Error) && !code.starts_with("08") && !code.starts_with("57P")
+}
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

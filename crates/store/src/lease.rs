@@ -8,18 +8,18 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::time::error::Elapsed;
 
-use crate::error::POSTGRES;
+use crate::error::{NotSent, POSTGRES};
 use crate::{Error, Result};
 
-/// A borrowed connection. Unless its statement has ended it is thrown away rather than given back: giving back would
-/// ask the dead connection whether it is well.
+/// A borrowed connection. Unless its statement has ended it is thrown away rather than given back: giving back asks it
+/// whether it is well, and a dead one never answers.
 pub(crate) struct Lease {
     connection: Option<PoolConnection<Postgres>>,
 }
 
 impl Lease {
     pub(crate) async fn take(pool: &PgPool) -> Result<Self> {
-        Ok(Self { connection: Some(pool.acquire().await?) })
+        Ok(Self { connection: Some(pool.acquire().await.map_err(NotSent)?) })
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
@@ -36,8 +36,15 @@ impl Lease {
             let cause = format!("no answer within {}", ravenpost_core::duration::format(deadline));
             return Err(Error::Unavailable { store: POSTGRES, cause: cause.into() });
         };
-        // Given back.
-        drop(self.connection.take());
+        if let Some(mut connection) = self.connection.take() {
+            // The pool asks a connection whether it is well before it takes it back, for as long as that takes.
+            let given_back = connection.return_to_pool();
+            tokio::spawn(async move {
+                if tokio::time::timeout(deadline, given_back).await.is_err() {
+                    tracing::debug!("a connection to Postgres is not well and was thrown away");
+                }
+            });
+        }
         Ok(done?)
     }
 }

@@ -9,6 +9,8 @@ mod owner;
 
 mod due;
 
+mod relayed;
+
 mod recorder;
 
 use std::sync::Arc;

@@ -141,7 +141,7 @@ impl Sender {
             };
             messages.push(letter.encode());
         }
-        while let Err(error) = self.producer.produce(&messages).await {
+        while let Err(error) = self.producer.produce(messages.clone()).await {
             warn!(error = &error as &dyn std::error::Error, "an outcome can't be reported yet");
             tokio::time::sleep(REPORT_AGAIN).await;
         }

@@ -1,10 +1,11 @@
 //! Events become durable: handed over by requests, committed together by lanes (group commit).
 //!
 //! ```text
-//! commit() ──▶ queue ──▶ lane 0..n: cut a batch (cursor) ──▶ payload (S3) ──▶ rows (Postgres) ──▶ messages (Kafka) ──▶ answers
-//!                                                              │ Kafka is away, or the process dies
-//!                                                              ▼
-//!                                       relay (this one's, or a peer's that adopts it) ──▶ messages, marked
+//! commit() ──▶ queue ──▶ lane: cut a batch (cursor) ──▶ payload (S3) ──▶ rows (Postgres) ──▶ messages (Kafka)
+//!                                                                          │                    └──▶ answers
+//!                                                                          │ Kafka is away, or the process dies
+//!                                                                          ▼
+//!                                                    relay (this one's, or an adopting peer's) ──▶ messages, marked
 //! ```
 //!
 //! A body above [`LARGE`] goes the same way in a batch of its own, through lanes of its own, so that it stalls nobody.
@@ -34,6 +35,7 @@ use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::{Payloads, System};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::IngressMetrics;
 use crate::settings::{CommitSettings, OutboxSettings};
@@ -61,6 +63,13 @@ struct Pending {
     deduplication: Option<DeduplicationKey>,
     answer: oneshot::Sender<Result<EventId, NotCommitted>>,
     _share: OwnedSemaphorePermit,
+}
+
+impl Pending {
+    /// Tells the producer; one that has gone does not hear of it.
+    fn answer(self, told: Result<EventId, NotCommitted>) {
+        let _ = self.answer.send(told);
+    }
 }
 
 /// Why an event was not accepted. The cause was logged with its batch.
@@ -95,14 +104,13 @@ pub struct Stores {
 
 impl Committer {
     /// Registers this run of ingress and starts its lanes, its heartbeat and its relay. Lanes end when the committer is
-    /// dropped and what it was handed is answered. `replicas` hears how many runs of ingress live, this one included.
+    /// dropped and what it was handed is answered.
     pub async fn start(
         settings: &CommitSettings,
         outbox: &OutboxSettings,
         ctx: &Context,
         stores: Stores,
         metrics: IngressMetrics,
-        replicas: impl Fn(usize) + Send + 'static,
     ) -> anyhow::Result<Self> {
         let Stores { system, payloads, producer } = stores;
         let lanes = settings.commit_lanes + lane::LARGE_LANES;
@@ -119,8 +127,9 @@ impl Committer {
             adopting: std::sync::Mutex::default(),
             stopping: ctx.stopping.clone(),
         });
-        relay::start(ctx, Arc::clone(&relay));
-        instance::keep_alive(ctx, Arc::clone(&instance), relay, outbox.adopt_after, replicas);
+        let over = CancellationToken::new();
+        relay::start(ctx, Arc::clone(&relay), over.clone());
+        instance::keep_alive(ctx, Arc::clone(&instance), relay, outbox.adopt_after, over.clone());
         let writer = Writer {
             system,
             payloads,
@@ -128,6 +137,7 @@ impl Committer {
             instance,
             metrics: metrics.clone(),
             window: settings.deduplication.deduplication_window,
+            _over: over.drop_guard(),
         };
         let (queue, large) = lane::start(ctx, settings, writer);
         Ok(Self { queue, large, outbox_full, metrics })

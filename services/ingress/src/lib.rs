@@ -63,10 +63,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let rejected = RejectedRequests::start(&ctx, store.system(), payloads.clone(), metrics.clone());
     let stores = Stores { system: store.system(), payloads, producer };
-    let committer =
-        Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone(), |_replicas| {})
-            .await
-            .context("the committer can't start")?;
+    let committer = Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone())
+        .await
+        .context("the committer can't start")?;
     let ingress = Ingress {
         endpoints: Endpoints::new(store.system()),
         budget: admit::Budget::new(settings.memory_budget),

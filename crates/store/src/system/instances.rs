@@ -89,8 +89,8 @@ impl System {
             sqlx::query_scalar!("select published_through from ingress_instances where id = $1", seen.id.0),
             fetch_optional
         );
-        let first = || EventId::first_drawn_by(seen.id);
-        Ok(published.map(|published| published.map_or_else(first, EventId)))
+        // All ids that a run draws are greater than its own.
+        Ok(published.map(|published| EventId(published.unwrap_or(seen.id.0))))
     }
 
     /// Says that an adopted run is looked after and how far it is published now.
@@ -109,20 +109,26 @@ impl System {
     }
 
     /// Puts another lane in the place of one whose last statement was not heard of again: it is over when this answers,
-    /// and one that is still on its way finds its lane gone. `false`: the lane was gone, the run has been adopted.
+    /// and one that is still on its way finds its lane gone. May be repeated. `false`: there is neither lane, so that the
+    /// run has been adopted.
     pub async fn replace_lane(&self, instance: InstanceId, lane: i32, by: i32) -> Result<bool> {
-        let done = bounded!(
+        let replaced = bounded!(
             self,
-            sqlx::query!(
-                "with gone as (delete from ingress_lanes where instance_id = $1 and lane = $2 returning instance_id)
-                 insert into ingress_lanes (instance_id, lane) select instance_id, $3 from gone",
+            sqlx::query_scalar!(
+                r#"with gone as (
+                     delete from ingress_lanes where instance_id = $1 and lane = $2 returning instance_id
+                 ), put as (
+                     insert into ingress_lanes (instance_id, lane) select instance_id, $3 from gone returning lane
+                 )
+                 select exists (select from put)
+                     or exists (select from ingress_lanes where instance_id = $1 and lane = $3) as "replaced!""#,
                 instance.0,
                 lane,
                 by
             ),
-            execute
+            fetch_one
         );
-        Ok(done.rows_affected() == 1)
+        Ok(replaced)
     }
 
     /// Takes an instance that has published everything it committed off the books.

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{EventId, EventIds, InstanceId, Slot};
 use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Peer};
+use ravenpost_store::{Error, Settings, Store};
 use ravenpost_testkit::wait;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
@@ -88,7 +89,7 @@ async fn until_blocked(world: &World) {
 }
 
 async fn unpublished(world: &World, instance: InstanceId) -> Vec<EventId> {
-    let first = EventId::first_drawn_by(instance);
+    let first = EventId(Uuid::nil());
     let rows = world.store.system().unpublished(instance, first, END, 100).await.unwrap();
     assert!(rows.iter().all(|row| !row.headers.is_empty()));
     rows.into_iter().map(|row| row.id).collect()
@@ -100,7 +101,7 @@ async fn adopting_waits_for_what_is_under_way_and_refuses_what_comes_later() {
     let acme = world.organization().await;
     let system = world.store.system();
     let instance = registered(&world, 1).await;
-    let id = EventId::new(world.now, random());
+    let id = EventIds::of(instance).next(world.now, random());
     let transaction = under_way(&world, &acme, instance, id).await;
     let adopting = tokio::spawn({
         let (system, seen) = (system.clone(), Peer { id: instance, heartbeat: 0, adopted: false });
@@ -163,6 +164,7 @@ async fn a_statement_that_arrives_after_its_lane_was_replaced_inserts_nothing() 
     let next = event(&world, &acme, EventId::new(world.now, random()));
     let committed = Accepted::Committed(HashSet::from([next.id]));
     assert_eq!(system.accept(instance, 1, &[next]).await.unwrap(), committed);
+    assert!(system.replace_lane(instance, 0, 1).await.unwrap(), "whose answer was lost, asks again");
     assert!(!system.replace_lane(instance, 0, 2).await.unwrap(), "a lane that is gone is not replaced");
 }
 
@@ -285,4 +287,30 @@ async fn a_key_is_remembered_for_its_window_and_then_swept() {
         .unwrap();
     assert_eq!(system.sweep_deduplication(10).await.unwrap(), 1);
     assert!(accept_until(&world, &acme, instance, future).await);
+}
+
+/// What Postgres tells of a statement that raises this.
+async fn raised(world: &World, statement: &'static str) -> Error {
+    sqlx::query(statement).execute(&world.pool).await.unwrap_err().into()
+}
+
+#[tokio::test]
+async fn only_what_certainly_did_nothing_counts_so() {
+    let world = World::new().await;
+    for (statement, nothing) in [
+        ("do $$ begin raise exception 'no' using errcode = '22000'; end $$", true),
+        ("do $$ begin raise exception 'canceled' using errcode = '57014'; end $$", true),
+        // As a pooler says that its server's connection broke.
+        ("do $$ begin raise exception 'server conn crashed?' using errcode = '08P01'; end $$", false),
+        ("do $$ begin raise exception 'shutting down' using errcode = '57P01'; end $$", false),
+        // A session that ends.
+        ("select pg_terminate_backend(pg_backend_pid())", false),
+    ] {
+        assert_eq!(raised(&world, statement).await.did_nothing(), nothing, "{statement}");
+    }
+    let nobody =
+        Settings { database_url: "postgres://nobody@127.0.0.1:1/none".to_owned(), ..world.settings() };
+    let nobody = Store::new(&nobody, None).unwrap();
+    let error = nobody.system().heartbeat(InstanceId::new(world.now, random()), None).await.unwrap_err();
+    assert!(error.is_transient() && error.did_nothing(), "nothing was sent");
 }

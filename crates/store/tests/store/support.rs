@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) epoch: i64,
     pub(crate) now: DateTime<Utc>,
-    _database: Database,
+    database: Database,
 }
 
 /// An organization with an endpoint, two destinations and one event of which all tables have rows.
@@ -48,19 +48,16 @@ impl World {
         // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
         let stores = Box::pin(ravenpost_testkit::shared()).await.unwrap();
         let database = Database::fresh(stores).await.unwrap();
-        let settings = Settings {
-            database_url: database.url().to_owned(),
-            database_tls: Some("disable".parse().unwrap()),
-            database_ca_file: None,
-            database_connections: 4,
-            database_wait: std::time::Duration::from_secs(20),
-            database_statement_timeout: std::time::Duration::from_secs(20),
-        };
+        let settings = settings(&database);
         let store = Store::new(&settings, Some(KEY.parse().unwrap())).unwrap();
         let epoch = store.system().take_partition(PARTITION).await.unwrap();
         let pool = database.pool().await.unwrap();
         let now = DateTime::UNIX_EPOCH + ravenpost_testkit::clock::now();
-        Self { store, pool, epoch, now: now.trunc_subsecs(6), _database: database }
+        Self { store, pool, epoch, now: now.trunc_subsecs(6), database }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        settings(&self.database)
     }
 
     pub(crate) async fn organization(&self) -> Organization {
@@ -240,6 +237,17 @@ impl World {
             body_length: 100,
             body_sha256: [7; 32],
         }
+    }
+}
+
+fn settings(database: &Database) -> Settings {
+    Settings {
+        database_url: database.url().to_owned(),
+        database_tls: Some("disable".parse().unwrap()),
+        database_ca_file: None,
+        database_connections: 4,
+        database_wait: std::time::Duration::from_secs(20),
+        database_statement_timeout: std::time::Duration::from_secs(20),
     }
 }
 

@@ -20,8 +20,8 @@ use crate::send::Job;
 /// Most messages that are taken together: their look-ups cost one query.
 const BATCH: usize = 256;
 
-/// What was received longer ago may have been relayed meanwhile, and this is the first copy, late: a process that was
-/// stopped counts as dead after at least twice this time (PROTOCOLS I5, W3).
+/// What was received longer ago may have been relayed to the owner before, and this is the first copy, late: a process
+/// that was stopped counts as dead after at least twice this time (PROTOCOLS I5, W3).
 const LATE: TimeDelta = TimeDelta::seconds(5);
 
 /// A message and where it stood.
@@ -62,12 +62,16 @@ pub(super) async fn accept(
     batch: Vec<Taken>,
     stop: &CancellationToken,
 ) {
+    for event in batch.iter().filter_map(|(_, message)| message.as_ref().ok()).filter(|event| event.relayed) {
+        owner.relayed.remember(event.id);
+    }
     let now = clock::now();
-    let may_be_known = |offset: i64, event: &EventMessage| {
-        offset < log_end || event.relayed || event.received_at < now - LATE
+    let may_be_known = |owner: &Owner, offset: i64, event: &EventMessage| {
+        offset < log_end || owner.relayed.contains(event.id) || event.received_at < now - LATE
     };
     let to_look_up = |(offset, message): &Taken| {
-        message.as_ref().ok().filter(|event| may_be_known(*offset, event)).map(|event| event.id)
+        let event = message.as_ref().ok().filter(|event| may_be_known(owner, *offset, event));
+        event.map(|event| event.id)
     };
     let ids: Vec<EventId> = batch.iter().filter_map(to_look_up).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
@@ -87,7 +91,7 @@ pub(super) async fn accept(
         };
         shared.metrics.consumed(owner.partition, event.received_at);
         let Some(route) = until_stopped(stop, || route(shared, &event)).await else { return };
-        if may_be_known(offset, &event) {
+        if may_be_known(owner, offset, &event) {
             resume(owner, offset, &event, route.as_deref(), known.get(&event.id));
         } else {
             begin(owner, offset, &event, route.as_deref(), None);

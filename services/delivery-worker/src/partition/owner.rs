@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::relayed::Relayed;
 use super::{Hint, Pair, Report, Shared};
 use crate::lane::{Lane, Place};
 use crate::send::{Done, Job};
@@ -72,6 +73,8 @@ pub(super) struct Owner {
     /// When something is due next, by destination.
     pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
     pub(super) polling: bool,
+    /// What was relayed lately: its first copy may come after it.
+    pub(super) relayed: Relayed,
     /// What has ended while due rows are being read: what was read of it may be older than its end.
     pub(super) ended: HashSet<Pair>,
     stop: CancellationToken,
@@ -99,6 +102,7 @@ impl Owner {
             recording: false,
             due: BTreeMap::new(),
             polling: false,
+            relayed: Relayed::default(),
             ended: HashSet::new(),
             stop,
             lost: false,

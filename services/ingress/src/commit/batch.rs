@@ -10,6 +10,7 @@ use ravenpost_core::ids::EventId;
 use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Winner};
 use ravenpost_store::{Error, Payloads, System};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::DropGuard;
 use tracing::error;
 
 use super::duplicates::{self, Met};
@@ -27,6 +28,8 @@ pub(super) struct Writer {
     pub(super) metrics: IngressMetrics,
     /// How long a producer's retry is recognised.
     pub(super) window: Duration,
+    /// Tells, when the last lane ends, that nothing is committed any more.
+    pub(super) _over: DropGuard,
 }
 
 /// What became of a row.
@@ -48,7 +51,7 @@ enum Failure {
     Rows(Error),
     /// Some of it may be in Postgres: a lost connection does not say.
     Lost(Error),
-    /// The instance was adopted; nothing of it is in Postgres.
+    /// The instance was adopted; what is in Postgres of it belongs to the peer who did so.
     Adopted,
 }
 
@@ -61,24 +64,67 @@ impl Writer {
         let run = self.instance.run();
         let ids = run.cursor.cut(batch.len());
         let Some(first) = ids.first().copied() else { return };
-        let answers = match self.write(&run, lane, &ids, &batch).await {
-            Ok(rows) => self.answers(&ids, &batch, &rows).await,
+        match self.write(&run, lane, &ids, &batch).await {
+            Ok(rows) => self.answer(&ids, batch, repeats, &rows).await,
             Err(failure) => {
                 self.fail(&run, lane, first, &failure, batch.len()).await;
-                vec![Err(NotCommitted::Unavailable); batch.len()]
+                for pending in batch.into_iter().chain(repeats.into_iter().map(|(_, repeat)| repeat)) {
+                    pending.answer(Err(NotCommitted::Unavailable));
+                }
             }
-        };
-        for (place, repeat) in repeats {
-            let told = answers[place].and_then(|event_id| {
-                let body_sha256 = Sha256::digest(&batch[place].body).into();
-                duplicates::answer(&repeat, Winner { event_id, body_sha256 })
-            });
-            self.metrics.duplicates.inc();
-            let _ = repeat.answer.send(told);
         }
-        for (pending, answer) in batch.into_iter().zip(answers) {
-            // A producer that has gone does not hear of it; the event is accepted all the same.
-            let _ = pending.answer.send(answer);
+    }
+
+    /// Answers everybody of a batch: first those whose events are committed, then those who repeat an event that was
+    /// committed before, since that has to be read.
+    async fn answer(
+        &self,
+        ids: &[EventId],
+        batch: Vec<Pending>,
+        repeats: Vec<(usize, Pending)>,
+        rows: &[Row],
+    ) {
+        let mut waiting = Vec::new();
+        for (place, repeat) in repeats {
+            match rows[place] {
+                Row::Committed => {
+                    let body_sha256 = Sha256::digest(&batch[place].body).into();
+                    let told = duplicates::answer(&repeat, Winner { event_id: ids[place], body_sha256 });
+                    self.metrics.duplicates.inc();
+                    repeat.answer(told);
+                }
+                Row::Repeats => waiting.push(repeat),
+                // Its own fate is open: it is tried when it comes again.
+                Row::Refused => repeat.answer(Err(NotCommitted::Unavailable)),
+            }
+        }
+        for ((pending, id), row) in batch.into_iter().zip(ids).zip(rows) {
+            match row {
+                Row::Committed => pending.answer(Ok(*id)),
+                Row::Refused => pending.answer(Err(NotCommitted::Refused)),
+                Row::Repeats => waiting.push(pending),
+            }
+        }
+        if !waiting.is_empty() {
+            self.answer_repeats(waiting).await;
+        }
+    }
+
+    /// Answers those who repeat events that were committed before. Where there is none, it was never committed, and a
+    /// producer that is told 503 tries again.
+    async fn answer_repeats(&self, repeats: Vec<Pending>) {
+        self.metrics.duplicates.inc_by(u64::try_from(repeats.len()).unwrap_or(0));
+        let key = |repeat: &Pending| Some((repeat.endpoint.id, repeat.deduplication?.hash));
+        let keys: Vec<_> = repeats.iter().filter_map(key).collect();
+        let winners = self.system.winners(&keys).await.unwrap_or_else(|cause| {
+            error!(error = &cause as &dyn std::error::Error, "the events that requests repeat can't be read");
+            HashMap::new()
+        });
+        for repeat in repeats {
+            let winner = key(&repeat).and_then(|key| winners.get(&key)).copied();
+            let told =
+                winner.map_or(Err(NotCommitted::Unavailable), |winner| duplicates::answer(&repeat, winner));
+            repeat.answer(told);
         }
     }
 
@@ -137,47 +183,6 @@ impl Writer {
             }
         }
         Ok(rows)
-    }
-
-    async fn answers(
-        &self,
-        ids: &[EventId],
-        batch: &[Pending],
-        rows: &[Row],
-    ) -> Vec<Result<EventId, NotCommitted>> {
-        let winners = self.winners(batch, rows).await;
-        let requests = rows.iter().zip(ids).zip(batch);
-        let answer = |((row, id), pending): ((&Row, &EventId), &Pending)| match row {
-            Row::Committed => Ok(*id),
-            Row::Refused => Err(NotCommitted::Refused),
-            Row::Repeats => {
-                self.metrics.duplicates.inc();
-                let key = pending.deduplication.map(|key| (pending.endpoint.id, key.hash));
-                let winner = key.and_then(|key| winners.get(&key)).ok_or(NotCommitted::Unavailable)?;
-                duplicates::answer(pending, *winner)
-            }
-        };
-        requests.map(answer).collect()
-    }
-
-    /// The events that the requests of this batch repeat. One that is not found was never committed, and a producer
-    /// that is told 503 tries again.
-    async fn winners(
-        &self,
-        batch: &[Pending],
-        rows: &[Row],
-    ) -> HashMap<(ravenpost_core::ids::EndpointId, [u8; 16]), Winner> {
-        let repeats = rows.iter().zip(batch).filter(|(row, _)| **row == Row::Repeats);
-        let keys: Vec<_> = repeats
-            .filter_map(|(_, pending)| Some((pending.endpoint.id, pending.deduplication?.hash)))
-            .collect();
-        if keys.is_empty() {
-            return HashMap::new();
-        }
-        self.system.winners(&keys).await.unwrap_or_else(|cause| {
-            error!(error = &cause as &dyn std::error::Error, "the events that requests repeat can't be read");
-            HashMap::new()
-        })
     }
 
     async fn store_payloads(

@@ -3,23 +3,24 @@
 //! ```text
 //! cut ──▶ Writing ──rows──▶ Publishing ──acknowledged──▶ (gone)
 //!            │                  └──late──▶ Overdue ──acknowledged──▶ (gone)
-//!            ├──lost──▶ Doubtful             └──failed──▶ Backlog ──relayed──▶ (gone)
-//!            └──rows, while there is a backlog──────────▶ Backlog
+//!            │                                └──failed──▶ Backlog ──relayed──▶ (gone)
+//!            ├──rows, while there is a backlog───────────▶ Backlog
+//!            └──lost──▶ Doubtful ──it is committed───────▶ Backlog
+//!                           └──it is not──▶ (gone)
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::ids::{EventId, EventIds};
+use ravenpost_core::ids::{EventId, EventIds, InstanceId};
 use tokio::sync::Notify;
 
 /// A backlog of up to so many events, while it is being relayed, is soon gone: who comes behind it waits for that.
 const NEAR: usize = 1_000;
 
 /// The ids of this run: drawn, unfinished, published.
-#[derive(Default)]
 pub(super) struct Cursor {
     state: Mutex<State>,
     advanced: Notify,
@@ -28,7 +29,6 @@ pub(super) struct Cursor {
 #[derive(Default)]
 struct State {
     ids: EventIds,
-    last: Option<EventId>,
     cut: u64,
     /// The last that was heard of the backlog is that some of it was published.
     draining: bool,
@@ -43,7 +43,6 @@ struct Batch {
     /// The numbers of the first and the last batch, in the order in which they were cut.
     numbers: (u64, u64),
     events: usize,
-    since: Instant,
     stage: Stage,
 }
 
@@ -95,6 +94,12 @@ pub(super) struct Outbox {
 }
 
 impl Cursor {
+    /// The cursor of a run that has drawn nothing yet.
+    pub(super) fn of(instance: InstanceId) -> Self {
+        let state = State { ids: EventIds::of(instance), ..State::default() };
+        Self { state: Mutex::new(state), advanced: Notify::new() }
+    }
+
     /// Draws the ids of a batch and registers it as unfinished, under one lock: no later batch can have a lower id
     /// and no reader of the cursor can miss this one.
     pub(super) fn cut(&self, events: usize) -> Vec<EventId> {
@@ -104,9 +109,7 @@ impl Cursor {
         let (Some(first), Some(last)) = (ids.first().copied(), ids.last().copied()) else { return ids };
         state.cut += 1;
         let numbers = (state.cut, state.cut);
-        let since = Instant::now();
-        state.batches.insert(first, Batch { last, numbers, events, since, stage: Stage::Writing });
-        state.last = Some(last);
+        state.batches.insert(first, Batch { last, numbers, events, stage: Stage::Writing });
         ids
     }
 
@@ -163,8 +166,9 @@ impl Cursor {
         self.state().set(first, Stage::Doubtful { lane });
     }
 
-    /// Everything in the backlog up to this id is published.
-    pub(super) fn relayed(&self, through: EventId) {
+    /// Everything in the backlog up to this id is published: so many events.
+    pub(super) fn relayed(&self, through: EventId, events: usize) {
+        let mut left = events;
         let mut state = self.state();
         state.draining = true;
         self.advanced.notify_waiters();
@@ -174,9 +178,11 @@ impl Cursor {
         {
             let batch = entry.remove();
             if batch.last > through {
-                state.batches.insert(through.successor(), batch);
+                let events = batch.events.saturating_sub(left);
+                state.batches.insert(through.successor(), Batch { events, ..batch });
                 return;
             }
+            left = left.saturating_sub(batch.events);
         }
     }
 
@@ -206,19 +212,19 @@ impl Cursor {
     /// What waits for Kafka.
     pub(super) fn outbox(&self) -> Outbox {
         let state = self.state();
-        let waiting = state.batches.values().filter(|batch| batch.waits());
-        waiting.fold(Outbox { events: 0, age: Duration::ZERO }, |outbox, batch| Outbox {
-            events: outbox.events + batch.events,
-            age: outbox.age.max(batch.since.elapsed()),
-        })
+        let mut waiting = state.batches.iter().filter(|(_, batch)| batch.waits()).peekable();
+        let oldest = waiting.peek().and_then(|(first, _)| first.timestamp());
+        let age = oldest.and_then(|oldest| (clock::now() - oldest).to_std().ok()).unwrap_or_default();
+        Outbox { events: waiting.map(|(_, batch)| batch.events).sum(), age }
     }
 
-    /// Everything that this run committed with an id up to this one is in Kafka; `None` while nothing was cut.
-    pub(super) fn published_through(&self) -> Option<EventId> {
-        let state = self.state();
+    /// Everything that this run commits with an id up to this one is in Kafka. While nothing is under way it follows the
+    /// time: whoever adopts a run that had nothing to do shall not look for its events in all of history.
+    pub(super) fn published_through(&self) -> EventId {
+        let mut state = self.state();
         match state.batches.first_key_value() {
-            Some((first, _)) => Some(first.predecessor()),
-            None => state.last,
+            Some((first, _)) => first.predecessor(),
+            None => state.ids.next(clock::now(), random::bytes()),
         }
     }
 
@@ -274,23 +280,29 @@ impl State {
 mod tests {
     use super::*;
 
+    fn cursor() -> Cursor {
+        Cursor::of(InstanceId::new(clock::now(), random::bytes()))
+    }
+
     #[test]
     fn the_cursor_is_just_below_the_lowest_unfinished_batch() {
-        let cursor = Cursor::default();
-        assert_eq!(cursor.published_through(), None);
+        let cursor = cursor();
+        let idle = cursor.published_through();
         let (first, second) = (cursor.cut(2), cursor.cut(1));
-        assert!(first[0] < first[1] && first[1] < second[0]);
-        assert!(cursor.published_through().unwrap() < first[0]);
+        assert!(idle < first[0] && first[0] < first[1] && first[1] < second[0]);
+        assert!(cursor.published_through() < first[0]);
         cursor.finish(second[0]);
-        assert!(cursor.published_through().unwrap() < first[0], "a later batch does not overtake");
+        assert!(cursor.published_through() < first[0], "a later batch does not overtake");
         cursor.finish(first[0]);
-        assert_eq!(cursor.published_through(), Some(second[0]));
+        assert!(cursor.published_through() >= second[0]);
         assert!(cursor.is_published());
+        let through = cursor.published_through();
+        assert!(through < cursor.cut(1)[0], "what follows the time stays below what comes");
     }
 
     #[test]
     fn while_something_waits_for_kafka_all_that_is_newer_waits_behind_it() {
-        let cursor = Cursor::default();
+        let cursor = cursor();
         let (older, late, newer) = (cursor.cut(1), cursor.cut(2), cursor.cut(1));
         assert_eq!(cursor.committed(late[0]), Way::Direct);
         cursor.overdue(late[0]);
@@ -301,25 +313,26 @@ mod tests {
         cursor.leave_to_relay(late[0]);
         assert_eq!(cursor.outbox().events, 3);
         assert_eq!(cursor.next(), Next::Publish { first: late[0], last: late[1] });
-        cursor.relayed(late[0]);
-        assert_eq!(cursor.published_through(), Some(late[0]), "half of a batch counts");
+        cursor.relayed(late[0], 1);
+        assert_eq!(cursor.published_through(), late[0], "half of a batch counts");
+        assert_eq!(cursor.outbox().events, 2);
         assert_eq!(cursor.next(), Next::Publish { first: late[0].successor(), last: late[1] });
-        cursor.relayed(late[1]);
-        cursor.relayed(newer[0]);
+        cursor.relayed(late[1], 1);
+        cursor.relayed(newer[0], 1);
         assert_eq!(cursor.next(), Next::Nothing);
         assert_eq!(cursor.committed(cursor.cut(1)[0]), Way::Direct, "the backlog is gone");
     }
 
     #[tokio::test]
     async fn a_backlog_that_is_about_to_be_gone_is_waited_for() {
-        let cursor = Cursor::default();
+        let cursor = cursor();
         let (late, second, newer) = (cursor.cut(1), cursor.cut(1), cursor.cut(1));
         cursor.leave_to_relay(late[0]);
         assert_eq!(cursor.committed(second[0]), Way::Relayed, "nothing says that it moves");
-        cursor.relayed(late[0]);
+        cursor.relayed(late[0], 1);
         assert_eq!(cursor.committed(newer[0]), Way::Soon);
         assert_eq!(cursor.next(), Next::Publish { first: second[0], last: second[0] });
-        tokio::join!(cursor.until_clear(newer[0]), async { cursor.relayed(second[0]) });
+        tokio::join!(cursor.until_clear(newer[0]), async { cursor.relayed(second[0], 1) });
         assert_eq!(cursor.outbox().events, 0);
         cursor.overdue(newer[0]);
         assert_eq!(cursor.committed(cursor.cut(1)[0]), Way::Relayed, "Kafka is slow again");
@@ -327,30 +340,45 @@ mod tests {
 
     #[test]
     fn nothing_passes_a_batch_that_may_be_committed() {
-        let cursor = Cursor::default();
+        let cursor = cursor();
         let (lost, newer) = (cursor.cut(2), cursor.cut(1));
         cursor.doubt(lost[0], 3);
         assert_eq!(cursor.committed(newer[0]), Way::Relayed);
         assert_eq!(cursor.next(), Next::Settle { first: lost[0], last: lost[1], lane: 3 });
-        assert!(cursor.published_through().unwrap() < lost[0]);
+        assert!(cursor.published_through() < lost[0]);
         cursor.finish(lost[0]);
         assert_eq!(cursor.next(), Next::Publish { first: newer[0], last: newer[0] });
     }
 
     #[test]
     fn a_long_backlog_is_one_entry_and_holds_nothing_that_was_published() {
-        let cursor = Cursor::default();
+        let cursor = cursor();
         let batches: Vec<_> = (0..6).map(|_| cursor.cut(2)).collect();
         cursor.finish(batches[2][0]);
         for batch in [0, 1, 3, 5, 4] {
             cursor.leave_to_relay(batches[batch][0]);
         }
         assert_eq!(cursor.next(), Next::Publish { first: batches[0][0], last: batches[1][1] });
-        cursor.relayed(batches[1][1]);
+        cursor.relayed(batches[1][1], 4);
         assert!(matches!(cursor.next(), Next::Publish { first, .. } if first == batches[3][0]));
         assert_eq!(cursor.outbox().events, 6);
-        cursor.relayed(batches[5][1]);
-        assert_eq!(cursor.published_through(), Some(batches[5][1]));
+        cursor.relayed(batches[5][1], 6);
+        assert!(cursor.published_through() >= batches[5][1]);
         assert!(cursor.is_published());
+    }
+
+    #[test]
+    fn what_is_relayed_no_longer_counts_however_much_has_joined_meanwhile() {
+        let cursor = cursor();
+        let batches: Vec<_> = (0..8).map(|_| cursor.cut(500)).collect();
+        for batch in &batches[..6] {
+            cursor.leave_to_relay(batch[0]);
+        }
+        assert_eq!(cursor.outbox().events, 3_000);
+        cursor.relayed(batches[3][499], 2_000);
+        cursor.leave_to_relay(batches[6][0]);
+        cursor.relayed(batches[5][499], 1_000);
+        assert_eq!(cursor.outbox().events, 500);
+        assert_eq!(cursor.committed(batches[7][0]), Way::Soon);
     }
 }

@@ -9,6 +9,7 @@ use ravenpost_core::ids::{EventId, InstanceId};
 use ravenpost_store::system::{Accepted, NewEvent};
 use ravenpost_store::{Result, System};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::cursor::Cursor;
@@ -23,6 +24,8 @@ pub(super) struct Instance {
     system: System,
     lanes: u16,
     current: RwLock<Arc<Run>>,
+    /// Held while a new run is registered.
+    renewing: Mutex<()>,
 }
 
 /// One registration: a new one begins when a peer has adopted the last.
@@ -30,15 +33,22 @@ pub(super) struct Run {
     pub(super) id: InstanceId,
     pub(super) cursor: Cursor,
     system: System,
-    /// The number of each lane in Postgres. Held while a statement goes through it.
-    lanes: Vec<Mutex<i32>>,
+    /// Each held while a statement goes through it.
+    lanes: Vec<Mutex<Lane>>,
     next_number: AtomicI32,
+}
+
+/// A lane as Postgres knows it.
+struct Lane {
+    number: i32,
+    /// The number that it is getting, if whether it has it was not heard.
+    replacement: Option<i32>,
 }
 
 impl Instance {
     pub(super) async fn register(system: System, lanes: u16) -> Result<Self> {
         let run = enroll(&system, lanes).await?;
-        Ok(Self { system, lanes, current: RwLock::new(run) })
+        Ok(Self { system, lanes, current: RwLock::new(run), renewing: Mutex::default() })
     }
 
     pub(super) fn run(&self) -> Arc<Run> {
@@ -48,6 +58,7 @@ impl Instance {
     /// Begins a new run after `adopted` was taken over, unless another lane has done so. What the old one has committed
     /// and not published is published by whoever took it.
     pub(super) async fn renew(&self, adopted: InstanceId) -> Result<()> {
+        let _alone = self.renewing.lock().await;
         if self.run().id != adopted {
             return Ok(());
         }
@@ -59,7 +70,7 @@ impl Instance {
 
     async fn beat(&self) -> Result<()> {
         let run = self.run();
-        let alive = self.system.heartbeat(run.id, run.cursor.published_through()).await?;
+        let alive = self.system.heartbeat(run.id, Some(run.cursor.published_through())).await?;
         if alive { Ok(()) } else { self.renew(run.id).await }
     }
 
@@ -80,20 +91,20 @@ impl Instance {
 impl Run {
     /// Writes rows through a lane.
     pub(super) async fn accept(&self, lane: usize, rows: &[NewEvent]) -> Result<Accepted> {
-        let number = self.lanes[lane].lock().await;
-        self.system.accept(self.id, *number, rows).await
+        let lane = self.lanes[lane].lock().await;
+        self.system.accept(self.id, lane.number, rows).await
     }
 
-    /// Makes sure that the last statement through a lane is over, wherever it is, and tells what it has committed of
-    /// these ids: everything between them that is ours. `None`: this run was adopted.
+    /// Makes sure that the last statement through a lane is over, wherever it is, and tells whether it has committed
+    /// something of these ids, between which all are ours. `None`: this run was adopted.
     pub(super) async fn settle(&self, lane: usize, first: EventId, last: EventId) -> Result<Option<bool>> {
-        let mut number = self.lanes[lane].lock().await;
-        let by = self.next_number.fetch_add(1, Ordering::Relaxed);
-        if !self.system.replace_lane(self.id, *number, by).await? {
+        let mut lane = self.lanes[lane].lock().await;
+        let by = *lane.replacement.get_or_insert_with(|| self.next_number.fetch_add(1, Ordering::Relaxed));
+        if !self.system.replace_lane(self.id, lane.number, by).await? {
             return Ok(None);
         }
-        *number = by;
-        drop(number);
+        *lane = Lane { number: by, replacement: None };
+        drop(lane);
         let committed = self.system.unpublished(self.id, first.predecessor(), last, 1).await?;
         Ok(Some(!committed.is_empty()))
     }
@@ -105,47 +116,42 @@ async fn enroll(system: &System, lanes: u16) -> Result<Arc<Run>> {
     info!(instance_id = %id, "instance registered");
     Ok(Arc::new(Run {
         id,
-        cursor: Cursor::default(),
+        cursor: Cursor::of(id),
         system: system.clone(),
-        lanes: (0..i32::from(lanes)).map(Mutex::new).collect(),
+        lanes: (0..i32::from(lanes)).map(|number| Mutex::new(Lane { number, replacement: None })).collect(),
         next_number: AtomicI32::new(i32::from(lanes)),
     }))
 }
 
-/// Beats and looks after peers until the process stops; then retires the instance once the lanes have ended.
+/// Beats and looks after peers until the lanes are `over`, since until then events are committed; then retires the
+/// instance.
 pub(super) fn keep_alive(
     ctx: &Context,
     instance: Arc<Instance>,
     relay: Arc<Relay>,
     adopt_after: Duration,
-    replicas: impl Fn(usize) + Send + 'static,
+    over: CancellationToken,
 ) {
-    let stopping = ctx.stopping.clone();
     ctx.spawn("heartbeat", async move {
         let mut peers = Peers::new(adopt_after);
-        while stopping.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
-            match beat(&instance, &relay, &mut peers).await {
-                Ok(alive) => replicas(alive + 1),
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "the heartbeat fails"),
+        while over.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
+            if let Err(error) = beat(&instance, &relay, &mut peers).await {
+                warn!(error = &error as &dyn std::error::Error, "the heartbeat fails");
             }
-        }
-        drop(relay);
-        // Lanes hold the instance while they work: alone again, everything is answered.
-        while Arc::strong_count(&instance) > 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         instance.retire().await;
         Ok(())
     });
 }
 
-/// One heartbeat, and a look at the others; answers how many of them live.
-async fn beat(instance: &Instance, relay: &Arc<Relay>, peers: &mut Peers) -> Result<usize> {
+/// One heartbeat, and a look at the others.
+async fn beat(instance: &Instance, relay: &Arc<Relay>, peers: &mut Peers) -> Result<()> {
     instance.beat().await?;
+    let asked = Instant::now();
     let others = instance.system.peers(instance.run().id).await?;
-    let look = peers.look(&others, Instant::now());
+    let look = peers.look(&others, asked, Instant::now());
     for left in look.left {
         relay.adopt(left);
     }
-    Ok(look.alive)
+    Ok(())
 }

@@ -33,9 +33,9 @@ impl Peers {
         Self { adopt_after, seen: HashMap::new(), looked: None }
     }
 
-    /// Looks at the peers as they are at `now`, right after one's own heartbeat was written. A look that comes late
-    /// starts all over: whoever could not beat itself, or was stopped, can't judge others.
-    pub(super) fn look(&mut self, peers: &[Peer], now: Instant) -> Look {
+    /// Looks at the peers as they were after `asked` and before `now`, right after one's own heartbeat was written. A look
+    /// that comes late starts all over: whoever could not beat itself, or was stopped, can't judge others.
+    pub(super) fn look(&mut self, peers: &[Peer], asked: Instant, now: Instant) -> Look {
         let late = self.looked.is_some_and(|looked| now.duration_since(looked) > self.adopt_after / 2);
         if late {
             self.seen.clear();
@@ -48,7 +48,7 @@ impl Peers {
             if seen.heartbeat != peer.heartbeat {
                 *seen = Seen { heartbeat: peer.heartbeat, since: now };
             }
-            let stands = now.duration_since(seen.since);
+            let stands = asked.saturating_duration_since(seen.since);
             // What was left behind on purpose: the first who takes it moves its heartbeat.
             let waits = peer.adopted && peer.heartbeat == 0;
             if waits || stands >= self.adopt_after {
@@ -77,7 +77,8 @@ mod tests {
         let (mut peers, start) = (Peers::new(AFTER), Instant::now());
         (0..seconds).find(|second| {
             let Some(heartbeat) = heartbeats(*second) else { return false };
-            let look = peers.look(&[peer(heartbeat, adopted)], start + Duration::from_secs(*second));
+            let now = start + Duration::from_secs(*second);
+            let look = peers.look(&[peer(heartbeat, adopted)], now, now);
             !look.left.is_empty()
         })
     }
@@ -104,7 +105,8 @@ mod tests {
     #[test]
     fn who_commits_is_counted() {
         let mut peers = Peers::new(AFTER);
-        assert_eq!(peers.look(&[peer(1, false)], Instant::now()).alive, 1);
-        assert_eq!(peers.look(&[peer(2, true)], Instant::now()).alive, 0);
+        let now = Instant::now();
+        assert_eq!(peers.look(&[peer(1, false)], now, now).alive, 1);
+        assert_eq!(peers.look(&[peer(2, true)], now, now).alive, 0);
     }
 }

@@ -38,7 +38,7 @@ impl Publisher {
             }
         }
         let (producer, messages) = (self.producer.clone(), messages());
-        let mut acknowledged = Box::pin(async move { producer.produce(&messages).await });
+        let mut acknowledged = Box::pin(async move { producer.produce(messages).await });
         if let Ok(done) = tokio::time::timeout(self.wait, &mut acknowledged).await {
             return conclude(run, first, done);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use ravenpost_bus::Producer;
 use ravenpost_bus::message::INLINE_LIMIT;
 use ravenpost_chassis::Context;
@@ -15,6 +15,7 @@ use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{EventId, InstanceId};
 use ravenpost_store::system::{NewEvent, Peer};
 use ravenpost_store::{Payloads, System};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -47,7 +48,15 @@ pub(super) struct Relay {
     /// More waits for Kafka than may.
     pub(super) full: Arc<AtomicBool>,
     pub(super) adopting: Mutex<HashSet<InstanceId>>,
+    /// From then on nobody is adopted any more.
     pub(super) stopping: CancellationToken,
+}
+
+/// Some events were published.
+struct Page {
+    /// Up to this id all are.
+    through: EventId,
+    events: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +73,13 @@ impl Failure {
     }
 }
 
-/// Relays until the process stops. The check `outbox` fails while more waits for Kafka than may.
-pub(super) fn start(ctx: &Context, relay: Arc<Relay>) {
+/// Relays until the lanes are `over`. The check `outbox` fails while more waits for Kafka than may.
+pub(super) fn start(ctx: &Context, relay: Arc<Relay>, over: CancellationToken) {
     let check = ctx.health.register("outbox");
     ctx.spawn("relay", async move {
         let mut pause = LOOK;
-        while relay.stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            pause = relay.stopping.run_until_cancelled(relay.step()).await.unwrap_or(LOOK);
+        while over.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = over.run_until_cancelled(relay.step()).await.unwrap_or(LOOK);
             let outbox = relay.instance.run().cursor.outbox();
             relay.metrics.outbox(outbox.events, outbox.age);
             match relay.refuses(outbox) {
@@ -91,7 +100,7 @@ impl Relay {
             Next::Settle { first, last, lane } => self.settle(&run, lane, first, last).await,
             Next::Publish { first, last } => {
                 let published = self.publish(run.id, first.predecessor(), last).await;
-                published.map(|through| run.cursor.relayed(through))
+                published.map(|page| run.cursor.relayed(page.through, page.events))
             }
         };
         match done {
@@ -141,46 +150,71 @@ impl Relay {
     }
 
     async fn take_over(&self, left: Peer) -> Result<(), Failure> {
-        let Some(mut published) = self.system.adopt_instance(left).await? else { return Ok(()) };
+        let Some(published) = self.system.adopt_instance(left).await? else { return Ok(()) };
         info!(instance_id = %left.id, published_through = %published, "an instance that was left is adopted");
         self.metrics.adopted.inc();
-        while published != END {
-            match self.publish(left.id, published, END).await {
-                Ok(through) => published = through,
-                Err(failure) => {
-                    failure.warn(left.id, "the backlog of an adopted instance waits");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-            self.system.heartbeat_for(left.id, published).await?;
+        let (progress, seen) = watch::channel(published);
+        tokio::select! {
+            () = self.publish_rest(left.id, &progress) => {}
+            () = self.look_after(left.id, &seen) => {}
         }
         self.system.retire_instance(left.id).await?;
         info!(instance_id = %left.id, "an adopted instance is published");
         Ok(())
     }
 
-    /// Publishes the next events of a run with ids above `after` and up to `through`; answers up to where all are.
-    async fn publish(&self, run: InstanceId, after: EventId, through: EventId) -> Result<EventId, Failure> {
-        let rows = self.system.unpublished(run, after, through, PAGE).await?;
-        let Some(last) = rows.last().map(|row| row.id) else { return Ok(through) };
-        let bodies = self.bodies(&rows).await?;
-        let messages: Vec<_> =
-            rows.iter().zip(bodies).map(|(row, body)| relayed(row, body).encode()).collect();
-        self.producer.produce(&messages).await?;
-        self.metrics.relayed.inc_by(u64::try_from(rows.len()).unwrap_or(0));
-        let is_last_page = i64::try_from(rows.len()).is_ok_and(|read| read < PAGE);
-        Ok(if is_last_page { through } else { last })
+    /// Publishes all that an adopted run has left.
+    async fn publish_rest(&self, left: InstanceId, progress: &watch::Sender<EventId>) {
+        while *progress.borrow() != END {
+            let published = *progress.borrow();
+            match self.publish(left, published, END).await {
+                Ok(page) => drop(progress.send_replace(page.through)),
+                Err(failure) => {
+                    failure.warn(left, "the backlog of an adopted instance waits");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
     }
 
-    /// The bodies that travel inline, `None` for the others. Neighbours in a segment are read together.
-    async fn bodies(&self, rows: &[NewEvent]) -> Result<Vec<Option<Bytes>>, Failure> {
+    /// Tells peers for ever that somebody looks after an adopted run, and how far that is.
+    async fn look_after(&self, left: InstanceId, progress: &watch::Receiver<EventId>) {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            let published = *progress.borrow();
+            if let Err(error) = self.system.heartbeat_for(left, published).await {
+                Failure::from(error).warn(left, "an adopted instance can't be looked after");
+            }
+        }
+    }
+
+    /// Publishes the next events of a run with ids above `after` and up to `through`.
+    async fn publish(&self, run: InstanceId, after: EventId, through: EventId) -> Result<Page, Failure> {
+        let rows = self.system.unpublished(run, after, through, PAGE).await?;
+        let Some(last) = rows.last().map(|row| row.id) else { return Ok(Page { through, events: 0 }) };
+        let bodies = self.bodies(run, &rows).await;
+        let messages = rows.iter().zip(bodies).map(|(row, body)| relayed(row, body).encode()).collect();
+        self.producer.produce(messages).await?;
+        self.metrics.relayed.inc_by(u64::try_from(rows.len()).unwrap_or(0));
+        let is_last_page = i64::try_from(rows.len()).is_ok_and(|read| read < PAGE);
+        Ok(Page { through: if is_last_page { through } else { last }, events: rows.len() })
+    }
+
+    /// The bodies that travel inline, `None` for the others. Neighbours in a segment are read together. What can't be
+    /// read travels as a claim check: the worker looks for it again, and nothing waits for one object here.
+    async fn bodies(&self, run: InstanceId, rows: &[NewEvent]) -> Vec<Option<Bytes>> {
         let groups: Vec<_> = rows.chunk_by(|one, other| one.payload.s3_key == other.payload.s3_key).collect();
         let mut bodies = Vec::with_capacity(rows.len());
         for some in groups.chunks(READS) {
-            let read = try_join_all(some.iter().map(|group| self.read_together(group))).await?;
-            bodies.extend(read.into_iter().flatten());
+            let read = join_all(some.iter().map(|group| self.read_together(group))).await;
+            for (group, read) in some.iter().zip(read) {
+                bodies.extend(read.unwrap_or_else(|failure| {
+                    failure.warn(run, "bodies can't be read and are not sent along");
+                    vec![None; group.len()]
+                }));
+            }
         }
-        Ok(bodies)
+        bodies
     }
 
     async fn read_together(&self, group: &[NewEvent]) -> Result<Vec<Option<Bytes>>, Failure> {
