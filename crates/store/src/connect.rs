@@ -117,6 +117,6 @@ fn bounded_options(settings: &Settings) -> std::result::Result<PgConnectOptions,
     Ok(options(settings)?.options([("statement_timeout", timeout.as_str())]))
 }
 
-async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {
+pub(crate) async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {
     connection.execute("set role ravenpost_system").await.map(drop)
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bootstrap;
+mod configuration;
 mod destinations;
 mod endpoints;
 mod identity;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 pub use accept::{Accepted, NewEvent};
 pub use bootstrap::Bootstrapped;
+pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
