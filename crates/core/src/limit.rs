@@ -130,7 +130,8 @@ impl TryFrom<String> for MediaType {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("expected a media type without parameters, such as application/json or text/*")
+        Self::parse(&text)
+            .ok_or("expected a media type without parameters, such as application/json or text/*")
     }
 }
 

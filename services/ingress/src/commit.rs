@@ -23,8 +23,9 @@ use ravenpost_core::headers;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::{Payloads, System};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::admit::Share;
 use crate::metrics::IngressMetrics;
 use crate::settings::CommitSettings;
 use crate::verify::Verified;
@@ -46,7 +47,7 @@ struct Pending {
     content_type: Option<String>,
     traceparent: Traceparent,
     answer: oneshot::Sender<Result<EventId, NotCommitted>>,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// The event could not be made durable. Its cause was logged with its batch.

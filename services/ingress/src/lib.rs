@@ -1,9 +1,9 @@
 //! Ingress: from a producer's POST to an event that survives any crash, and its `202`.
 //!
 //! ```text
-//! POST /h/{token} ──▶ resolve ──▶ admit ──▶ verify ──▶ commit ──▶ 202
-//!                     endpoint    body      signature    │ queue of the committer
-//!                     by token    bounded                ▼
+//! POST /h/{token} ──▶ resolve ──▶ limit ──▶ admit ──▶ verify ──▶ commit ──▶ answer
+//!                     endpoint    rate      body      signature    │ queue of the committer
+//!                     by token              bounded                ▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
 //!                                                       └── cursor: what is published ──▶ heartbeat
 //! ```
@@ -14,11 +14,15 @@ pub mod receive;
 
 pub mod resolve;
 
+pub mod limit;
+
 pub mod admit;
 
 pub mod verify;
 
 pub mod commit;
+
+pub mod answer;
 
 pub mod metrics;
 
@@ -31,6 +35,7 @@ use ravenpost_chassis::{Context, clock, http};
 use ravenpost_store::{Payloads, Store};
 
 use crate::commit::Committer;
+use crate::limit::{Limits, Replicas};
 use crate::metrics::IngressMetrics;
 use crate::receive::Ingress;
 use crate::resolve::Endpoints;
@@ -59,8 +64,11 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         Committer::start(&settings.commit, &ctx, store.system(), payloads, producer, metrics.clone())
             .await
             .context("the committer can't start")?;
+    let endpoints = Arc::new(Endpoints::new(store.system(), metrics.clone()));
+    resolve::follow(&ctx, Arc::clone(&endpoints), store.system().configuration_changes());
     let ingress = Ingress {
-        endpoints: Endpoints::new(store.system()),
+        endpoints,
+        limits: Limits::new(settings.limits, Replicas::default()),
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,
         body_timeout: settings.body_timeout,
@@ -68,7 +76,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         metrics,
     };
     let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
-    http::serve(listener, receive::router(Arc::new(ingress)), http::Limits::default(), &ctx).await
+    let limits = http::Limits { connections: settings.max_connections, ..http::Limits::default() };
+    http::serve(listener, receive::router(Arc::new(ingress)), limits, &ctx).await
 }
 
 /// Ingress is ready when it can keep its promise: all three stores are there.

@@ -14,6 +14,8 @@ use ravenpost_store::Store;
 pub struct IngressMetrics {
     accepted: IntCounter,
     rejected: IntCounterVec,
+    limited: IntCounterVec,
+    lookups: IntCounterVec,
     accept_seconds: Histogram,
     /// Events in each committed batch.
     pub batch_events: Histogram,
@@ -37,6 +39,17 @@ impl IngressMetrics {
                 "ingress_rejected_total",
                 "Requests refused, by the slug of the problem they were answered with",
                 &["problem"],
+            ),
+            limited: metrics.counters(
+                "ingress_limited_total",
+                "Requests refused by a limit: endpoint_rate and organization_rate (429), memory, large_memory, \
+                 endpoint_memory and lookups (503), slow_body (400)",
+                &["limit"],
+            ),
+            lookups: metrics.counters(
+                "ingress_lookups_total",
+                "Endpoints read from Postgres, by what came of it: found, unknown (no such token), failed",
+                &["result"],
             ),
             accept_seconds: metrics.histogram(
                 "ingress_accept_seconds",
@@ -67,6 +80,17 @@ impl IngressMetrics {
     pub fn accepted(&self, elapsed: Duration) {
         self.accepted.inc();
         self.accept_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A request was refused by a limit: `endpoint_rate`, `organization_rate`, `memory`, `large_memory`,
+    /// `endpoint_memory`, `lookups`, `slow_body`.
+    pub fn limited(&self, limit: &'static str) {
+        self.limited.with_label_values(&[limit]).inc();
+    }
+
+    /// An endpoint was looked up: `found`, `unknown`, `failed`.
+    pub fn looked_up(&self, result: &'static str) {
+        self.lookups.with_label_values(&[result]).inc();
     }
 
     /// A request was refused.

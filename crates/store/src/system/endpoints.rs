@@ -40,13 +40,17 @@ pub struct Endpoint {
 impl System {
     /// The endpoint of a token, deleted ones included; `None` when there never was one.
     pub async fn endpoint_by_token(&self, token: &str) -> Result<Option<Endpoint>> {
-        let found = bounded!(self, sqlx::query!(
-            "select e.organization_id, e.id, e.verification, e.secret_key, e.max_body_bytes, e.slot,
+        let found = bounded!(
+            self,
+            sqlx::query!(
+                "select e.organization_id, e.id, e.verification, e.secret_key, e.max_body_bytes, e.slot,
                  e.deleted_at is not null as \"deleted!\", e.rate_limit, e.content_types, e.answer,
                  o.rate_limit as organization_rate_limit
              from endpoints e join organizations o on o.id = e.organization_id where e.token = $1",
-            token
-        ), fetch_optional);
+                token
+            ),
+            fetch_optional
+        );
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
         let secret =
