@@ -17,6 +17,9 @@ mod crash;
 mod outage;
 mod takeover;
 
+mod connections;
+mod limits;
+
 mod api;
 mod boot;
 mod observability;

@@ -24,7 +24,7 @@ use budget::{Full, Intake};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest silence within a body. Together with the time that a body may take in all, it bounds how long somebody
 /// who sends a byte now and then can hold memory.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A request whose body is here.
 pub struct Admitted {
@@ -111,7 +111,7 @@ fn too_slow(ingress: &Ingress) -> Problem {
 fn no_room(ingress: &Ingress, full: Full) -> Problem {
     ingress.metrics.limited(full.as_str());
     let detail = match full {
-        Full::Memory | Full::Large => "too much is being received at once",
+        Full::Memory => "too much is being received at once",
         Full::Endpoint => "too much is being received for this endpoint at once",
     };
     Problem::unavailable(detail, RETRY_AFTER)

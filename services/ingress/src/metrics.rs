@@ -42,7 +42,7 @@ impl IngressMetrics {
             ),
             limited: metrics.counters(
                 "ingress_limited_total",
-                "Requests refused by a limit: endpoint_rate and organization_rate (429), memory, large_memory, \
+                "Requests refused by a limit: endpoint_rate and organization_rate (429), memory, \
                  endpoint_memory and lookups (503), slow_body (400)",
                 &["limit"],
             ),
@@ -82,8 +82,8 @@ impl IngressMetrics {
         self.accept_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// A request was refused by a limit: `endpoint_rate`, `organization_rate`, `memory`, `large_memory`,
-    /// `endpoint_memory`, `lookups`, `slow_body`.
+    /// A request was refused by a limit: `endpoint_rate`, `organization_rate`, `memory`, `endpoint_memory`,
+    ///, `lookups`, `slow_body`.
     pub fn limited(&self, limit: &'static str) {
         self.limited.with_label_values(&[limit]).inc();
     }

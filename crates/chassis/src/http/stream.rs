@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -60,9 +60,14 @@ impl Phase {
     }
 }
 
+/// Most bytes of one read. hyper doubles a connection's buffer whenever a read fills it and keeps it so: just short of
+/// 16 KiB it stays at 16 KiB, where a large upload would have it grow to its bound, for each of thousands of
+/// connections.
+const READ: u64 = 16 * 1024 - 1;
+
 /// Fails reads with [`io::ErrorKind::TimedOut`] when a head takes too long.
 pub(super) struct Patient {
-    stream: TcpStream,
+    stream: Take<TcpStream>,
     phase: Phase,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -71,7 +76,7 @@ pub(super) struct Patient {
 
 impl Patient {
     pub(super) fn new(stream: TcpStream, phase: Phase, patience: Duration, metrics: HttpMetrics) -> Self {
-        Self { stream, phase, patience, deadline: None, metrics }
+        Self { stream: stream.take(READ), phase, patience, deadline: None, metrics }
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -96,6 +101,7 @@ impl AsyncRead for Patient {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head took too long")));
         }
         let before = buffer.filled().len();
+        self.stream.set_limit(READ);
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.phase.begun();
@@ -106,7 +112,7 @@ impl AsyncRead for Patient {
 
 impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(self.stream.get_mut()).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -114,18 +120,18 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        Pin::new(self.stream.get_mut()).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(self.stream.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(self.stream.get_mut()).poll_shutdown(cx)
     }
 }

@@ -1,7 +1,9 @@
 //! The memory that bodies in flight may take, so that it is bounded by the setting and not by traffic (invariant 7).
 //!
 //! It is reserved as a body arrives, for the room that is allocated: announcing much and sending little takes little.
-//! Nobody can take all of it: large bodies leave an eighth to small ones, and one endpoint half to the others.
+//! Nobody can take all of it, so that a slow or a large upload keeps no small one from coming in: an endpoint has half,
+//! or a bit more where that would not hold the largest body, and large bodies leave an eighth to small ones, in the
+//! whole and in each endpoint's part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +27,9 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 /// What has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The whole budget is taken.
+    /// The whole budget is taken, or what large bodies may have of it.
     Memory,
-    /// Large bodies have taken what is theirs.
-    Large,
-    /// The endpoint has taken what is its own.
+    /// The endpoint's part of it is.
     Endpoint,
 }
 
@@ -38,60 +38,98 @@ impl Full {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
-            Self::Large => "large_memory",
             Self::Endpoint => "endpoint_memory",
+        }
+    }
+}
+
+/// Bytes for all bodies, of which large ones may have so many.
+struct Pot {
+    all: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Pot {
+    fn new(large: usize, small: usize) -> Self {
+        // A single body of the highest limit fits.
+        let large = large.max(usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX));
+        Self { all: Arc::new(Semaphore::new(large + small)), large: Arc::new(Semaphore::new(large)) }
+    }
+
+    fn open(self: &Arc<Self>, full: Full) -> Result<Part, Full> {
+        // Every event costs something, an empty one too.
+        let all = take(&self.all, OVERHEAD).ok_or(full)?;
+        Ok(Part { pot: Arc::clone(self), full, all, large: None })
+    }
+}
+
+/// A request's part of a pot.
+struct Part {
+    pot: Arc<Pot>,
+    full: Full,
+    all: OwnedSemaphorePermit,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+impl Part {
+    /// From `room` to `wanted` bytes of room. What becomes large is counted as large from its first byte.
+    fn grow(&mut self, room: usize, wanted: usize) -> Result<(), Full> {
+        self.all.merge(take(&self.pot.all, wanted - room).ok_or(self.full)?);
+        if wanted > LARGE {
+            let more = if self.large.is_some() { wanted - room } else { wanted };
+            let more = take(&self.pot.large, more).ok_or(self.full)?;
+            match &mut self.large {
+                Some(held) => held.merge(more),
+                None => self.large = Some(more),
+            }
+        }
+        Ok(())
+    }
+
+    fn shrink(&mut self, bytes: usize) {
+        drop(self.all.split(bytes));
+        if let Some(large) = &mut self.large {
+            drop(large.split(bytes));
         }
     }
 }
 
 /// So many bytes for all.
 pub struct Budget {
-    all: Arc<Semaphore>,
-    large: Arc<Semaphore>,
-    endpoints: Cache<EndpointId, Arc<Semaphore>>,
-    endpoint_bytes: usize,
+    whole: Arc<Pot>,
+    endpoints: Cache<EndpointId, Arc<Pot>>,
+    bytes: usize,
 }
 
 /// A request's part of it, given back when it is dropped.
 pub struct Share {
-    all: OwnedSemaphorePermit,
-    endpoint: OwnedSemaphorePermit,
-    large: Option<OwnedSemaphorePermit>,
+    endpoint: Part,
+    whole: Part,
 }
 
 impl Budget {
     /// So many bytes.
     pub fn new(bytes: u32) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(Semaphore::MAX_PERMITS);
-        // A single body of the highest limit fits everywhere.
-        let largest = usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX) + LARGE;
         Self {
-            all: Arc::new(Semaphore::new(bytes)),
-            large: Arc::new(Semaphore::new((bytes - bytes / 8).max(largest))),
+            whole: Arc::new(Pot::new(bytes - bytes / 8, bytes / 8)),
             endpoints: Cache::builder().max_capacity(REMEMBERED).time_to_idle(FORGOTTEN_AFTER).build(),
-            endpoint_bytes: (bytes / 2).max(largest),
+            bytes,
         }
     }
 
     /// Makes room for a body of an endpoint, of at most so many bytes.
     pub(super) async fn open(&self, endpoint: EndpointId, most: usize) -> Result<Intake, Full> {
-        let own = async { Arc::new(Semaphore::new(self.endpoint_bytes)) };
-        let own = self.endpoints.get_with(endpoint, own).await;
-        // Every event costs something, an empty one too.
-        let share = Share {
-            endpoint: take(&own, OVERHEAD, Full::Endpoint)?,
-            all: take(&self.all, OVERHEAD, Full::Memory)?,
-            large: None,
-        };
-        let large = Arc::clone(&self.large);
-        Ok(Intake { share, large, most, body: Vec::new() })
+        let eighth = self.bytes / 8;
+        let own = self.endpoints.get_with(endpoint, async { Arc::new(Pot::new(eighth * 3, eighth)) }).await;
+        let share = Share { endpoint: own.open(Full::Endpoint)?, whole: self.whole.open(Full::Memory)? };
+        Ok(Intake { share, most, body: Vec::new() })
     }
 }
 
 /// A body that is arriving.
 pub(super) struct Intake {
     share: Share,
-    large: Arc<Semaphore>,
     most: usize,
     body: Vec<u8>,
 }
@@ -107,7 +145,8 @@ impl Intake {
         if needed > room {
             // Doubled, so that a long body is not copied with each chunk, but not beyond what may come.
             let wanted = (room * 2).max(FIRST_ROOM).min(self.most).max(needed);
-            self.share.grow(&self.large, room, wanted)?;
+            self.share.endpoint.grow(room, wanted)?;
+            self.share.whole.grow(room, wanted)?;
             self.body.reserve_exact(wanted - self.body.len());
         }
         self.body.extend_from_slice(chunk);
@@ -118,42 +157,14 @@ impl Intake {
     pub(super) fn finish(mut self) -> (Bytes, Share) {
         let spare = self.body.capacity() - self.body.len();
         self.body.shrink_to_fit();
-        self.share.shrink(spare);
+        self.share.endpoint.shrink(spare);
+        self.share.whole.shrink(spare);
         (self.body.into(), self.share)
     }
 }
 
-impl Share {
-    /// From `room` to `wanted` bytes of room. What becomes large is counted as large from its first byte.
-    fn grow(&mut self, large: &Arc<Semaphore>, room: usize, wanted: usize) -> Result<(), Full> {
-        let more = wanted - room;
-        let own = take(self.endpoint.semaphore(), more, Full::Endpoint)?;
-        let all = take(self.all.semaphore(), more, Full::Memory)?;
-        if wanted > LARGE {
-            let counted = if self.large.is_some() { more } else { wanted };
-            let large = take(large, counted, Full::Large)?;
-            match &mut self.large {
-                Some(held) => held.merge(large),
-                None => self.large = Some(large),
-            }
-        }
-        self.endpoint.merge(own);
-        self.all.merge(all);
-        Ok(())
-    }
-
-    fn shrink(&mut self, bytes: usize) {
-        drop(self.all.split(bytes));
-        drop(self.endpoint.split(bytes));
-        if let Some(large) = &mut self.large {
-            drop(large.split(bytes));
-        }
-    }
-}
-
-fn take(from: &Arc<Semaphore>, bytes: usize, full: Full) -> Result<OwnedSemaphorePermit, Full> {
-    let bytes = u32::try_from(bytes).map_err(|_| full)?;
-    Arc::clone(from).try_acquire_many_owned(bytes).map_err(|_| full)
+fn take(from: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(from).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -180,17 +191,20 @@ mod tests {
         Ok(share)
     }
 
+    fn free(budget: &Budget) -> (usize, usize) {
+        (budget.whole.all.available_permits(), budget.whole.large.available_permits())
+    }
+
     #[tokio::test]
     async fn a_share_is_what_the_body_takes_and_comes_back() {
         let budget = Budget::new(64 << 20);
-        let free = budget.all.available_permits();
+        assert_eq!(free(&budget), (64 * MIB, 56 * MIB));
         for bytes in [0, 1, 5_000, LARGE, LARGE + 1, 3 * MIB + 7] {
             let share = receive(&budget, 1, bytes).await.unwrap();
-            assert_eq!(free - budget.all.available_permits(), bytes + OVERHEAD);
-            assert_eq!(share.large.is_some(), bytes > LARGE, "{bytes}");
+            let large = if bytes > LARGE { bytes } else { 0 };
+            assert_eq!(free(&budget), (64 * MIB - bytes - OVERHEAD, 56 * MIB - large), "{bytes}");
             drop(share);
-            assert_eq!(budget.all.available_permits(), free);
-            assert_eq!(budget.large.available_permits(), 56 * MIB);
+            assert_eq!(free(&budget), (64 * MIB, 56 * MIB));
         }
     }
 
@@ -199,41 +213,37 @@ mod tests {
         let budget = Budget::new(64 << 20);
         let mut intake = budget.open(endpoint(1), 25 * MIB).await.unwrap();
         intake.add(b"x").unwrap();
-        assert_eq!(64 * MIB - budget.all.available_permits(), OVERHEAD + FIRST_ROOM);
+        assert_eq!(free(&budget).0, 64 * MIB - OVERHEAD - FIRST_ROOM);
+    }
+
+    /// Holds as many bodies as fit; says what is full then.
+    async fn fill(budget: &Budget, number: u8, bytes: usize, held: &mut Vec<Share>) -> Full {
+        loop {
+            match receive(budget, number, bytes).await {
+                Ok(share) => held.push(share),
+                Err(full) => return full,
+            }
+        }
     }
 
     #[tokio::test]
     async fn nobody_takes_all() {
         let budget = Budget::new(64 << 20);
         let mut held = Vec::new();
-        let full = loop {
-            match receive(&budget, 1, MIB).await {
-                Ok(share) => held.push(share),
-                Err(full) => break full,
-            }
-        };
-        assert_eq!(
-            (full, held.len()),
-            (Full::Endpoint, 31),
-            "half, less what requests cost beside their bodies"
-        );
-        let full = loop {
-            match receive(&budget, 2, MIB).await {
-                Ok(share) => held.push(share),
-                Err(full) => break full,
-            }
-        };
-        assert_eq!((full, held.len()), (Full::Large, 56));
-        let small = receive(&budget, 3, 10_000).await.unwrap();
-        assert_eq!(receive(&budget, 3, MIB).await.err(), Some(Full::Large));
+        assert_eq!((fill(&budget, 1, MIB, &mut held).await, held.len()), (Full::Endpoint, 25));
+        receive(&budget, 1, 10_000).await.unwrap();
+        assert_eq!((fill(&budget, 2, MIB, &mut held).await, held.len()), (Full::Endpoint, 50));
+        assert_eq!((fill(&budget, 3, MIB, &mut held).await, held.len()), (Full::Memory, 56));
+        for number in 1..=4 {
+            receive(&budget, number, 10_000).await.unwrap();
+        }
+        // A flood of small ones at one endpoint leaves something to others as well.
+        let budget_of_small = Budget::new(64 << 20);
+        let mut small = Vec::new();
+        assert_eq!(fill(&budget_of_small, 1, 10_000, &mut small).await, Full::Endpoint);
+        receive(&budget_of_small, 2, 20 * MIB).await.unwrap();
         drop(held);
-        drop(small);
-        assert_eq!(
-            budget.all.available_permits(),
-            64 * MIB,
-            "what was refused halfway gave back what it had"
-        );
-        assert_eq!(budget.large.available_permits(), 56 * MIB);
+        assert_eq!(free(&budget), (64 * MIB, 56 * MIB), "what was refused halfway gave back what it had");
     }
 
     #[tokio::test]
