@@ -111,7 +111,7 @@ async fn a_client_that_reads_sees_the_answer_however_much_it_sends() {
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
     let sending = tokio::spawn(async move {
         write.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
-        let chunk = [0; 64 * 1024];
+        let chunk = vec![0; 64 * 1024];
         while write.write_all(&chunk).await.is_ok() {}
     });
     let mut text = [0; 512];

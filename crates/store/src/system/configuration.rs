@@ -50,15 +50,18 @@ impl Changes {
                 self.listener = Some(self.connect().await?);
                 return Ok(Change::Everything);
             };
-            match timeout(QUIET, listener.try_recv()).await {
+            let heard = timeout(QUIET, listener.try_recv()).await;
+            let lost = match heard {
                 Ok(Ok(Some(notification))) => return Ok(read(&notification)),
-                Ok(Ok(None)) => self.listener = None,
+                Ok(Ok(None)) => true,
                 Ok(Err(error)) => {
                     self.listener = None;
                     return Err(error.into());
                 }
-                Err(_) if is_alive(listener).await => {}
-                Err(_) => self.listener = None,
+                Err(_) => !is_alive(listener).await,
+            };
+            if lost {
+                self.listener = None;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The store on a real Postgres: what its two doors promise, and what the tenant door refuses.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
+mod configuration;
 mod isolation;
 mod record;
 mod replay;

@@ -33,7 +33,7 @@ fn a_burst_then_the_rate() {
     assert_eq!((exceeded.scope, exceeded.wait.as_millis()), (Scope::Endpoint, 100));
     assert_eq!(
         meter.take(after(start, 99)),
-        Err(Exceeded { wait: exceeded.wait - Duration::from_millis(99), ..exceeded })
+        Err(Exceeded { wait: exceeded.wait.saturating_sub(Duration::from_millis(99)), ..exceeded })
     );
     assert_eq!(taken(&meter, start + exceeded.wait), 1, "who comes when told so is accepted");
     assert_eq!(taken(&meter, after(start, 1_150)), 10);

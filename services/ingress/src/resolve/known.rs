@@ -46,10 +46,10 @@ impl Known {
 
     /// The endpoint as it was, if it could not be read a moment ago and was not read too long ago.
     pub(super) fn respite(&self, now: Instant, respite: Duration, stale: Duration) -> Option<Arc<Endpoint>> {
-        let state = self.lock();
-        let failed = state.failed.is_some_and(|at| now.saturating_duration_since(at) < respite);
-        let usable = failed && now.saturating_duration_since(state.seen.at) < stale;
-        usable.then(|| Arc::clone(&state.endpoint))
+        let known = self.lock();
+        let failed = known.failed.is_some_and(|at| now.saturating_duration_since(at) < respite);
+        let usable = failed && now.saturating_duration_since(known.seen.at) < stale;
+        usable.then(|| Arc::clone(&known.endpoint))
     }
 
     /// It was read again.
