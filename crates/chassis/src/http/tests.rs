@@ -142,7 +142,7 @@ async fn headers_are_bounded() {
     let router = Router::new().route("/", get(async || "ok"));
     let (_ctx, address, _server) = start(router, Limits::default()).await;
     let many = |count: usize, value: &str| {
-        let fields = (0..count).map(|number| format!("x-{number}: {value}\r\n")).collect::<String>();
+        let fields = (0..count).map(|number| format!("x-{number}: {value}\r\n")).collect::<Vec<_>>().concat();
         format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n").into_bytes()
     };
     assert!(exchange(address, &many(70, "1")).await.unwrap().starts_with("HTTP/1.1 200"));
