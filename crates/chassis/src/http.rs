@@ -35,11 +35,14 @@ use tower::ServiceExt;
 
 use crate::lifecycle::Context;
 use crate::problem::{Kind, Problem};
+use crate::procfs;
 pub(crate) use metrics::HttpMetrics;
 use stream::{Patient, Phase};
 
 /// How long to wait after a failed `accept`: it fails for want of descriptors, which only time brings back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors that a process needs beside those of its clients.
+const DESCRIPTORS_BESIDE: usize = 200;
 /// Most bytes that a connection buffers. A head that does not fit gets hyper's bare 431; [`Limits::header_bytes`] is
 /// below it, so that most such clients get a problem.
 const BUFFER: usize = 64 * 1024;
@@ -100,10 +103,23 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "listening on {address}");
     }
+    warn_of_few_descriptors(limits.connections);
     ctx.started();
     let server = Server { router, limits, metrics: HttpMetrics::new(&ctx.metrics) };
     server.run(listener, ctx.stopping.clone(), ctx.cut.clone()).await;
     Ok(())
+}
+
+/// Without descriptors nothing can be accepted, nor connected to a store: better to know before.
+fn warn_of_few_descriptors(connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 connections")]
+    let needed = (connections + DESCRIPTORS_BESIDE) as f64;
+    if let Some(most) = procfs::max_fds().filter(|most| *most < needed) {
+        tracing::warn!(
+            "{connections} connections may need {needed} file descriptors, and at most {most} can be open: raise the \
+             limit (ulimit -n) or lower the bound of connections"
+        );
+    }
 }
 
 /// What every connection needs.

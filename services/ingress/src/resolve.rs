@@ -36,8 +36,8 @@ const REMEMBERED: u64 = 100_000;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 /// Unknown tokens remembered at once.
 const UNKNOWN_REMEMBERED: u64 = 50_000;
-/// Tokens that are looked up at once without being known: well below the connections of the pool, so that guessing
-/// leaves most of them to those who commit.
+/// Tokens that are looked up at once without being known, and endpoints that are read again at once: together below the
+/// connections of the pool, so that neither guessing nor an upheaval keeps those waiting who commit.
 const LOOKUPS: usize = 3;
 /// How long a request waits for its turn to be looked up.
 const LOOKUP_WAIT: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ pub struct Endpoints {
     known: Cache<String, Arc<Known>>,
     unknown: Cache<String, ()>,
     lookups: Semaphore,
+    readings: Semaphore,
     news: News,
 }
 
@@ -76,6 +77,7 @@ impl Endpoints {
             known: Cache::builder().max_capacity(REMEMBERED).time_to_idle(FORGOTTEN_AFTER).build(),
             unknown: Cache::builder().max_capacity(UNKNOWN_REMEMBERED).time_to_live(FRESH).build(),
             lookups: Semaphore::new(LOOKUPS),
+            readings: Semaphore::new(LOOKUPS),
             news: News::default(),
         }
     }
@@ -107,7 +109,11 @@ impl Endpoints {
         if let Some(endpoint) = meanwhile.or_else(|| known.respite(now, RESPITE, STALE)) {
             return Ok(endpoint);
         }
-        let problem = match timeout(PATIENCE, self.look_up(token)).await {
+        let reading = async {
+            let _turn = self.readings.acquire().await;
+            self.look_up(token).await
+        };
+        let problem = match timeout(PATIENCE, reading).await {
             Ok(Ok(Some((endpoint, seen)))) => return Ok(known.store(endpoint, seen)),
             Ok(Ok(None)) => {
                 self.known.invalidate(token).await;
