@@ -20,6 +20,9 @@ mod outage;
 mod relay;
 mod takeover;
 
+mod connections;
+mod limits;
+
 mod api;
 mod boot;
 mod observability;

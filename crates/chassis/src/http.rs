@@ -1,4 +1,14 @@
-//! Serves HTTP until the process stops: bounded in connections, patient with what is in flight.
+//! Serves HTTP until the process stops: bounded in connections, heads and patience, patient with what is in flight.
+//!
+//! ```text
+//! accept ──▶ slot free? ──▶ stream (head deadline) ──▶ hyper ──▶ head within limits? ──▶ router ──▶ rest of the body
+//!               no: 503                                              no: 431                        is drained
+//! ```
+
+mod full;
+mod metrics;
+mod stream;
+mod unread;
 
 use std::convert::Infallible;
 use std::io;
@@ -9,6 +19,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,29 +28,51 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::lifecycle::Context;
+use crate::problem::{Kind, Problem};
+use crate::procfs;
+pub(crate) use metrics::HttpMetrics;
+use stream::{Patient, Phase};
 
 /// How long to wait after a failed `accept`: it fails for want of descriptors, which only time brings back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors that a process needs beside those of its clients.
+const DESCRIPTORS_BESIDE: usize = 200;
+/// Most bytes that a connection buffers. A head that does not fit gets hyper's bare 431; [`Limits::header_bytes`] is
+/// below it, so that most such clients get a problem.
+const BUFFER: usize = 64 * 1024;
 
 /// What bounds a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the kernel's queue. The default is 8192.
+    /// Connections at once; who comes beyond them is answered 503 and let go. The default is 8192.
     pub connections: usize,
-    /// How long a client may take to send a request's head, and how long a connection may idle (HTTP/1). The default
-    /// is 75 s, longer than common reverse proxies keep theirs, so that they close first.
-    pub header: Duration,
+    /// How long a client may take to send a request's head, counted from its first byte, or from the connection for the
+    /// first one. The default is 10 s.
+    pub head: Duration,
+    /// How long a connection may idle between requests. The default is 75 s, longer than common reverse proxies keep
+    /// theirs, so that they close first.
+    pub idle: Duration,
+    /// Most header fields of a request; beyond them 431. The default is 80. hyper itself refuses above 100.
+    pub headers: usize,
+    /// Most bytes of all names and values of a request's header fields; beyond them 431. The default is 16 KiB.
+    pub header_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 8_192, header: Duration::from_secs(75) }
+        Self {
+            connections: 8_192,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            headers: 80,
+            header_bytes: 16 * 1024,
+        }
     }
 }
 
@@ -58,7 +92,8 @@ pub async fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpList
 
 /// Serves until stage one, then finishes the requests in flight; at the cut they are dropped.
 ///
-/// Handlers find the peer's address as [`ConnectInfo<SocketAddr>`].
+/// Handlers find the peer's address as [`ConnectInfo<SocketAddr>`]. A body that a handler leaves unread is read on for a
+/// moment and thrown away, so that the client gets to see the answer.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -68,86 +103,136 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "listening on {address}");
     }
+    warn_of_few_descriptors(limits.connections);
     ctx.started();
-    serve_until(listener, router, limits, ctx.stopping.clone(), ctx.cut.clone()).await;
+    let server = Server { router, limits, metrics: HttpMetrics::new(&ctx.metrics) };
+    server.run(listener, ctx.stopping.clone(), ctx.cut.clone()).await;
     Ok(())
 }
 
-pub(crate) async fn serve_until(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    stopping: CancellationToken,
-    cut: CancellationToken,
-) {
-    let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = stopping.run_until_cancelled(accept(&listener, &slots)).await {
-        let (stream, peer, slot) = accepted;
-        let connection = connection(stream, peer, router.clone(), limits, &graceful);
-        connections.spawn(async move {
-            connection.await;
-            drop(slot);
-        });
-        // Ended connections would otherwise pile up in the set.
-        while connections.try_join_next().is_some() {}
+/// Without descriptors nothing can be accepted, nor connected to a store: better to know before.
+fn warn_of_few_descriptors(connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 connections")]
+    let needed = (connections + DESCRIPTORS_BESIDE) as f64;
+    if let Some(most) = procfs::max_fds().filter(|most| *most < needed) {
+        tracing::warn!(
+            "{connections} connections may need {needed} file descriptors, and at most {most} can be open: raise the \
+             limit (ulimit -n) or lower the bound of connections"
+        );
     }
-    drop(listener);
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = cut.cancelled() => {}
-    }
-    // Dropping the set ends what is left.
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so a slot always comes.
-    let slot = Arc::clone(slots).acquire_owned().await.ok();
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: HttpMetrics,
+}
+
+impl Server {
+    pub(crate) async fn run(
+        self,
+        listener: TcpListener,
+        stopping: CancellationToken,
+        cut: CancellationToken,
+    ) {
+        let graceful = GracefulShutdown::new();
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let refusals = Arc::new(Semaphore::new(full::AT_ONCE));
+        let mut connections = JoinSet::new();
+        while let Some((stream, peer)) = stopping.run_until_cancelled(accept(&listener)).await {
+            if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                connections.spawn(self.connection(stream, peer, &graceful, slot));
+            } else {
+                self.metrics.refused("connections");
+                full::refuse(stream, &refusals, &mut connections);
+            }
+            // Ended connections would otherwise pile up in the set.
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = cut.cancelled() => {}
+        }
+        // Dropping the set ends what is left.
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        graceful: &GracefulShutdown,
+        slot: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // Answers are small and written at once: waiting to fill a segment only costs time.
+        let _ = stream.set_nodelay(true);
+        let (server, phase, open) = (self.clone(), Phase::default(), self.metrics.open());
+        let stream = Patient::new(stream, phase.clone(), self.limits.head, self.metrics.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let number = phase.requested();
+            let phase = phase.clone();
+            server.clone().answer(peer, request, move || phase.answered(number))
+        });
+        // HTTP/1.1 alone: finding out which version it is has no deadline, and proxies in front speak HTTP/1.1 to us.
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.limits.idle).max_buf_size(BUFFER);
+        let (watcher, metrics) = (graceful.watcher(), self.metrics.clone());
+        async move {
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection).await {
+                // The client's doing: it went away, was too slow, or does not speak HTTP.
+                metrics.broken(&error);
+                tracing::debug!(%peer, %error, "a connection broke");
+            }
+            drop((slot, open));
+        }
+    }
+
+    /// `read` is called when the body is read to its end, by whomever.
+    async fn answer(
+        self,
+        peer: SocketAddr,
+        mut request: Request<Incoming>,
+        read: impl FnOnce() + Send + 'static,
+    ) -> Result<Response<Body>, Infallible> {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let (parts, incoming) = request.into_parts();
+        let (body, lender) = unread::lend(incoming);
+        let mut response = match self.check_head(&parts.headers) {
+            Ok(()) => self.router.oneshot(Request::from_parts(parts, body)).await?,
+            Err(problem) => problem.into_response(),
+        };
+        match lender.unread() {
+            Some(rest) => rest.drain(&mut response, read),
+            None => read(),
+        }
+        Ok(response)
+    }
+
+    fn check_head(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+        let Limits { headers: most, header_bytes, .. } = self.limits;
+        if headers.len() <= most && bytes <= header_bytes {
+            return Ok(());
+        }
+        self.metrics.refused("headers");
+        let detail = format!("at most {most} header fields with {header_bytes} bytes in all");
+        Err(Problem::new(Kind::HeadersTooLarge, detail))
+    }
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, slot),
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
-
-fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + 'static {
-    // Answers are small and written at once: waiting to fill a segment only costs time.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), peer, request));
-    // HTTP/1.1 alone: finding out which version it is has no deadline, and proxies in front speak HTTP/1.1 to us.
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header);
-    let watcher = graceful.watcher();
-    async move {
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
-            // The client's doing: it went away, was too slow, or does not speak HTTP.
-            tracing::debug!(%peer, %error, "a connection broke");
-        }
-    }
-}
-
-async fn answer(
-    router: Router,
-    peer: SocketAddr,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request.map(Body::new)).await
 }
 
 #[cfg(test)]

@@ -49,8 +49,7 @@ impl ProcessCollector {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         set(&self.resident_bytes, field(&status, "VmRSS:").map(|kibibytes| kibibytes * 1024.0));
         set(&self.threads, field(&status, "Threads:"));
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        set(&self.max_fds, field(&limits, "Max open files"));
+        set(&self.max_fds, max_fds());
         #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 descriptors")]
         set(&self.open_fds, fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64));
     }
@@ -87,6 +86,11 @@ fn set(gauge: &Gauge, value: Option<f64>) {
 fn field(text: &str, key: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.split_whitespace().next()?.parse().ok()
+}
+
+/// The soft limit of open file descriptors.
+pub(crate) fn max_fds() -> Option<f64> {
+    field(&fs::read_to_string("/proc/self/limits").ok()?, "Max open files")
 }
 
 /// Fields 14 and 15 of `/proc/self/stat` (proc(5)); the second, in parentheses, may hold spaces.

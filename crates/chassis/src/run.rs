@@ -137,14 +137,12 @@ where
     let signals = signals().context("signals can't be listened to")?;
     let listener = http::bind("RAVENPOST_ADMIN_ADDR", chassis.admin_addr).await?;
     // The admin port outlives the shutdown, so that it can be watched: the runtime's end takes it down.
-    let admin = http::serve_until(
-        listener,
-        admin::router(ctx.clone()),
-        http::Limits::default(),
-        CancellationToken::new(),
-        CancellationToken::new(),
-    );
-    tokio::spawn(admin);
+    let admin = http::Server {
+        router: admin::router(ctx.clone()),
+        limits: http::Limits::default(),
+        metrics: http::HttpMetrics::unseen(),
+    };
+    tokio::spawn(admin.run(listener, CancellationToken::new(), CancellationToken::new()));
     Ok(supervisor.supervise(run(settings, ctx), signals).await)
 }
 

@@ -6,6 +6,7 @@
 pub mod ids;
 
 pub mod endpoint;
+pub mod limit;
 pub mod rejected;
 pub mod signature;
 

@@ -135,6 +135,6 @@ fn bounded_options(settings: &Settings) -> std::result::Result<PgConnectOptions,
     ]))
 }
 
-async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {
+pub(crate) async fn enter_system(connection: &mut PgConnection) -> sqlx::Result<()> {
     connection.execute("set role ravenpost_system").await.map(drop)
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bootstrap;
+mod configuration;
 mod destinations;
 mod endpoints;
 mod identity;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use accept::{Accepted, Deduplication, NewEvent, Winner};
 pub use bootstrap::Bootstrapped;
+pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;

@@ -1,24 +1,31 @@
-//! The body is taken in, bounded in size, time and memory.
+//! The body is taken in, bounded in kind, size, time and memory.
+
+mod budget;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use ravenpost_chassis::problem::{Kind, Problem};
+use ravenpost_core::limit::MediaType;
 use ravenpost_store::system::Endpoint;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::receive::Ingress;
+pub use budget::{Budget, Share};
+use budget::{Full, Intake};
 
-/// What an event without a body counts for.
-const EMPTY: usize = 1_024;
 /// When to come back while memory is short.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest silence within a body. Together with the time that a body may take in all, it bounds how long somebody
+/// who sends a byte now and then can hold memory.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A request whose body is here.
 pub struct Admitted {
@@ -37,24 +44,7 @@ pub struct Admitted {
     /// When it came.
     pub received_at: DateTime<Utc>,
     /// Its share of the memory budget, given back when it is answered.
-    pub share: OwnedSemaphorePermit,
-}
-
-/// The memory that bodies in flight may take, so that it is bounded by the setting and not by traffic (invariant 7).
-/// It is reserved as a body arrives: announcing much and sending little takes little.
-pub struct Budget(Arc<Semaphore>);
-
-impl Budget {
-    /// So many bytes.
-    pub fn new(bytes: u32) -> Self {
-        Self(Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(Semaphore::MAX_PERMITS))))
-    }
-
-    fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let refused = || Problem::unavailable("too much is being received at once", RETRY_AFTER);
-        let bytes = u32::try_from(bytes).map_err(|_| refused())?;
-        Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| refused())
-    }
+    pub share: Share,
 }
 
 /// Takes the body in.
@@ -66,16 +56,32 @@ pub async fn admit(
 ) -> Result<Admitted, Problem> {
     let limit = endpoint.max_body_bytes.unwrap_or(ingress.max_body_bytes);
     let (parts, body) = request.into_parts();
-    if announced(&parts.headers)?.is_some_and(|length| length > u64::from(limit)) {
+    check_content_type(endpoint.content_types.as_deref(), &parts.headers)?;
+    let announced = announced(&parts.headers)?;
+    if announced.is_some_and(|length| length > u64::from(limit)) {
         return Err(too_large(limit));
     }
-    let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
-    let (body, share) =
-        read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
+    let most = announced.map_or(limit, |length| u32::try_from(length).unwrap_or(limit));
+    let intake = ingress.budget.open(endpoint.id, usize::try_from(most).unwrap_or(usize::MAX)).await;
+    let intake = intake.map_err(|full| no_room(ingress, full))?;
+    let (body, share) = timeout(ingress.body_timeout, read(ingress, intake, body, limit))
+        .await
+        .map_err(|_| too_slow(ingress))??;
     let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = connection.map(|connection| connection.0.ip().to_canonical());
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
     Ok(Admitted { endpoint, method, uri, peer, headers, body, received_at, share })
+}
+
+fn check_content_type(accepted: Option<&[MediaType]>, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(accepted) = accepted else { return Ok(()) };
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|content_type| accepted.iter().any(|accepted| accepted.covers(content_type)))
+    {
+        return Ok(());
+    }
+    let accepted = accepted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(Problem::new(Kind::UnsupportedMediaType, format!("this endpoint takes {accepted}")))
 }
 
 fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
@@ -85,23 +91,38 @@ fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 /// Reads up to the limit and not further.
-async fn read(budget: &Budget, body: Body, limit: u32) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+async fn read(
+    ingress: &Ingress,
+    mut intake: Intake,
+    body: Body,
+    limit: u32,
+) -> Result<(Bytes, Share), Problem> {
     let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
-    // Every event costs something, an empty one too.
-    let mut share = budget.reserve(EMPTY)?;
     let mut chunks = body.into_data_stream();
-    let mut read = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = timeout(SILENCE, chunks.next()).await.map_err(|_| too_slow(ingress))? {
         let chunk = chunk.map_err(|_| Problem::new(Kind::Malformed, "the body broke off"))?;
-        if read.len() + chunk.len() > limit_bytes {
+        if intake.len() + chunk.len() > limit_bytes {
             return Err(too_large(limit));
         }
-        share.merge(budget.reserve(chunk.len())?);
-        read.extend_from_slice(&chunk);
+        intake.add(&chunk).map_err(|full| no_room(ingress, full))?;
     }
-    Ok((read.freeze(), share))
+    Ok(intake.finish())
 }
 
 fn too_large(limit: u32) -> Problem {
     Problem::new(Kind::PayloadTooLarge, format!("this endpoint takes bodies of up to {limit} bytes"))
+}
+
+fn too_slow(ingress: &Ingress) -> Problem {
+    ingress.metrics.limited("slow_body");
+    Problem::new(Kind::Malformed, "the body did not arrive in time")
+}
+
+fn no_room(ingress: &Ingress, full: Full) -> Problem {
+    ingress.metrics.limited(full.as_str());
+    let detail = match full {
+        Full::Memory => "too much is being received at once",
+        Full::Endpoint => "too much is being received for this endpoint at once",
+    };
+    Problem::unavailable(detail, RETRY_AFTER)
 }

@@ -34,9 +34,11 @@ use ravenpost_core::headers;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::{Payloads, System};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::admit::Share;
+use crate::limit::Replicas;
 use crate::metrics::IngressMetrics;
 use crate::settings::{CommitSettings, OutboxSettings};
 use crate::verify::Verified;
@@ -62,7 +64,7 @@ struct Pending {
     /// What its producer's retries repeat.
     deduplication: Option<DeduplicationKey>,
     answer: oneshot::Sender<Result<EventId, NotCommitted>>,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Pending {
@@ -104,13 +106,14 @@ pub struct Stores {
 
 impl Committer {
     /// Registers this run of ingress and starts its lanes, its heartbeat and its relay. Lanes end when the committer is
-    /// dropped and what it was handed is answered.
+    /// dropped and what it was handed is answered. `replicas` hears how many runs of ingress live.
     pub async fn start(
         settings: &CommitSettings,
         outbox: &OutboxSettings,
         ctx: &Context,
         stores: Stores,
         metrics: IngressMetrics,
+        replicas: Replicas,
     ) -> anyhow::Result<Self> {
         let Stores { system, payloads, producer } = stores;
         let lanes = settings.commit_lanes + lane::LARGE_LANES;
@@ -122,6 +125,7 @@ impl Committer {
             producer: producer.clone(),
             instance: Arc::clone(&instance),
             metrics: metrics.clone(),
+            replicas,
             settings: outbox.clone(),
             full: Arc::clone(&outbox_full),
             adopting: std::sync::Mutex::default(),

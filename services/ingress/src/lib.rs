@@ -1,9 +1,9 @@
 //! Ingress: from a producer's POST to an event that survives any crash, and its `202`.
 //!
 //! ```text
-//! POST /h/{token} ──▶ resolve ──▶ admit ──▶ verify ──▶ commit ──▶ 202
-//!                     endpoint    body      signature    │ queue of the committer
-//!                     by token    bounded                ▼
+//! POST /h/{token} ──▶ resolve ──▶ limit ──▶ admit ──▶ verify ──▶ commit ──▶ answer
+//!                     endpoint    rate      body      signature    │ queue of the committer
+//!                     by token              bounded                ▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
 //!                                                       └── cursor: what is published ──▶ heartbeat, relay
 //!
@@ -16,6 +16,8 @@ pub mod receive;
 
 pub mod resolve;
 
+pub mod limit;
+
 pub mod admit;
 
 pub mod verify;
@@ -23,6 +25,8 @@ pub mod verify;
 pub mod rejected;
 
 pub mod commit;
+
+pub mod answer;
 
 pub mod metrics;
 
@@ -35,6 +39,7 @@ use ravenpost_chassis::{Context, clock, http};
 use ravenpost_store::{Payloads, Store};
 
 use crate::commit::{Committer, Stores};
+use crate::limit::{Limits, Replicas};
 use crate::metrics::IngressMetrics;
 use crate::receive::Ingress;
 use crate::rejected::RejectedRequests;
@@ -62,12 +67,17 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let watched = producer.clone();
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let rejected = RejectedRequests::start(&ctx, store.system(), payloads.clone(), metrics.clone());
+    let endpoints = Arc::new(Endpoints::new(store.system(), metrics.clone()));
+    resolve::follow(&ctx, Arc::clone(&endpoints), store.system().configuration_changes());
+    let replicas = Replicas::default();
     let stores = Stores { system: store.system(), payloads, producer };
-    let committer = Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone())
-        .await
-        .context("the committer can't start")?;
+    let committer =
+        Committer::start(&settings.commit, &settings.outbox, &ctx, stores, metrics.clone(), replicas.clone())
+            .await
+            .context("the committer can't start")?;
     let ingress = Ingress {
-        endpoints: Endpoints::new(store.system()),
+        endpoints,
+        limits: Limits::new(settings.limits, replicas),
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,
         body_timeout: settings.body_timeout,
@@ -76,7 +86,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         metrics,
     };
     let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
-    http::serve(listener, receive::router(Arc::new(ingress)), http::Limits::default(), &ctx).await
+    let limits = http::Limits { connections: settings.max_connections, ..http::Limits::default() };
+    http::serve(listener, receive::router(Arc::new(ingress)), limits, &ctx).await
 }
 
 /// Ingress is ready when it can keep its promise: Postgres and S3 are there. Kafka may be away for as long as the outbox

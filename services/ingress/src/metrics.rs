@@ -16,6 +16,8 @@ use crate::rejected::Fate;
 pub struct IngressMetrics {
     accepted: IntCounter,
     rejected: IntCounterVec,
+    limited: IntCounterVec,
+    lookups: IntCounterVec,
     accept_seconds: Histogram,
     /// Events in each committed batch.
     pub batch_events: Histogram,
@@ -50,6 +52,17 @@ impl IngressMetrics {
                 "ingress_rejected_total",
                 "Requests refused, by the slug of the problem they were answered with",
                 &["problem"],
+            ),
+            limited: metrics.counters(
+                "ingress_limited_total",
+                "Requests refused by a limit: endpoint_rate and organization_rate (429), memory, \
+                 endpoint_memory and lookups (503), slow_body (400)",
+                &["limit"],
+            ),
+            lookups: metrics.counters(
+                "ingress_lookups_total",
+                "Endpoints read from Postgres, by what came of it: found, unknown (no such token), failed",
+                &["result"],
             ),
             accept_seconds: metrics.histogram(
                 "ingress_accept_seconds",
@@ -111,6 +124,17 @@ impl IngressMetrics {
     pub fn outbox(&self, events: usize, age: Duration) {
         self.outbox_events.set(i64::try_from(events).unwrap_or(i64::MAX));
         self.outbox_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A request was refused by a limit: `endpoint_rate`, `organization_rate`, `memory`, `endpoint_memory`, `lookups`,
+    /// `slow_body`.
+    pub fn limited(&self, limit: &'static str) {
+        self.limited.with_label_values(&[limit]).inc();
+    }
+
+    /// An endpoint was looked up: `found`, `unknown`, `failed`.
+    pub fn looked_up(&self, result: &'static str) {
+        self.lookups.with_label_values(&[result]).inc();
     }
 
     /// A request was refused.

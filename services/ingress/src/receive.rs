@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
 use ravenpost_chassis::problem::{self, Problem};
 use ravenpost_chassis::{clock, trace};
-use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
-use serde::Serialize;
 use tracing::{Instrument, Span, info_span};
 
 use crate::admit::{self, Budget};
+use crate::answer;
 use crate::commit::Committer;
+use crate::limit::{Exceeded, Limits, Meter, Scope};
 use crate::metrics::IngressMetrics;
 use crate::rejected::RejectedRequests;
 use crate::resolve::Endpoints;
@@ -25,7 +25,9 @@ use crate::verify;
 /// What a request meets on its way.
 pub struct Ingress {
     /// From tokens to endpoints.
-    pub endpoints: Endpoints,
+    pub endpoints: Arc<Endpoints>,
+    /// How much is accepted.
+    pub limits: Limits,
     /// The memory that bodies in flight may take.
     pub budget: Budget,
     /// The largest body in bytes where the endpoint does not say.
@@ -45,12 +47,6 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
     problem::guard(Router::new().route("/h/{token}", post(handle)).with_state(ingress))
 }
 
-/// The body of a `202`.
-#[derive(Serialize)]
-struct Answer {
-    id: EventId,
-}
-
 async fn handle(
     State(ingress): State<Arc<Ingress>>,
     token: Result<problem::Path<String>, Problem>,
@@ -61,15 +57,14 @@ async fn handle(
     let span = info_span!("receive", event_id = tracing::field::Empty, endpoint_id = tracing::field::Empty);
     trace::follow(&span, incoming.as_ref());
     let received = async { receive(&ingress, &token?.0, request, incoming).await };
-    match received.instrument(span.clone()).await {
-        Ok(id) => {
-            span.record("event_id", tracing::field::display(id));
+    match received.instrument(span).await {
+        Ok(response) => {
             ingress.metrics.accepted(started.elapsed());
-            (StatusCode::ACCEPTED, Json(Answer { id })).into_response()
+            response
         }
-        Err(problem) => {
-            ingress.metrics.rejected(problem.kind);
-            problem.into_response()
+        Err(refused) => {
+            ingress.metrics.rejected(refused.problem.kind);
+            refused.into_response()
         }
     }
 }
@@ -79,13 +74,51 @@ async fn receive(
     token: &str,
     request: Request,
     incoming: Option<Traceparent>,
-) -> Result<EventId, Problem> {
+) -> Result<Response, Refused> {
     let endpoint = ingress.endpoints.resolve(token).await?;
     Span::current().record("endpoint_id", tracing::field::display(endpoint.id));
-    let admitted = admit::admit(ingress, endpoint, request, clock::now()).await?;
+    let meter = ingress.limits.of(&endpoint).await;
+    meter.check(Instant::now()).map_err(|exceeded| limited(ingress, exceeded, &meter))?;
+    let admitted = admit::admit(ingress, Arc::clone(&endpoint), request, clock::now()).await?;
     let verified = verify::verify(admitted).map_err(|unbelieved| ingress.rejected.keep(*unbelieved))?;
+    meter.take(Instant::now()).map_err(|exceeded| limited(ingress, exceeded, &meter))?;
     let traceparent = trace::current(&Span::current(), incoming.as_ref());
-    ingress.committer.commit(verified, traceparent).await
+    let committed = ingress.committer.commit(verified, traceparent).await;
+    let id = committed.inspect_err(|_| meter.give_back())?;
+    Span::current().record("event_id", tracing::field::display(id));
+    let mut response = answer::accepted(&endpoint, id);
+    meter.write_headers(Instant::now(), response.headers_mut());
+    Ok(response)
+}
+
+/// Why a request is not accepted, and what is left of its limits where that is the reason.
+struct Refused {
+    problem: Problem,
+    limits: HeaderMap,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, limits: HeaderMap::new() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = self.problem.into_response();
+        response.headers_mut().extend(self.limits);
+        response
+    }
+}
+
+fn limited(ingress: &Ingress, exceeded: Exceeded, meter: &Meter) -> Refused {
+    ingress.metrics.limited(match exceeded.scope {
+        Scope::Endpoint => "endpoint_rate",
+        Scope::Organization => "organization_rate",
+    });
+    let mut limits = HeaderMap::new();
+    meter.write_headers(Instant::now(), &mut limits);
+    Refused { problem: exceeded.into(), limits }
 }
 
 fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {

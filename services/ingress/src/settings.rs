@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ravenpost_core::duration;
+use ravenpost_core::limit::RateLimit;
 
 /// Receives webhooks: verifies them, makes them durable and answers 202.
 #[derive(Debug, Clone, clap::Parser)]
@@ -21,6 +22,12 @@ pub struct Settings {
     /// The memory in bytes that bodies in flight may take; beyond it requests are refused with 503.
     #[arg(long, env = "RAVENPOST_MEMORY_BUDGET", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(33_554_432..=2_000_000_000))]
     pub memory_budget: u32,
+    /// Connections of producers at once; who comes beyond them is answered 503. Each needs a file descriptor.
+    #[arg(long, env = "RAVENPOST_MAX_CONNECTIONS", value_name = "COUNT", default_value = "8192", value_parser = connections)]
+    pub max_connections: usize,
+    /// How much is accepted.
+    #[command(flatten)]
+    pub limits: LimitSettings,
     /// How events are committed together.
     #[command(flatten)]
     pub commit: CommitSettings,
@@ -42,6 +49,33 @@ pub struct Settings {
     /// The process.
     #[command(flatten)]
     pub chassis: ravenpost_chassis::Settings,
+}
+
+/// How much is accepted where neither the endpoint nor its organization says so.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[group(skip)]
+pub struct LimitSettings {
+    /// Most events that an endpoint accepts a second, and at once after a pause, as in `500:2000`, over all replicas;
+    /// what exceeds them is answered 429. Unlimited unless given. An endpoint's own limit goes before.
+    #[arg(long, env = "RAVENPOST_ENDPOINT_RATE_LIMIT", value_name = "PER_SECOND:BURST", value_parser = rate_limit)]
+    pub endpoint_rate_limit: Option<RateLimit>,
+    /// The same for all endpoints of an organization together. An organization's own limit goes before.
+    #[arg(long, env = "RAVENPOST_ORGANIZATION_RATE_LIMIT", value_name = "PER_SECOND:BURST", value_parser = rate_limit)]
+    pub organization_rate_limit: Option<RateLimit>,
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let numbers =
+        text.split_once(':').and_then(|(rate, burst)| Some((rate.parse().ok()?, burst.parse().ok()?)));
+    let (per_second, burst) = numbers.ok_or("expected events a second and at once, such as 500:2000")?;
+    let limit = RateLimit { per_second, burst };
+    limit.check().map_err(|error| error.to_string())?;
+    Ok(limit)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.ok_or_else(|| "expected a number from 1 to 1000000".to_owned())
 }
 
 /// How events are committed together.

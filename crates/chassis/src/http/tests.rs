@@ -65,18 +65,122 @@ async fn the_cut_drops_what_hangs() {
     assert_eq!(request.await.unwrap(), "");
 }
 
+/// What a client gets that sends `request` whole before it reads, until the connection ends.
+async fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+fn post(body: usize) -> Vec<u8> {
+    let mut request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {body}\r\n\r\n").into_bytes();
+    request.resize(request.len() + body, b'x');
+    request
+}
+
 #[tokio::test]
-async fn connections_are_bounded() {
+async fn beyond_the_bound_of_connections_one_is_told_so_at_once() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let (_ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits).await;
     let holder = TcpStream::connect(address).await.unwrap();
-    let second = tokio::spawn(ask(address));
-    let mut byte = [0];
-    // The first is accepted (it can be idle for long); the second has to wait for its slot.
-    assert!(tokio::time::timeout(Duration::from_millis(100), holder.peek(&mut byte)).await.is_err());
-    assert!(!second.is_finished());
+    let text = ask(address).await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: 1\r\n"), "{text}");
+    assert!(text.ends_with('}') && text.contains("urn:ravenpost:problem:unavailable"), "{text}");
     drop(holder);
-    assert!(second.await.unwrap().starts_with("HTTP/1.1 200"));
+    while !ask(address).await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_although_its_body_was_not_read() {
+    let (_ctx, address, _server) =
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+    // Far more than the kernel buffers, and less than is read on.
+    let text = exchange(address, &post(3 * 1024 * 1024)).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close\r\n"), "{text}");
+    assert!(text.ends_with("no"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_sees_the_answer_however_much_it_sends() {
+    let (_ctx, address, _server) =
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+    let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+    let sending = tokio::spawn(async move {
+        write.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+        let chunk = vec![0; 64 * 1024];
+        while write.write_all(&chunk).await.is_ok() {}
+    });
+    let mut text = [0; 512];
+    let length = read.read(&mut text).await.unwrap();
+    let text = String::from_utf8_lossy(&text[..length]);
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close\r\n"), "{text}");
+    // It is not read for ever.
+    tokio::time::timeout(Duration::from_secs(20), sending).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_small_rest_costs_no_connection() {
+    let (_ctx, address, _server) =
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(&post(20_000)).await.unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"no") {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "the connection ended");
+        }
+        assert!(!String::from_utf8_lossy(&text).contains("connection: close"));
+    }
+}
+
+#[tokio::test]
+async fn headers_are_bounded() {
+    let router = Router::new().route("/", get(async || "ok"));
+    let (_ctx, address, _server) = start(router, Limits::default()).await;
+    let many = |count: usize, value: &str| {
+        let fields = (0..count).map(|number| format!("x-{number}: {value}\r\n")).collect::<Vec<_>>().concat();
+        format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n").into_bytes()
+    };
+    assert!(exchange(address, &many(70, "1")).await.unwrap().starts_with("HTTP/1.1 200"));
+    for request in [many(90, "1"), many(1, &"1".repeat(20_000))] {
+        let text = exchange(address, &request).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 431") && text.contains("problem:headers-too-large"), "{text}");
+    }
+    // Beyond hyper's own bounds the answer has no document.
+    assert!(exchange(address, &many(200, "1")).await.unwrap().starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut_and_an_idle_connection_is_not() {
+    let limits = Limits { head: Duration::from_millis(150), ..Limits::default() };
+    let (ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits).await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"ok") {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "the connection ended");
+        }
+        // Idle for longer than a head may take.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // Each byte in time, all together not.
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await.unwrap();
+    let dripping = async {
+        while stream.write_all(b"1").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dripping).await.unwrap();
+    let metrics = ctx.metrics.render().unwrap();
+    assert!(metrics.contains(r#"http_refused_total{reason="slow_head"} 2"#), "{metrics}");
 }
 
 #[tokio::test]

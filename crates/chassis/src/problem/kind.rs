@@ -71,6 +71,8 @@ kinds! {
         "The body is JSON but has an unknown or missing field, a wrong type or a bad value; `errors` names it.";
     TooManyRequests, TOO_MANY_REQUESTS, "too-many-requests", "Too many requests",
         "A limit was reached; try again after `Retry-After` seconds.";
+    HeadersTooLarge, REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "The headers are too large",
+        "The request has too many header fields, or too many bytes in them.";
     Internal, INTERNAL_SERVER_ERROR, "internal", "Something went wrong",
         "A fault on our side that has been logged. Trying again may help.";
     Unavailable, SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable",

@@ -2,6 +2,7 @@
 
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::ids::{EndpointId, OrganizationId, Slot};
+use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::secret::Secret;
 
 use super::System;
@@ -24,6 +25,14 @@ pub struct Endpoint {
     pub secrets: Vec<Secret>,
     /// The body limit in bytes where it differs from the default.
     pub max_body_bytes: Option<u32>,
+    /// How much is accepted, where it differs from the default.
+    pub rate_limit: Option<RateLimit>,
+    /// How much its organization may send over all endpoints, where it differs from the default.
+    pub organization_rate_limit: Option<RateLimit>,
+    /// The content types that are accepted; `None` for any.
+    pub content_types: Option<Vec<MediaType>>,
+    /// What its producers are answered instead of the ordinary 202.
+    pub answer: Option<CustomAnswer>,
     /// Deleted: its producers are told so.
     pub deleted: bool,
 }
@@ -31,11 +40,17 @@ pub struct Endpoint {
 impl System {
     /// The endpoint of a token, deleted ones included; `None` when there never was one.
     pub async fn endpoint_by_token(&self, token: &str) -> Result<Option<Endpoint>> {
-        let found = bounded!(self, sqlx::query!(
-            "select organization_id, id, verification, secret_key, max_body_bytes, slot, deleted_at is not null as \"deleted!\"
-             from endpoints where token = $1",
-            token
-        ), fetch_optional);
+        let found = bounded!(
+            self,
+            sqlx::query!(
+                "select e.organization_id, e.id, e.verification, e.secret_key, e.max_body_bytes, e.slot,
+                 e.deleted_at is not null as \"deleted!\", e.rate_limit, e.content_types, e.answer,
+                 o.rate_limit as organization_rate_limit
+             from endpoints e join organizations o on o.id = e.organization_id where e.token = $1",
+                token
+            ),
+            fetch_optional
+        );
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
         let secret =
@@ -50,6 +65,15 @@ impl System {
                 .max_body_bytes
                 .map(|limit| row.value("max_body_bytes", u32::try_from(limit)))
                 .transpose()?,
+            rate_limit: found.rate_limit.map(|value| row.json("rate_limit", value)).transpose()?,
+            organization_rate_limit: found
+                .organization_rate_limit
+                .map(|value| {
+                    Row { table: "organizations", id: found.organization_id }.json("rate_limit", value)
+                })
+                .transpose()?,
+            content_types: found.content_types.map(|value| row.json("content_types", value)).transpose()?,
+            answer: found.answer.map(|value| row.json("answer", value)).transpose()?,
             deleted: found.deleted,
         }))
     }

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
 use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
+use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
+use serde::Serialize;
 use sqlx::PgConnection;
 use url::Url;
 
@@ -23,6 +25,12 @@ pub struct Endpoint {
     pub verification: Verification,
     /// The body limit in bytes where it differs from the default.
     pub max_body_bytes: Option<u32>,
+    /// How much is accepted, where it differs from the default.
+    pub rate_limit: Option<RateLimit>,
+    /// The content types that are accepted; `None` for any.
+    pub content_types: Option<Vec<MediaType>>,
+    /// What its producers are answered instead of the ordinary 202.
+    pub answer: Option<CustomAnswer>,
     /// Delivered, or held.
     pub status: EndpointStatus,
     /// The URL of its first destination, if it still has one.
@@ -48,6 +56,12 @@ pub struct NewEndpoint<'a> {
     pub secret: Option<ToSeal<'a>>,
     /// The body limit in bytes where it differs from the default.
     pub max_body_bytes: Option<u32>,
+    /// How much is accepted, where it differs from the default.
+    pub rate_limit: Option<RateLimit>,
+    /// The content types that are accepted; `None` for any.
+    pub content_types: Option<&'a [MediaType]>,
+    /// What its producers are answered instead of the ordinary 202.
+    pub answer: Option<&'a CustomAnswer>,
     /// Where its events go.
     pub destination: NewDestination<'a>,
 }
@@ -65,6 +79,12 @@ pub struct EndpointChange<'a> {
     pub verification: Option<VerificationChange<'a>>,
     /// The body limit in bytes; `Some(None)` goes back to the default.
     pub max_body_bytes: Option<Option<u32>>,
+    /// How much is accepted; `Some(None)` goes back to the default.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// The content types that are accepted; `Some(None)` for any.
+    pub content_types: Option<Option<&'a [MediaType]>>,
+    /// What producers are answered; `Some(None)` goes back to the ordinary 202.
+    pub answer: Option<Option<&'a CustomAnswer>>,
 }
 
 /// Another way to verify producers, another secret, or both.
@@ -85,6 +105,9 @@ struct EndpointRow {
     token: String,
     verification: serde_json::Value,
     max_body_bytes: Option<i32>,
+    rate_limit: Option<serde_json::Value>,
+    content_types: Option<serde_json::Value>,
+    answer: Option<serde_json::Value>,
     status: String,
     target_url: Option<String>,
     created_at: DateTime<Utc>,
@@ -102,6 +125,9 @@ impl EndpointRow {
                 .max_body_bytes
                 .map(|bytes| unsigned(row, "max_body_bytes", bytes))
                 .transpose()?,
+            rate_limit: self.rate_limit.map(|value| row.json("rate_limit", value)).transpose()?,
+            content_types: self.content_types.map(|value| row.json("content_types", value)).transpose()?,
+            answer: self.answer.map(|value| row.json("answer", value)).transpose()?,
             status: row.word("status", &self.status, EndpointStatus::parse)?,
             name: self.name,
             token: self.token,
@@ -137,10 +163,10 @@ impl Tenant {
         sqlx::query_as!(
             EndpointRow,
             "insert into endpoints (organization_id, id, name, token, verification, secret_key, max_body_bytes, slot,
-                 created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-             returning id, name, token, verification, max_body_bytes, status, created_at, updated_at,
-                 null::text as target_url",
+                 created_at, updated_at, rate_limit, content_types, answer)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)
+             returning id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
+                 created_at, updated_at, null::text as target_url",
             self.organization.0,
             new.id.0,
             new.name,
@@ -149,7 +175,10 @@ impl Tenant {
             secret,
             new.max_body_bytes.map(as_integer),
             i32::from(Slot::of(new.id).0),
-            now
+            now,
+            new.rate_limit.as_ref().map(as_json),
+            new.content_types.map(as_json),
+            new.answer.map(as_json)
         )
         .fetch_one(connection)
         .await?
@@ -169,7 +198,8 @@ impl Tenant {
     ) -> Result<Option<Endpoint>> {
         sqlx::query_as!(
             EndpointRow,
-            "select id, name, token, verification, max_body_bytes, status, created_at, updated_at,
+            "select id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
+                 created_at, updated_at,
                  (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
                   and d.deleted_at is null order by d.id limit 1) as target_url
              from endpoints e where organization_id = $1 and id = $2 and deleted_at is null",
@@ -187,7 +217,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
             EndpointRow,
-            "select id, name, token, verification, max_body_bytes, status, created_at, updated_at,
+            "select id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
+                 created_at, updated_at,
                  (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
                   and d.deleted_at is null order by d.id limit 1) as target_url
              from endpoints e where organization_id = $1 and id < $2 and deleted_at is null
@@ -239,6 +270,9 @@ impl Tenant {
                  verification = coalesce($6, verification),
                  secret_key = case when $8 then null else coalesce($7, secret_key) end,
                  max_body_bytes = case when $9 then $10 else max_body_bytes end,
+                 rate_limit = case when $12 then $13 else rate_limit end,
+                 content_types = case when $14 then $15 else content_types end,
+                 answer = case when $16 then $17 else answer end,
                  updated_at = $11
              where organization_id = $1 and id = $2 and deleted_at is null and verification = coalesce($5, verification)",
             self.organization.0,
@@ -251,7 +285,13 @@ impl Tenant {
             forget,
             change.max_body_bytes.is_some(),
             change.max_body_bytes.flatten().map(as_integer),
-            now
+            now,
+            change.rate_limit.is_some(),
+            change.rate_limit.flatten().as_ref().map(as_json),
+            change.content_types.is_some(),
+            change.content_types.flatten().map(as_json),
+            change.answer.is_some(),
+            change.answer.flatten().map(as_json)
         )
         .execute(connection)
         .await?;
@@ -314,8 +354,8 @@ impl Tenant {
     }
 }
 
-fn as_json(verification: &Verification) -> serde_json::Value {
-    serde_json::to_value(verification).expect("a verification holds only strings and keys that are strings")
+fn as_json(value: &(impl Serialize + ?Sized)) -> serde_json::Value {
+    serde_json::to_value(value).expect("what endpoints hold has only strings for keys")
 }
 
 /// Limits are checked to be far below; a larger one saturates rather than wraps.

@@ -88,6 +88,9 @@ impl World {
             verification: &Verification::StandardWebhooks {},
             secret: Some(ToSeal { secret: &secret, nonce: random() }),
             max_body_bytes: None,
+            rate_limit: None,
+            content_types: None,
+            answer: None,
             destination,
         };
         let (endpoint, destination) = tenant.create_endpoint(&endpoint, self.now).await.unwrap();

@@ -150,6 +150,7 @@ async fn beat(instance: &Instance, relay: &Arc<Relay>, peers: &mut Peers) -> Res
     let asked = Instant::now();
     let others = instance.system.peers(instance.run().id).await?;
     let look = peers.look(&others, asked, Instant::now());
+    relay.replicas.set(look.alive.saturating_add(1));
     for left in look.left {
         relay.adopt(left);
     }

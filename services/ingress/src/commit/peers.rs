@@ -23,7 +23,7 @@ struct Seen {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
     /// How many of them commit.
-    pub(super) alive: usize,
+    pub(super) alive: u32,
     /// Those that nobody looks after any more.
     pub(super) left: Vec<Peer>,
 }

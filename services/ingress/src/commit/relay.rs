@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::cursor::{Next, Outbox};
 use super::instance::{Instance, Run};
 use super::publish::relayed;
+use crate::limit::Replicas;
 use crate::metrics::IngressMetrics;
 use crate::settings::OutboxSettings;
 
@@ -44,6 +45,8 @@ pub(super) struct Relay {
     pub(super) producer: Producer,
     pub(super) instance: Arc<Instance>,
     pub(super) metrics: IngressMetrics,
+    /// Hears how many runs of ingress live.
+    pub(super) replicas: Replicas,
     pub(super) settings: OutboxSettings,
     /// More waits for Kafka than may.
     pub(super) full: Arc<AtomicBool>,

@@ -7,6 +7,7 @@ use ravenpost_chassis::problem::Problem;
 use ravenpost_chassis::random;
 use ravenpost_core::destination::{TIMEOUT_BOUNDS, target_url};
 use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
+use ravenpost_core::limit::{CustomAnswer, Invalid, MediaType, RateLimit, check_content_types};
 use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
 use ravenpost_core::secret::Secret;
 use ravenpost_core::signature::standard_webhooks;
@@ -61,6 +62,20 @@ pub(super) fn max_body_bytes(bytes: u32) -> Checked<u32> {
         return Ok(bytes);
     }
     Err(Problem::invalid_field("max_body_bytes", format!("from 1 to {MAX_BODY_BYTES}")))
+}
+
+/// What an endpoint lets in and answers.
+pub(super) fn limits(
+    rate_limit: Option<RateLimit>,
+    content_types: Option<&[MediaType]>,
+    answer: Option<&CustomAnswer>,
+) -> Checked<()> {
+    let within = |parent: &'static str| {
+        move |Invalid { field, message }| Problem::invalid_field(format!("{parent}{field}"), message)
+    };
+    rate_limit.map_or(Ok(()), RateLimit::check).map_err(within("rate_limit."))?;
+    content_types.map_or(Ok(()), check_content_types).map_err(within(""))?;
+    answer.map_or(Ok(()), CustomAnswer::check).map_err(within("answer."))
 }
 
 pub(super) fn verification(verification: &Verification) -> Checked<()> {

@@ -9,6 +9,7 @@ use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::endpoint::{EndpointStatus, Verification, token};
 use ravenpost_core::ids::EndpointId;
+use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::tenant::{Endpoint, EndpointChange, NewEndpoint, ToSeal, VerificationChange};
@@ -50,6 +51,14 @@ pub(super) struct NewEndpointBody {
     /// The largest body that is accepted, in bytes; 1 MiB unless given.
     #[schema(minimum = 1, maximum = 26_214_400)]
     max_body_bytes: Option<u32>,
+    /// How many events are accepted; what exceeds it is answered 429. As the operator has set it unless given.
+    rate_limit: Option<RateLimit>,
+    /// The content types that are accepted, such as `application/json` or `text/*`; any unless given. Others are
+    /// answered 415.
+    #[schema(min_items = 1, max_items = 20)]
+    content_types: Option<Vec<MediaType>>,
+    /// What its producers are answered when an event is accepted, instead of 202 with the event's id.
+    answer: Option<CustomAnswer>,
     /// When the first destination is tried again; 1m, 5m, 15m, 1h, 6h unless given.
     retry_policy: Option<RetryPolicy>,
     /// How long the first destination has to answer, `100ms` to `60s`; `30s` unless given.
@@ -80,6 +89,21 @@ pub(super) struct EndpointChangeBody {
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 26_214_400)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     max_body_bytes: Option<Option<u32>>,
+    /// How many events are accepted; null goes back to what the operator has set.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<RateLimit>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    rate_limit: Option<Option<RateLimit>>,
+    /// The content types that are accepted; null goes back to any.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<MediaType>>, min_items = 1, max_items = 20)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    content_types: Option<Option<Vec<MediaType>>>,
+    /// What its producers are answered; null goes back to 202 with the event's id.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<CustomAnswer>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    answer: Option<Option<CustomAnswer>>,
 }
 
 /// An inbound address.
@@ -101,6 +125,15 @@ pub(super) struct EndpointBody {
     /// The largest body that is accepted, in bytes; null means 1 MiB.
     #[schema(required = true)]
     max_body_bytes: Option<u32>,
+    /// How many events are accepted; null means as the operator has set it.
+    #[schema(required = true)]
+    rate_limit: Option<RateLimit>,
+    /// The content types that are accepted; null means any.
+    #[schema(required = true)]
+    content_types: Option<Vec<MediaType>>,
+    /// What its producers are answered; null means 202 with the event's id.
+    #[schema(required = true)]
+    answer: Option<CustomAnswer>,
     /// Delivered, or held.
     status: EndpointStatus,
     /// When it was made.
@@ -131,6 +164,9 @@ impl EndpointBody {
             target_url: endpoint.target_url.map(String::from),
             verification: endpoint.verification,
             max_body_bytes: endpoint.max_body_bytes,
+            rate_limit: endpoint.rate_limit,
+            content_types: endpoint.content_types,
+            answer: endpoint.answer,
             status: endpoint.status,
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
@@ -146,6 +182,9 @@ struct Draft {
     verification: Verification,
     secret: Option<Secret>,
     max_body_bytes: Option<u32>,
+    rate_limit: Option<RateLimit>,
+    content_types: Option<Vec<MediaType>>,
+    answer: Option<CustomAnswer>,
     destination: DestinationDraft,
 }
 
@@ -153,12 +192,16 @@ impl NewEndpointBody {
     fn check(self, now: DateTime<Utc>) -> Result<Draft, Problem> {
         checks::name("name", &self.name)?;
         checks::verification(&self.verification)?;
+        checks::limits(self.rate_limit, self.content_types.as_deref(), self.answer.as_ref())?;
         let brought = self.secret.map(|secret| checks::secret(&self.verification, &secret)).transpose()?;
         Ok(Draft {
             id: EndpointId::new(now, random::bytes()),
             secret: brought.or_else(|| checks::new_secret(&self.verification)),
             verification: self.verification,
             max_body_bytes: self.max_body_bytes.map(checks::max_body_bytes).transpose()?,
+            rate_limit: self.rate_limit,
+            content_types: self.content_types,
+            answer: self.answer,
             destination: DestinationDraft::check(
                 checks::url("target_url", &self.target_url)?,
                 self.name.clone(),
@@ -182,6 +225,12 @@ impl EndpointChangeBody {
         self.name.as_deref().map(|name| checks::name("name", name)).transpose()?;
         self.verification.as_ref().map(checks::verification).transpose()?;
         self.max_body_bytes.flatten().map(checks::max_body_bytes).transpose()?;
+        let (content_types, answer) = (self.content_types.as_ref(), self.answer.as_ref());
+        checks::limits(
+            self.rate_limit.flatten(),
+            content_types.and_then(|types| types.as_deref()),
+            answer.and_then(Option::as_ref),
+        )?;
         self.target_url.as_deref().map(|url| checks::url("target_url", url)).transpose()
     }
 
@@ -233,6 +282,9 @@ pub(super) async fn create(
         verification: &draft.verification,
         secret: draft.secret.as_ref().map(to_seal),
         max_body_bytes: draft.max_body_bytes,
+        rate_limit: draft.rate_limit,
+        content_types: draft.content_types.as_deref(),
+        answer: draft.answer.as_ref(),
         destination: draft.destination.as_new(),
     };
     let (endpoint, destination) = caller.tenant.create_endpoint(&new, now).await?;
@@ -282,6 +334,9 @@ pub(super) async fn change(
             secret: decided.secret.as_ref().map(to_seal),
         }),
         max_body_bytes: body.max_body_bytes,
+        rate_limit: body.rate_limit,
+        content_types: body.content_types.as_ref().map(|types| types.as_deref()),
+        answer: body.answer.as_ref().map(Option::as_ref),
     };
     let changed = caller.tenant.change_endpoint(path.endpoint_id, &change, clock::now()).await?;
     let changed = changed.ok_or_else(|| conflict("the endpoint was changed by somebody else meanwhile"))?;

@@ -27,6 +27,8 @@ async fn create_shows_the_secrets_once() {
     let created = customer.post("/endpoints", new(json!({ "type": "standard_webhooks" }))).await;
     insta::assert_snapshot!(created.shown(), @r#"
     201 {
+      "answer": null,
+      "content_types": null,
       "created_at": "[time]",
       "destinations": [
         {
@@ -55,6 +57,7 @@ async fn create_shows_the_secrets_once() {
       "id": "[id]",
       "max_body_bytes": null,
       "name": "Orders",
+      "rate_limit": null,
       "secret": "whsec_[secret]",
       "status": "active",
       "target_url": "https://api.example.com/orders",
@@ -69,11 +72,14 @@ async fn create_shows_the_secrets_once() {
 
     insta::assert_snapshot!(customer.get(&path(&body)).await.shown(), @r#"
     200 {
+      "answer": null,
+      "content_types": null,
       "created_at": "[time]",
       "hook_url": "https://hooks.example.com/h/[token]",
       "id": "[id]",
       "max_body_bytes": null,
       "name": "Orders",
+      "rate_limit": null,
       "status": "active",
       "target_url": "https://api.example.com/orders",
       "updated_at": "[time]",
@@ -178,7 +184,7 @@ async fn create_refuses_by_field() {
     name: invalid type: integer `5`, expected a string
     name: 1 to 200 characters, not all of them blank, and no control characters
     name: 1 to 200 characters, not all of them blank, and no control characters
-    colour: unknown field `colour`, expected one of `name`, `target_url`, `verification`, `secret`, `max_body_bytes`, `retry_policy`, `timeout`
+    colour: unknown field `colour`, expected one of `name`, `target_url`, `verification`, `secret`, `max_body_bytes`, `rate_limit`, `content_types`, `answer`, `retry_policy`, `timeout`
     target_url: not an absolute URL
     target_url: the scheme must be http or https
     target_url: must not contain a user name or password
@@ -326,11 +332,14 @@ async fn change_what_is_given_and_keep_the_rest() {
     let changed = json!({ "name": "Bills", "status": "paused", "max_body_bytes": 9, "target_url": "https://b.example/" });
     insta::assert_snapshot!(customer.patch(&path(&created), changed).await.shown(), @r#"
     200 {
+      "answer": null,
+      "content_types": null,
       "created_at": "[time]",
       "hook_url": "https://hooks.example.com/h/[token]",
       "id": "[id]",
       "max_body_bytes": 9,
       "name": "Bills",
+      "rate_limit": null,
       "status": "paused",
       "target_url": "https://b.example/",
       "updated_at": "[time]",
@@ -417,7 +426,7 @@ async fn change_refuses_by_field() {
     name: 1 to 200 characters, not all of them blank, and no control characters
     target_url: the scheme must be http or https
     max_body_bytes: from 1 to 26214400
-    token: unknown field `token`, expected one of `name`, `status`, `target_url`, `verification`, `secret`, `max_body_bytes`
+    token: unknown field `token`, expected one of `name`, `status`, `target_url`, `verification`, `secret`, `max_body_bytes`, `rate_limit`, `content_types`, `answer`
     verification.header: missing field `header`
     ");
     assert_eq!(customer.get(&endpoint).await.json(), before);
