@@ -9,7 +9,13 @@ mod measure;
 mod report;
 mod subject;
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use ravenpost_testkit::{
@@ -49,15 +55,22 @@ pub(crate) struct Arguments {
     /// Leave out the baseline that commits every event alone
     #[arg(long)]
     pub(crate) without_baseline: bool,
-    /// A setting of ingress, `RAVENPOST_…=value`; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = cases::setting)]
-    pub(crate) set: Vec<(String, String)>,
-    /// Runs every case a second time with this setting besides, to compare; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = cases::setting)]
-    pub(crate) compare: Vec<(String, String)>,
-    /// Runs every case a second time with the binaries of this folder, to compare builds
+    /// Variables of ingress's environment, such as its settings
+    #[arg(long, value_name = "NAME=VALUE;…", value_parser = cases::environment, default_value = "")]
+    pub(crate) set: cases::Environment,
+    /// Runs every case with these variables besides, too, to compare; may be repeated, for several in turns
+    #[arg(long, value_name = "NAME=VALUE;…", value_parser = cases::environment)]
+    pub(crate) compare: Vec<cases::Environment>,
+    /// Runs every case with the binaries of this folder, too, to compare builds; may be repeated
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) compare_binaries: Option<PathBuf>,
+    pub(crate) compare_binaries: Vec<PathBuf>,
+    /// A run counts only when others took no more processor time than so many cores; before it such a moment is
+    /// waited for
+    #[arg(long, value_name = "CORES")]
+    pub(crate) quiet: Option<f64>,
+    /// How many seconds a run may wait for such a moment; then it counts as it is
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) patience: u64,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -128,13 +141,31 @@ async fn turns(
         for case in cases {
             let subject = &mut subjects[case.variant];
             let load = subject.load(case.body_bytes, case.connections(), case.pace(), duration)?;
-            let figures = measured(subject, stack, load).await?;
+            let figures = in_quiet(arguments, subject, stack, &load).await?;
             eprintln!("  {round}/{} {:<48} {}", arguments.runs, case.name(&subject.variant), figures.brief());
             results.add(case, figures);
             tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(())
+}
+
+/// Measures until a run had the machine to itself, or patience is over.
+async fn in_quiet(
+    arguments: &Arguments,
+    subject: &mut Subject,
+    stack: &mut Stack,
+    load: &Load,
+) -> Result<measure::Run> {
+    let Some(most) = arguments.quiet else { return measured(subject, stack, load.clone()).await };
+    let deadline = Instant::now() + Duration::from_secs(arguments.patience);
+    loop {
+        machine::wait_for_quiet(most, deadline).await?;
+        let run = measured(subject, stack, load.clone()).await?;
+        if run.others_cores() <= most || Instant::now() >= deadline {
+            return Ok(run);
+        }
+    }
 }
 
 async fn measured(subject: &mut Subject, stack: &mut Stack, load: Load) -> Result<measure::Run> {

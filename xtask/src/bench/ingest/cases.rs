@@ -1,6 +1,6 @@
 //! What is run: every body with every load, in every way of committing.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ravenpost_testkit::load::Pace;
 use serde::Serialize;
@@ -10,37 +10,51 @@ use super::Arguments;
 /// So many events are committed at once, each alone, by the baseline: more only wait for each other.
 const ALONE_AT_ONCE: &str = "64";
 
+impl Variant {
+    /// Neither the product as it is nor the baseline.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.name != GROUPED && self.name != ALONE
+    }
+}
+
+/// Variables of a process's environment by name.
+pub(crate) type Environment = BTreeMap<String, String>;
+
 /// A way to run ingress.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Variant {
-    pub(crate) name: &'static str,
-    /// Settings of ingress that are not the defaults.
-    pub(crate) settings: Vec<(String, String)>,
+    pub(crate) name: String,
+    /// Settings of ingress that are not the defaults, and what else is in its environment.
+    pub(crate) environment: Environment,
     /// Another build.
     pub(crate) binaries: Option<PathBuf>,
 }
 
 pub(crate) const GROUPED: &str = "grouped";
 pub(crate) const ALONE: &str = "each alone";
-pub(crate) const COMPARED: &str = "compared";
 
-/// Grouped is the first.
+/// Grouped is the first, then the baseline, then what is compared.
 pub(crate) fn variants(arguments: &Arguments) -> Vec<Variant> {
-    let variant = |name, settings: Vec<(String, String)>| Variant { name, settings, binaries: None };
-    let mut variants = vec![variant(GROUPED, arguments.set.clone())];
+    let variant = |name: &str, more: &Environment, binaries: Option<&PathBuf>| Variant {
+        name: name.to_owned(),
+        environment: arguments.set.clone().into_iter().chain(more.clone()).collect(),
+        binaries: binaries.cloned(),
+    };
+    let same = Environment::new();
+    let mut variants = vec![variant(GROUPED, &same, None)];
     if !arguments.without_baseline {
-        variants.push(variant(ALONE, each_alone()));
+        variants.push(variant(ALONE, &each_alone(), None));
     }
-    if !arguments.compare.is_empty() || arguments.compare_binaries.is_some() {
-        let settings = [arguments.set.clone(), arguments.compare.clone()].concat();
-        let binaries = arguments.compare_binaries.clone();
-        variants.push(Variant { binaries, ..variant(COMPARED, settings) });
+    let environments = arguments.compare.iter().map(|environment| (environment, None));
+    let builds = arguments.compare_binaries.iter().map(|folder| (&same, Some(folder)));
+    for (number, (environment, binaries)) in environments.chain(builds).enumerate() {
+        variants.push(variant(&format!("compared {}", number + 1), environment, binaries));
     }
     variants
 }
 
 /// One object, one row and one message for each event, as concurrently as the stores bear.
-fn each_alone() -> Vec<(String, String)> {
+fn each_alone() -> Environment {
     [
         ("RAVENPOST_COMMIT_BATCH", "1"),
         ("RAVENPOST_COMMIT_LANES", ALONE_AT_ONCE),
@@ -48,7 +62,7 @@ fn each_alone() -> Vec<(String, String)> {
         ("RAVENPOST_DATABASE_CONNECTIONS", "80"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+    .into()
 }
 
 /// Requests a second and the connections that they go over.
@@ -68,12 +82,13 @@ pub(crate) fn open_loop(text: &str) -> Result<OpenLoop, String> {
     parse().ok_or_else(|| "write requests a second x connections, such as 50x1".to_owned())
 }
 
-/// Reads `NAME=VALUE`.
-pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if name.starts_with("RAVENPOST_") => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write a setting as RAVENPOST_NAME=value".to_owned()),
-    }
+/// Reads `NAME=VALUE;NAME=VALUE`.
+pub(crate) fn environment(text: &str) -> Result<Environment, String> {
+    let pairs = text.split(';').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("write variables as NAME=value;NAME=value; `{pair}` is none")),
+    });
+    pairs.collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +118,7 @@ pub(crate) fn all(arguments: &Arguments) -> Vec<Case> {
         for traffic in traffics.iter().copied() {
             for (variant, Variant { name, .. }) in variants.iter().enumerate() {
                 let at_most = matches!(traffic, Traffic::Closed { connections } if Some(connections) == most);
-                if *name != ALONE || at_most {
+                if name != ALONE || at_most {
                     cases.push(Case { body_bytes, traffic, variant });
                 }
             }
@@ -148,12 +163,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_loops_and_settings_read() {
+    fn open_loops_and_environments_read() {
         assert_eq!(open_loop("50x1"), Ok(OpenLoop { per_second: 50, connections: 1 }));
         for wrong in ["50", "x", "0x1", "1x0", "-1x1"] {
             assert!(open_loop(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(setting("RAVENPOST_A=b=c"), Ok(("RAVENPOST_A".to_owned(), "b=c".to_owned())));
-        assert!(setting("PATH=x").is_err());
+        let expected = [("A", "b=c"), ("D", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(environment("A=b=c;D="), Ok(expected.into()));
+        assert!(environment("A").is_err());
     }
 }

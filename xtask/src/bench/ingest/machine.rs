@@ -1,11 +1,20 @@
 //! On what it was measured.
 
-use std::{fs, thread};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use ravenpost_testkit::{stack::Stack, workspace};
+use ravenpost_testkit::{
+    stack::{Stack, usage},
+    workspace,
+};
 use serde::Serialize;
 use tokio::process::Command;
+
+/// Over this time it is looked whether the machine is quiet.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
@@ -57,4 +66,17 @@ async fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(workspace::root()).output().await;
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     text.lines().next().map_or_else(|| format!("{program} unknown"), str::to_owned)
+}
+
+/// Waits until everything on this machine together, our idle stores too, takes no more than so many cores, or until the
+/// deadline.
+pub(crate) async fn wait_for_quiet(most_cores: f64, deadline: Instant) -> Result<()> {
+    loop {
+        let (started, before) = (Instant::now(), usage::machine_cpu()?);
+        tokio::time::sleep(LOOK).await;
+        let busy = usage::machine_cpu()?.saturating_sub(before);
+        if busy.as_secs_f64() / started.elapsed().as_secs_f64() <= most_cores || Instant::now() >= deadline {
+            return Ok(());
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Results {
     runs: u32,
     variants: Vec<Variant>,
     cases: Vec<Entry>,
-    stored: BTreeMap<&'static str, Stored>,
+    stored: BTreeMap<String, Stored>,
 }
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Entry {
     case: Case,
     body_bytes: usize,
     load: String,
-    commit: &'static str,
+    commit: String,
     medians: Figures,
     runs: Vec<Run>,
 }
@@ -70,7 +70,7 @@ impl Results {
 
     pub(crate) fn add(&mut self, case: &Case, run: Run) {
         let Some(entry) = self.cases.iter_mut().find(|entry| entry.case == *case) else {
-            let commit = self.variants[case.variant].name;
+            let commit = self.variants[case.variant].name.clone();
             let (body_bytes, load, medians) = (case.body_bytes, case.load_name(), run.figures.clone());
             self.cases.push(Entry { case: *case, body_bytes, load, commit, medians, runs: vec![run] });
             return;
@@ -88,7 +88,7 @@ impl Results {
             messages: report.messages,
             missing: in_words(&report.missing),
         };
-        self.stored.insert(variant.name, stored);
+        self.stored.insert(variant.name.clone(), stored);
     }
 
     pub(crate) fn print(&self) {
@@ -182,8 +182,13 @@ impl Results {
                     entry.load
                 );
             }
-            if let Some(ratio) = self.ratio(cases::COMPARED, cases::GROUPED, body_bytes, traffic) {
-                println!("{body_bytes} B, {}: compared takes {ratio:.3} times what grouped does", entry.load);
+            for Variant { name, .. } in self.variants.iter().filter(|variant| variant.is_compared()) {
+                if let Some(ratio) = self.ratio(name, cases::GROUPED, body_bytes, traffic) {
+                    println!(
+                        "{body_bytes} B, {}: {name} takes {ratio:.3} times what grouped does",
+                        entry.load
+                    );
+                }
             }
         }
     }
@@ -269,7 +274,7 @@ impl Entry {
 }
 
 fn described(variant: &Variant) -> String {
-    let settings = variant.settings.iter().map(|(name, value)| format!("{name}={value}"));
+    let settings = variant.environment.iter().map(|(name, value)| format!("{name}={value}"));
     let binaries = variant.binaries.iter().map(|folder| format!("binaries of {}", folder.display()));
     let parts: Vec<String> = settings.chain(binaries).collect();
     if parts.is_empty() { "settings as they are by default".to_owned() } else { parts.join(" ") }

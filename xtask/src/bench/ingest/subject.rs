@@ -28,7 +28,7 @@ impl Subject {
             .stores(stores)
             .replicas(Service::DeliveryWorker, 0)
             .replicas(Service::Notifier, 0);
-        for (name, value) in &variant.settings {
+        for (name, value) in &variant.environment {
             builder = builder.setting(name, value);
         }
         if let Some(folder) = &variant.binaries {
