@@ -19,7 +19,7 @@ use crate::{kafka, s3, system::System};
 /// long enough.
 const SAMPLE: usize = 200;
 /// A message may follow its acknowledgement when Kafka was away.
-const MESSAGES_BOUND: Duration = Duration::from_secs(30);
+const MESSAGES_BOUND: Duration = Duration::from_secs(10);
 const MESSAGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is not there, or is wrong. Empty is as it should be.

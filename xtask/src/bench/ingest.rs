@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 use ravenpost_testkit::{
     load::{self, Load, Pace},
-    stack::{Options, Progress, Stack},
+    stack::{self, Options, Progress, Stack},
     stored, workspace,
 };
 
@@ -82,8 +82,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 async fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    let place = folder::stack().join("bench");
+    let place = folder::bench();
     // A bench starts on empty stores: old data would be others' costs.
+    stack::stop_all(&place)?;
     let _ = fs::remove_dir_all(&place);
     let variants = cases::variants(arguments);
     let cases = cases::all(arguments);

@@ -36,17 +36,14 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn brief(&self) -> String {
         let figure = |name: &str| self.figures.get(name).copied().unwrap_or(f64::NAN);
-        let mut text = format!(
-            "{:>8.0}/s  p50 {:.2} ms  p99 {:.2} ms  others took {:.2} cores",
+        let refused = self.refused().map(|refused| format!("  but: {refused}")).unwrap_or_default();
+        format!(
+            "{:>8.0}/s  p50 {:.2} ms  p99 {:.2} ms  others took {:.2} cores{refused}",
             figure("accepted_per_second"),
             figure("ack_p50_ms"),
             figure("ack_p99_ms"),
             self.others_cores(),
-        );
-        if let Some(refused) = self.refused() {
-            text += &format!("  but: {refused}");
-        }
-        text
+        )
     }
 
     /// How many cores others took meanwhile, on average; what a hypervisor took counts too.
