@@ -41,8 +41,17 @@ pub(crate) async fn build(release: bool) -> Result<PathBuf> {
         command.arg("--release");
     }
     succeed(&mut command, "cargo build").await?;
+    built(if release { "release" } else { "debug" })
+}
+
+/// Builds everything as it is released, xtask too; gives the folder that all of it is in.
+pub(crate) async fn build_released() -> Result<PathBuf> {
+    succeed(cargo().args(["build", "--workspace", "--bins", "--release"]), "cargo build --release").await?;
+    built("release")
+}
+
+fn built(profile: &str) -> Result<PathBuf> {
     let folder = workspace::binaries()?;
     // We run from `target/<profile>` ourselves.
-    let target = folder.parent().context("the target folder")?;
-    Ok(target.join(if release { "release" } else { "debug" }))
+    Ok(folder.parent().context("the target folder")?.join(profile))
 }

@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut stopped = stack::stop_all(&folder::logs())?;
     stopped.extend(stack::stop_all(&folder::stores())?);
     stopped.extend(stack::stop_all(&folder::stack().join("test"))?);
+    stopped.extend(stack::stop_all(&folder::bench())?);
     // Only a running stack has addresses.
     let _ = fs::remove_file(folder::stack_json());
     if stopped.is_empty() {

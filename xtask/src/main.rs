@@ -6,6 +6,7 @@
     reason = "these commands talk to the person who ran them"
 )]
 
+mod bench;
 mod cargo;
 mod check;
 mod demo;
@@ -41,6 +42,8 @@ enum Command {
     Check,
     /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md
     Gen,
+    /// Measures, as released, on real stores; prints a table and writes JSON to target/bench/
+    Bench(bench::Arguments),
     /// Prints arriving webhooks; `up --detach` starts it
     #[command(hide = true)]
     Receiver(receiver::Arguments),
@@ -54,6 +57,7 @@ async fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Check => check::run().await,
         Command::Gen => generate::run().await,
+        Command::Bench(arguments) => bench::run(&arguments).await,
         Command::Receiver(arguments) => receiver::run(&arguments).await,
     };
     match result {

@@ -11,7 +11,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
-    message::Headers as _,
+    message::{BorrowedMessage, Headers as _},
     types::RDKafkaErrorCode,
 };
 
@@ -147,7 +147,34 @@ fn uncommitted(config: &ClientConfig, topic: &str) -> Result<i64> {
     Ok(lag)
 }
 
-fn read_to_end(mut config: ClientConfig, topic: &str) -> Result<Vec<Message>> {
+/// Lets `visit` see every message that is in the topic now, in no order across partitions, without keeping any: for
+/// topics that don't fit into memory. `topic` is the full name, prefix included. What `visit` made of them comes back.
+pub async fn visit<T: Send + 'static>(
+    brokers: &str,
+    topic: &str,
+    mut made: T,
+    mut visit: impl FnMut(&mut T, &BorrowedMessage<'_>) + Send + 'static,
+) -> Result<T> {
+    let (config, topic) = (config(brokers), topic.to_owned());
+    tokio::task::spawn_blocking(move || {
+        each_to_end(config, &topic, |message| visit(&mut made, message))?;
+        Ok(made)
+    })
+    .await?
+}
+
+fn read_to_end(config: ClientConfig, topic: &str) -> Result<Vec<Message>> {
+    let mut messages = Vec::new();
+    each_to_end(config, topic, |message| messages.push(detach(message)))?;
+    messages.sort_by_key(|message| (message.partition, message.offset));
+    Ok(messages)
+}
+
+fn each_to_end(
+    mut config: ClientConfig,
+    topic: &str,
+    mut each: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
     let group: String = rand::rng().sample_iter(Alphanumeric).take(12).map(char::from).collect();
     let consumer: BaseConsumer = config
         .set("group.id", format!("testkit-{group}"))
@@ -166,21 +193,19 @@ fn read_to_end(mut config: ClientConfig, topic: &str) -> Result<Vec<Message>> {
         }
     }
     consumer.assign(&assignment)?;
-    let mut messages = Vec::new();
     while !unread.is_empty() {
         match consumer.poll(ASKING_BOUND).context("the topic's end did not come")? {
-            Ok(message) => messages.push(detach(&message)),
+            Ok(message) => each(&message),
             Err(KafkaError::PartitionEOF(partition)) => {
                 unread.remove(&partition);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    messages.sort_by_key(|message| (message.partition, message.offset));
-    Ok(messages)
+    Ok(())
 }
 
-fn detach(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
+fn detach(message: &BorrowedMessage<'_>) -> Message {
     let headers = message
         .headers()
         .map(|headers| {

@@ -6,6 +6,7 @@
 //! - [`process`]: our binaries as processes, to be killed and paused
 //! - [`receiver`], [`fault`], [`sign`], [`api`]: the world around: destination, network, producer, customer
 //! - [`system`]: all of it together, fresh for one test
+//! - [`load`], [`stored`]: many webhooks at once, and whether each of them is where it was promised to be
 
 pub mod stack;
 
@@ -22,6 +23,9 @@ pub mod receiver;
 pub mod sign;
 
 pub mod system;
+
+pub mod load;
+pub mod stored;
 
 pub mod clock;
 pub mod wait;

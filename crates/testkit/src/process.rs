@@ -76,7 +76,12 @@ impl Process {
 
     /// `http://127.0.0.1:…` of what it serves; of the admin port when it serves nobody.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.listen_port.unwrap_or(self.admin_port))
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// The port of what it serves; of the admin port when it serves nobody.
+    pub fn port(&self) -> u16 {
+        self.listen_port.unwrap_or(self.admin_port)
     }
 
     /// `http://127.0.0.1:…` of `/livez`, `/readyz` and `/metrics`.

@@ -1,6 +1,6 @@
 //! Looking into the payload store, as no service would: list, get, put, count.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
@@ -61,13 +61,20 @@ pub async fn put(client: &Client, bucket: &str, key: &str, body: &'static [u8]) 
 
 /// All keys that start with `prefix`, in order.
 pub async fn keys(address: &S3Address, prefix: &str) -> Result<Vec<String>> {
+    Ok(sizes(address, prefix).await?.into_keys().collect())
+}
+
+/// The size in bytes of every object whose key starts with `prefix`.
+pub async fn sizes(address: &S3Address, prefix: &str) -> Result<BTreeMap<String, i64>> {
     let client = client(address);
     let mut pages = client.list_objects_v2().bucket(&address.bucket).prefix(prefix).into_paginator().send();
-    let mut keys = Vec::new();
+    let mut sizes = BTreeMap::new();
     while let Some(page) = pages.next().await {
-        keys.extend(page?.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+        for object in page?.contents() {
+            sizes.extend(object.key().map(|key| (key.to_owned(), object.size().unwrap_or_default())));
+        }
     }
-    Ok(keys)
+    Ok(sizes)
 }
 
 /// The bytes of an object.

@@ -118,8 +118,12 @@ pub async fn bootstrap(program: &Path, settings: &Settings, organization: &str) 
     Ok(serde_json::from_str(line)?)
 }
 
-fn management_api() -> Result<PathBuf> {
-    workspace::binary(&Service::ManagementApi.binary())
+/// The binary of a service: from `folder`, else from where ours are.
+fn program(folder: Option<&Path>, service: Service) -> Result<PathBuf> {
+    match folder {
+        Some(folder) => Ok(folder.join(service.binary())),
+        None => workspace::binary(&service.binary()),
+    }
 }
 
 /// How many of what a test wants.
@@ -128,6 +132,7 @@ pub struct Builder {
     replicas: BTreeMap<&'static str, usize>,
     settings: Vec<(String, String)>,
     stores: Option<Addresses>,
+    binaries: Option<PathBuf>,
 }
 
 impl Builder {
@@ -153,6 +158,13 @@ impl Builder {
         self
     }
 
+    /// Binaries from another folder than that of [`workspace::binaries`], to compare builds.
+    #[must_use]
+    pub fn binaries(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(folder.into());
+        self
+    }
+
     /// Starts everything and waits until all of it is ready.
     pub async fn start(self) -> Result<System> {
         let stores = match self.stores {
@@ -175,7 +187,8 @@ impl Builder {
         for (name, value) in &self.settings {
             settings.set(name, value);
         }
-        let tenant = bootstrap(&management_api()?, &settings, "First Organization").await?;
+        let management_api = program(self.binaries.as_deref(), Service::ManagementApi)?;
+        let tenant = bootstrap(&management_api, &settings, "First Organization").await?;
         let mut system = System {
             ingress: Vec::new(),
             workers: Vec::new(),
@@ -188,6 +201,7 @@ impl Builder {
             stores,
             name,
             folder,
+            binaries: self.binaries,
             database,
         };
         system.start_services(&self.replicas, ingress).await?;
@@ -212,6 +226,7 @@ pub struct System {
     /// Starts with `t`; the topic prefix is `<name>.`, the key prefix `<name>/`.
     name: String,
     folder: PathBuf,
+    binaries: Option<PathBuf>,
     pub database: Database,
 }
 
@@ -222,6 +237,7 @@ impl System {
             replicas: Service::ALL.iter().map(|service| (service.name(), 1)).collect(),
             settings: Vec::new(),
             stores: None,
+            binaries: None,
         }
     }
 
@@ -260,7 +276,7 @@ impl System {
     fn spawn(&self, service: Service, number: usize, listens: Listens) -> Result<Process> {
         let name = format!("{}-{number}", service.name());
         let settings = self.settings.pairs();
-        let program = workspace::binary(&service.binary())?;
+        let program = program(self.binaries.as_deref(), service)?;
         Process::spawn(&name, &program, &settings, listens, &self.folder, WhenDropped::Kill)
     }
 
@@ -293,9 +309,14 @@ impl System {
         kafka::messages(&self.stores.kafka_brokers, &self.topic(topic)).await
     }
 
+    /// What the keys of this system's objects begin with.
+    pub fn key_prefix(&self) -> String {
+        format!("{}/", self.name)
+    }
+
     /// The keys of this system's objects, without its prefix.
     pub async fn object_keys(&self) -> Result<Vec<String>> {
-        let prefix = format!("{}/", self.name);
+        let prefix = self.key_prefix();
         let keys = s3::keys(&self.stores.s3, &prefix).await?;
         Ok(keys.iter().map(|key| key[prefix.len()..].to_owned()).collect())
     }
@@ -309,7 +330,8 @@ impl System {
 
     /// Another organization, and its view of the API.
     pub async fn another_organization(&self, name: &str) -> Result<(Tenant, Api)> {
-        let tenant = bootstrap(&management_api()?, &self.settings, name).await?;
+        let program = program(self.binaries.as_deref(), Service::ManagementApi)?;
+        let tenant = bootstrap(&program, &self.settings, name).await?;
         let api = self.api.with_key(Some(tenant.api_key.clone()));
         Ok((tenant, api))
     }

@@ -83,7 +83,7 @@ fn connections(text: &str) -> Result<usize, String> {
 #[group(skip)]
 pub struct CommitSettings {
     /// Batches that are committed at once.
-    #[arg(long, env = "RAVENPOST_COMMIT_LANES", value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=16))]
+    #[arg(long, env = "RAVENPOST_COMMIT_LANES", value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub commit_lanes: u16,
     /// Most events in a batch.
     #[arg(long, env = "RAVENPOST_COMMIT_BATCH", value_name = "COUNT", default_value = "512", value_parser = clap::value_parser!(u16).range(1..=4096))]

@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use super::proc;
+use super::{
+    proc,
+    usage::{self, Memory},
+};
 
 /// How often a stopping process is looked at.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -160,6 +163,21 @@ impl Daemon {
 
     pub fn pid(&self) -> i32 {
         self.id.pid()
+    }
+
+    /// The processor time that the process and all that descend from it have used until now.
+    pub fn cpu(&self) -> Duration {
+        usage::cpu(self.id.pid())
+    }
+
+    /// The memory of the process itself, without its children.
+    pub fn memory(&self) -> Result<Memory> {
+        usage::memory(self.id.pid())
+    }
+
+    /// Lets the peak of [`Daemon::memory`] begin anew.
+    pub fn forget_peak(&self) -> Result<()> {
+        usage::forget_peak(self.id.pid())
     }
 
     /// Whether it runs; a zombie doesn't.

@@ -33,6 +33,9 @@ pub struct Kafka {
 }
 
 impl Kafka {
+    /// Which version is started.
+    pub const VERSION: &'static str = KAFKA.2;
+
     /// Starts a broker on the data in `folder`, which is made when it isn't there. Topics aren't created by use.
     pub async fn start(folder: &Path, options: &Options, progress: &Progress) -> Result<Self> {
         let installed = Installed::fetch(progress).await?;

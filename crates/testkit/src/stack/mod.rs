@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod install;
 pub mod port;
 mod proc;
+pub mod usage;
 
 mod kafka;
 mod postgres;
@@ -111,6 +112,11 @@ impl Stack {
             progress.step("mail sink", Smtp::start(&smtp, options, progress)),
         )?;
         Ok(Self { postgres, s3, kafka, smtp })
+    }
+
+    /// Which versions these are, by name.
+    pub fn versions() -> [(&'static str, &'static str); 3] {
+        [("PostgreSQL", Postgres::VERSION), ("SeaweedFS", SeaweedFs::VERSION), ("Kafka", Kafka::VERSION)]
     }
 
     /// Where the stores are.

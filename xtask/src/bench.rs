@@ -1,0 +1,44 @@
+//! `cargo xtask bench`: how fast, how small, on this machine, with every store real and everything kept that is promised.
+
+mod ingest;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use crate::cargo;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+    /// Everything is built and this is the released tool box
+    #[arg(long, global = true, hide = true)]
+    measure: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Accepting: events a second, latency, processor time, memory, and that nothing acknowledged is missing
+    Ingest(ingest::Arguments),
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if !arguments.measure {
+        return run_released().await;
+    }
+    match &arguments.bench {
+        Bench::Ingest(arguments) => ingest::run(arguments).await,
+    }
+}
+
+/// Builds everything as it is released, this tool box too, since the load comes from it, and lets that one measure.
+async fn run_released() -> Result<ExitCode> {
+    eprintln!("Building as released; the first time this takes long.");
+    let program: PathBuf = cargo::build_released().await?.join("xtask");
+    let mut measuring = Command::new(&program);
+    measuring.args(std::env::args_os().skip(1)).arg("--measure");
+    let status = measuring.status().await.with_context(|| program.display().to_string())?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

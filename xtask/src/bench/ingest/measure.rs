@@ -1,0 +1,210 @@
+//! What one run cost: latency as the load saw it, processor time and memory as the kernel counts them.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use ravenpost_testkit::{
+    load::Outcome,
+    stack::{Stack, usage},
+};
+use serde::Serialize;
+
+use super::subject::Subject;
+
+/// Figures by name, in the order in which they are told.
+pub(crate) type Figures = BTreeMap<String, f64>;
+
+pub(crate) const GENERATOR: &str = "generator";
+pub(crate) const STAGES: [&str; 3] = ["payload", "rows", "publish"];
+
+const MEBIBYTE: f64 = 1_048_576.0;
+
+/// One run of a case.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Run {
+    pub(crate) figures: Figures,
+    /// Answers by status.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Requests without an answer, and those of an open loop that were never sent.
+    pub(crate) broken: u64,
+    pub(crate) unsent: u64,
+}
+
+impl Run {
+    pub(crate) fn brief(&self) -> String {
+        let figure = |name: &str| self.figures.get(name).copied().unwrap_or(f64::NAN);
+        let refused = self.refused().map(|refused| format!("  but: {refused}")).unwrap_or_default();
+        format!(
+            "{:>8.0}/s  p50 {:.2} ms  p99 {:.2} ms  others took {:.2} cores{refused}",
+            figure("accepted_per_second"),
+            figure("ack_p50_ms"),
+            figure("ack_p99_ms"),
+            self.others_cores(),
+        )
+    }
+
+    /// How many cores others took meanwhile, on average; what a hypervisor took counts too.
+    pub(crate) fn others_cores(&self) -> f64 {
+        self.figures.get("others_cores").copied().unwrap_or(f64::NAN)
+    }
+
+    /// What was not accepted, in words.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let others = self.statuses.iter().filter(|(status, _)| **status != 202);
+        let mut parts: Vec<String> =
+            others.map(|(status, count)| format!("{count} times {status}")).collect();
+        for (count, what) in [(self.broken, "broken"), (self.unsent, "unsent")] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// The counters as they stood when a run began.
+pub(crate) struct Meter {
+    processes: Vec<(&'static str, i32)>,
+    started: Instant,
+    cpu: Vec<Duration>,
+    machine: Duration,
+    metrics: String,
+}
+
+impl Meter {
+    pub(crate) async fn start(subject: &mut Subject, stack: &mut Stack) -> Result<Self> {
+        let metrics = subject.system.ingress[0].metrics().await?;
+        let ingress = subject.system.ingress[0].daemon();
+        ingress.forget_peak()?;
+        let mut processes = vec![("ingress", ingress.pid())];
+        let stores = stack.daemons().into_iter().filter(|daemon| daemon.name() != "smtp");
+        for daemon in stores {
+            let names = ["postgres", "seaweedfs", "kafka"];
+            let name =
+                names.into_iter().find(|name| *name == daemon.name()).context("a store without a name")?;
+            processes.push((name, daemon.pid()));
+        }
+        let (cpu, machine) = (cpu(&processes), usage::machine_cpu()?);
+        Ok(Self { processes, started: Instant::now(), cpu, machine, metrics })
+    }
+
+    pub(crate) async fn stop(self, subject: &mut Subject, outcome: &Outcome) -> Result<Run> {
+        let elapsed = self.started.elapsed();
+        let machine = usage::machine_cpu()?.saturating_sub(self.machine);
+        let used: Vec<Duration> = cpu(&self.processes)
+            .into_iter()
+            .zip(&self.cpu)
+            .map(|(now, before)| now.saturating_sub(*before))
+            .collect();
+        let mut figures = latencies(outcome);
+        let events = events(outcome);
+        let names = self.processes.iter().map(|(name, _)| *name).chain([GENERATOR]);
+        for (name, used) in names.zip(&used) {
+            figures.insert(format!("cpu_ms_per_event.{name}"), millis(*used) / events);
+        }
+        let ours: Duration = used.iter().sum();
+        let product = ours.saturating_sub(used.last().copied().unwrap_or_default());
+        figures.insert("cpu_ms_per_event.sum".to_owned(), millis(product) / events);
+        let others = machine.saturating_sub(ours).as_secs_f64() / elapsed.as_secs_f64();
+        figures.insert("others_cores".to_owned(), others);
+        memory(subject, &mut figures)?;
+        commits(&self.metrics, &subject.system.ingress[0].metrics().await?, &mut figures);
+        let Outcome { statuses, broken, unsent, .. } = outcome.clone();
+        Ok(Run { figures, statuses, broken, unsent })
+    }
+}
+
+/// Of each process with its children, and last of the generator, which is this process alone.
+fn cpu(processes: &[(&'static str, i32)]) -> Vec<Duration> {
+    let mut cpu: Vec<Duration> = processes.iter().map(|(_, pid)| usage::cpu(*pid)).collect();
+    cpu.push(usage::cpu_alone(std::process::id().cast_signed()));
+    cpu
+}
+
+fn events(outcome: &Outcome) -> f64 {
+    f64::from(u32::try_from(outcome.acknowledged.len()).unwrap_or(u32::MAX)).max(1.0)
+}
+
+fn latencies(outcome: &Outcome) -> Figures {
+    let quantile = |share| millis(outcome.quantile(share));
+    let figures = [
+        ("accepted_per_second", outcome.per_second()),
+        ("ack_p50_ms", quantile(0.5)),
+        ("ack_p99_ms", quantile(0.99)),
+        ("ack_p999_ms", quantile(0.999)),
+        ("ack_max_ms", quantile(1.0)),
+        ("elapsed_seconds", outcome.elapsed.as_secs_f64()),
+    ];
+    figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
+    let memory = subject.system.ingress[0].daemon().memory()?;
+    let mebibytes =
+        |bytes: u64| f64::from(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX)) * 1_024.0 / MEBIBYTE;
+    figures.insert("ingress_mib".to_owned(), mebibytes(memory.now));
+    figures.insert("ingress_peak_mib".to_owned(), mebibytes(memory.peak));
+    Ok(())
+}
+
+/// What ingress itself counted meanwhile: batches and the time of their stages.
+fn commits(before: &str, after: &str, figures: &mut Figures) {
+    let grown = |name: &str| value(after, name) - value(before, name);
+    let batches = grown("ravenpost_ingress_batch_events_count").max(1.0);
+    figures.insert("mean_batch".to_owned(), grown("ravenpost_ingress_batch_events_sum") / batches);
+    for stage in STAGES {
+        let seconds = grown(&format!("ravenpost_ingress_commit_seconds_sum{{stage=\"{stage}\"}}"));
+        let count = grown(&format!("ravenpost_ingress_commit_seconds_count{{stage=\"{stage}\"}}")).max(1.0);
+        figures.insert(format!("stage_ms.{stage}"), seconds * 1_000.0 / count);
+    }
+}
+
+/// A sample in Prometheus' text format; one that isn't there yet is 0.
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// The median of each figure.
+pub(crate) fn medians(runs: &[Run]) -> Figures {
+    let names = runs.first().map(|run| run.figures.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let values = |name: &str| runs.iter().filter_map(|run| run.figures.get(name).copied()).collect();
+    names.into_iter().map(|name| (name.clone(), median(values(&name)))).collect()
+}
+
+/// The middle one, or the mean of the two in the middle; not a number when there is none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn what_ingress_counts_is_read() {
+        let text = "# HELP a_count b\na_count 7\na_counted 9\nb_sum{stage=\"rows\"} 0.25\n";
+        assert!((value(text, "a_count") - 7.0).abs() < f64::EPSILON);
+        assert!((value(text, "b_sum{stage=\"rows\"}") - 0.25).abs() < f64::EPSILON);
+        assert!(value(text, "c").abs() < f64::EPSILON);
+    }
+}
