@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
-    fault::{FaultProxy, Mode},
+    fault::{FaultProxy, Mode, Silent},
     process::Process,
     receiver,
     stack::{self, Addresses, Kafka, Options, Progress},
@@ -122,7 +122,7 @@ fn postgres_falls_silent() {
             let endpoint = endpoint(system, "/silent", json!({})).await?;
             let before = send(&endpoint, "before").await?;
             until_status(system, &before, "SUCCESS").await?;
-            proxy.set(Mode::Stall);
+            proxy.set(Mode::HalfOpen(Silent::Both));
             // Many at once: some find a connection that was good a moment ago.
             let told = (0..8).map(|_| ensure_told_to_come_again(&endpoint));
             futures::future::try_join_all(told).await?;

@@ -5,6 +5,7 @@
 //! - [`database`], [`kafka`], [`s3`], [`mail`]: looking into them
 //! - [`process`]: our binaries as processes, to be killed and paused
 //! - [`receiver`], [`fault`], [`sign`], [`api`]: the world around: destination, network, producer, customer
+//! - [`fragile`]: stores behind networks that fail
 //! - [`system`]: all of it together, fresh for one test
 
 pub mod stack;
@@ -21,6 +22,7 @@ pub mod fault;
 pub mod receiver;
 pub mod sign;
 
+pub mod fragile;
 pub mod system;
 
 pub mod clock;

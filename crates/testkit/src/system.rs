@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     api::Api,
-    database::Database,
+    database::{Database, with_database},
     kafka, mail,
     process::{self, Listens, Process},
     receiver::Receiver,
@@ -128,6 +128,7 @@ pub struct Builder {
     replicas: BTreeMap<&'static str, usize>,
     settings: Vec<(String, String)>,
     stores: Option<Addresses>,
+    services_see: Option<Addresses>,
 }
 
 impl Builder {
@@ -153,6 +154,13 @@ impl Builder {
         self
     }
 
+    /// Where services are told that these stores are: behind networks that fail ([`crate::fragile::Fragile`]).
+    #[must_use]
+    pub fn services_see(mut self, stores: Addresses) -> Self {
+        self.services_see = Some(stores);
+        self
+    }
+
     /// Starts everything and waits until all of it is ready.
     pub async fn start(self) -> Result<System> {
         let stores = match self.stores {
@@ -167,7 +175,9 @@ impl Builder {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
 
         let ingress = Listens::anywhere(true)?;
-        let mut settings = Settings::new(&stores, database.url(), &random_master_key());
+        let seen = self.services_see.as_ref().unwrap_or(&stores);
+        let database_url = with_database(&seen.postgres_url, database.name())?;
+        let mut settings = Settings::new(seen, &database_url, &random_master_key());
         settings.set("RAVENPOST_KAFKA_TOPIC_PREFIX", format!("{name}."));
         settings.set("RAVENPOST_S3_KEY_PREFIX", format!("{name}/"));
         let hook_port = ingress.service.context("ingress serves")?;
@@ -188,6 +198,7 @@ impl Builder {
             stores,
             name,
             folder,
+            keep_logs: false,
             database,
         };
         system.start_services(&self.replicas, ingress).await?;
@@ -212,6 +223,7 @@ pub struct System {
     /// Starts with `t`; the topic prefix is `<name>.`, the key prefix `<name>/`.
     name: String,
     folder: PathBuf,
+    keep_logs: bool,
     pub database: Database,
 }
 
@@ -222,6 +234,7 @@ impl System {
             replicas: Service::ALL.iter().map(|service| (service.name(), 1)).collect(),
             settings: Vec::new(),
             stores: None,
+            services_see: None,
         }
     }
 
@@ -326,9 +339,14 @@ impl System {
         self.api.post("/api/v1/endpoints", &body).await
     }
 
-    /// Where the logs of the services are. Kept when the test has failed.
+    /// Where the logs of the services are. Kept when the test has failed by a panic, or by [`System::keep_logs`].
     pub fn logs(&self) -> &Path {
         &self.folder
+    }
+
+    /// Lets the logs stay where they are.
+    pub fn keep_logs(&mut self) {
+        self.keep_logs = true;
     }
 }
 
@@ -337,7 +355,7 @@ impl Drop for System {
         for process in [&mut self.ingress, &mut self.workers, &mut self.management, &mut self.notifiers] {
             process.clear();
         }
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.keep_logs {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
