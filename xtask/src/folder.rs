@@ -40,6 +40,11 @@ pub(crate) fn suite() -> PathBuf {
     stack().join("suite")
 }
 
+/// The stack of `cargo xtask chaos`.
+pub(crate) fn chaos() -> PathBuf {
+    stack().join("chaos")
+}
+
 /// The master key of this checkout's data; made once, as data sealed with it can't be read with another.
 pub(crate) fn master_key() -> Result<String> {
     let file = stack().join("master.key");
