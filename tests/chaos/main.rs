@@ -61,9 +61,14 @@ impl Form {
 
     fn steps(&self, seed: u64) -> Vec<Step> {
         match self.seconds {
-            Some(seconds) => schedule::random(seed, Duration::from_secs(seconds)),
-            None => schedule::short(seed),
+            Some(seconds) => schedule::random(seed, Duration::from_secs(seconds), self.lease()),
+            None => schedule::short(seed, self.lease()),
         }
+    }
+
+    /// After how long a peer adopts an ingress that is silent: the default, or the least in the short form.
+    fn lease(&self) -> Duration {
+        Duration::from_secs(if self.seconds.is_some() { 10 } else { 6 })
     }
 
     /// The long form also knows two workers, by turns.
@@ -101,7 +106,7 @@ async fn all_rounds() -> Result<()> {
     let stores = Fragile::start(&folder, &options).await.context("the stores don't start")?;
     let mut broken = Vec::new();
     for seed in form.seed..form.seed + form.rounds {
-        let violations = Box::pin(round(&stores, seed, &form.steps(seed), form.workers(seed))).await;
+        let violations = Box::pin(round(&stores, seed, &form)).await;
         let violations = violations.with_context(|| format!("seed {seed}"))?;
         if !violations.is_empty() {
             broken.push(seed);
@@ -113,11 +118,12 @@ async fn all_rounds() -> Result<()> {
     Ok(())
 }
 
-async fn round(stores: &Fragile, seed: u64, steps: &[Step], workers: usize) -> Result<Vec<Violation>> {
+async fn round(stores: &Fragile, seed: u64, form: &Form) -> Result<Vec<Violation>> {
+    let (steps, workers) = (form.steps(seed), form.workers(seed));
     tell(&format!("\nseed {seed}: {} steps, {workers} worker(s)", steps.len()));
-    let mut world = World::start(stores, workers).await?;
+    let mut world = World::start(stores, workers, form.lease()).await?;
     let load = Load::new(world.endpoints.clone(), world.ingress_urls().await)?;
-    let mut violations = under_load(&world, &load, steps).await?;
+    let mut violations = under_load(&world, &load, &steps).await?;
     let sent = load.sent();
     let settled = settle(&world).await;
     let places = places::read(&world.system).await?;

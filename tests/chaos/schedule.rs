@@ -7,8 +7,6 @@ use ravenpost_testkit::fault::{Mode, Silent};
 
 /// How many replicas of ingress there are to be killed and paused.
 pub(crate) const REPLICAS: usize = 2;
-/// A paused ingress is adopted by its peer after this. It is what the system is started with.
-pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// What suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +90,9 @@ impl fmt::Display for Step {
     }
 }
 
-/// What the short form can't do without: each kind of accident once, and a pair.
-pub(crate) fn short(seed: u64) -> Vec<Step> {
+/// What the short form can't do without: each kind of accident once, and a pair. An ingress that is paused for longer
+/// than `lease` is adopted by its peer.
+pub(crate) fn short(seed: u64, lease: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let one = random.random_range(0..REPLICAS);
     let other = (one + 1) % REPLICAS;
@@ -103,32 +102,33 @@ pub(crate) fn short(seed: u64) -> Vec<Step> {
         after: seconds(&mut random, 0.2, 0.8),
         lasts: seconds(&mut random, least, most),
     };
-    let past_lease = LEASE.as_secs_f64() + 1.0;
+    // Until its heartbeat was seen to stand for so long.
+    let past_lease = lease.as_secs_f64() + 1.5;
     vec![
-        Step(vec![fault(Victim::Ingress(one), Harm::Kill, 0.3, 1.0)]),
-        Step(vec![fault(Victim::Kafka, Harm::Network(Mode::Cut), 3.0, 4.0)]),
-        Step(vec![fault(Victim::Postgres, Harm::Network(Mode::HalfOpen(Silent::Both)), 2.0, 3.0)]),
-        Step(vec![fault(Victim::S3, Harm::Network(Mode::Cut), 1.0, 2.0)]),
-        Step(vec![fault(Victim::Ingress(other), Harm::Pause, past_lease, past_lease + 1.0)]),
         Step(vec![
             fault(Victim::Kafka, Harm::Network(Mode::Refuse), 2.0, 3.0),
             fault(Victim::Ingress(one), Harm::Kill, 0.5, 1.5),
         ]),
+        Step(vec![fault(Victim::Ingress(other), Harm::Pause, past_lease, past_lease + 0.5)]),
+        Step(vec![fault(Victim::Ingress(one), Harm::Kill, 0.3, 1.0)]),
+        Step(vec![fault(Victim::Kafka, Harm::Network(Mode::Cut), 2.5, 3.5)]),
+        Step(vec![fault(Victim::Postgres, Harm::Network(Mode::HalfOpen(Silent::Both)), 2.0, 3.0)]),
+        Step(vec![fault(Victim::S3, Harm::Network(Mode::Cut), 1.0, 2.0)]),
     ]
 }
 
 /// Steps that last about so long together. Every kind of fault comes before any comes again; two of five steps are pairs.
-pub(crate) fn random(seed: u64, total: Duration) -> Vec<Step> {
+pub(crate) fn random(seed: u64, total: Duration, lease: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut bag = Vec::new();
     let mut steps = Vec::new();
     let mut planned = Duration::ZERO;
     while planned < total {
-        let mut faults = vec![draw(&mut random, &mut bag)];
+        let mut faults = vec![draw(&mut random, &mut bag, lease)];
         if random.random_bool(0.4) {
-            let mut second = draw(&mut random, &mut bag);
+            let mut second = draw(&mut random, &mut bag, lease);
             while second.victim == faults[0].victim {
-                second = draw(&mut random, &mut bag);
+                second = draw(&mut random, &mut bag, lease);
             }
             // It begins while the first one lasts.
             second.after = faults[0].after + faults[0].lasts.mul_f64(random.random_range(0.0..0.9));
@@ -162,7 +162,7 @@ enum StoreKind {
     Long,
 }
 
-fn draw(random: &mut StdRng, bag: &mut Vec<Kind>) -> Fault {
+fn draw(random: &mut StdRng, bag: &mut Vec<Kind>, lease: Duration) -> Fault {
     if bag.is_empty() {
         *bag = kinds();
         bag.shuffle(random);
@@ -170,11 +170,11 @@ fn draw(random: &mut StdRng, bag: &mut Vec<Kind>) -> Fault {
     let kind = bag.pop().unwrap_or(Kind::KillIngress);
     let after = seconds(random, 0.3, 1.5);
     let replica = Victim::Ingress(random.random_range(0..REPLICAS));
-    let lease = LEASE.as_secs_f64();
+    let lease = lease.as_secs_f64();
     let (victim, harm, lasts) = match kind {
         Kind::KillIngress => (replica, Harm::Kill, seconds(random, 0.2, 3.0)),
         Kind::PauseIngress => (replica, Harm::Pause, seconds(random, 0.3, lease - 1.0)),
-        Kind::PauseIngressPastItsLease => (replica, Harm::Pause, seconds(random, lease + 0.5, lease + 5.0)),
+        Kind::PauseIngressPastItsLease => (replica, Harm::Pause, seconds(random, lease + 1.0, lease + 5.0)),
         Kind::Store(victim, kind) => {
             let lasts = if matches!(kind, StoreKind::Long) { (8.0, 15.0) } else { (0.3, 6.0) };
             (victim, store_harm(random, kind), seconds(random, lasts.0, lasts.1))
@@ -225,17 +225,18 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(600);
+    const LEASE: Duration = Duration::from_secs(10);
 
     #[test]
     fn a_seed_is_a_schedule() {
-        assert_eq!(random(7, LONG), random(7, LONG));
-        assert_ne!(random(7, LONG), random(8, LONG));
-        assert_eq!(short(7), short(7));
+        assert_eq!(random(7, LONG, LEASE), random(7, LONG, LEASE));
+        assert_ne!(random(7, LONG, LEASE), random(8, LONG, LEASE));
+        assert_eq!(short(7, LEASE), short(7, LEASE));
     }
 
     #[test]
     fn pairs_overlap_and_have_two_victims() {
-        let steps = random(1, LONG);
+        let steps = random(1, LONG, LEASE);
         let pairs: Vec<&Step> = steps.iter().filter(|step| step.0.len() == 2).collect();
         assert!(pairs.len() > steps.len() / 5);
         for Step(faults) in pairs {
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn everything_suffers_in_every_way() {
-        let faults: Vec<Fault> = random(1, LONG).into_iter().flat_map(|step| step.0).collect();
+        let faults: Vec<Fault> = random(1, LONG, LEASE).into_iter().flat_map(|step| step.0).collect();
         let suffers = |victim, is_meant: fn(Harm) -> bool| {
             faults.iter().any(|fault| fault.victim == victim && is_meant(fault.harm))
         };

@@ -23,12 +23,14 @@ use tokio::{
 
 use crate::{
     producer::{self, Dialect, Endpoint},
-    schedule::{Fault, Harm, LEASE, REPLICAS, Step, Victim},
+    schedule::{Fault, Harm, REPLICAS, Step, Victim},
     verdict::{Promise, Violation},
 };
 
 /// Endpoints of each dialect.
 const ENDPOINTS: usize = 4;
+/// What a lease has to be longer than Kafka's timeout, as ingress demands.
+const ADOPTION_MARGIN: Duration = Duration::from_secs(5);
 /// Within this a process is ready again after its stores are back: "within seconds", on a machine that others load too.
 const RECOVERY: Duration = Duration::from_secs(20);
 
@@ -52,14 +54,16 @@ pub(crate) struct Entry {
 }
 
 impl<'stores> World<'stores> {
-    pub(crate) async fn start(stores: &'stores Fragile, workers: usize) -> Result<Self> {
+    pub(crate) async fn start(stores: &'stores Fragile, workers: usize, lease: Duration) -> Result<Self> {
+        let kafka_timeout = lease.saturating_sub(ADOPTION_MARGIN);
         let mut system = System::builder()
             .stores(stores.direct().clone())
             .services_see(stores.through().clone())
             .replicas(Service::Ingress, REPLICAS)
             .replicas(Service::DeliveryWorker, workers)
             .replicas(Service::Notifier, 0)
-            .setting("RAVENPOST_INSTANCE_LEASE", format!("{}s", LEASE.as_secs()))
+            .setting("RAVENPOST_ADOPT_AFTER", format!("{}s", lease.as_secs()))
+            .setting("RAVENPOST_KAFKA_TIMEOUT", format!("{}s", kafka_timeout.as_secs()))
             .start()
             .await
             .context("the system does not start")?;
