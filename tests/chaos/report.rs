@@ -96,7 +96,7 @@ impl Case<'_> {
         format!("{:+9.3} s", at.as_secs_f64() - started.unwrap_or_default().as_secs_f64())
     }
 
-    /// What the services said of these events, and the complaints of that time.
+    /// What the services said of these events, and the complaints of ingress at that time.
     fn lines(&self, violation: &Violation, sent: Option<&Sent>) -> Vec<String> {
         let ids: Vec<String> = violation.events.iter().map(ToString::to_string).collect();
         let attempts = sent.map(|sent| sent.attempts.as_slice()).unwrap_or_default();
@@ -109,7 +109,7 @@ impl Case<'_> {
             for line in log.lines() {
                 let is_named = ids.iter().any(|id| line.contains(id));
                 let is_of_that_time = span.as_ref().is_some_and(|(from, to)| is_within(line, from, to));
-                if is_named || is_of_that_time && is_complaint(line) {
+                if is_named || is_of_that_time && name.starts_with("ingress") && is_complaint(line) {
                     let told: String = line.chars().take(WIDTH).collect();
                     lines.push((time(line).unwrap_or_default().to_owned(), format!("{name}: {told}")));
                 }
