@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::producer::{self, Attempt, Endpoint, Heard, Original, Sent};
+use crate::producer::{self, Attempt, Endpoint, Heard, Original, Repeats, Sent};
 
 /// Requests at the same time.
 const CONNECTIONS: usize = 24;
@@ -114,16 +114,23 @@ impl Load {
 
     async fn insist(&self, sent: &mut Sent) -> Result<()> {
         let plan = sent.original.plan();
+        if plan.repeats == Repeats::AtOnce {
+            let (one, other) = tokio::try_join!(self.attempt(sent), self.attempt(sent))?;
+            sent.attempts.extend([one, other]);
+            if !sent.accepted().is_empty() {
+                return Ok(());
+            }
+        }
         loop {
             let attempt = self.attempt(sent).await?;
-            let insists = match &attempt.heard {
-                Heard::Accepted(_) | Heard::Nonsense(_) => false,
-                Heard::Refused(_) => plan.insists_when_refused,
-                Heard::Nothing(_) => plan.insists_when_unanswered,
+            let (is_accepted, insists) = match &attempt.heard {
+                Heard::Accepted(_) => (true, false),
+                Heard::Refused(_) => (false, plan.insists_when_refused),
+                Heard::Nothing(_) => (false, plan.insists_when_unanswered),
+                Heard::Nonsense(_) => (false, false),
             };
-            let was_accepted = matches!(attempt.heard, Heard::Accepted(_));
             sent.attempts.push(attempt);
-            if was_accepted && plan.repeats {
+            if is_accepted && plan.repeats == Repeats::Afterwards {
                 let attempt = self.attempt(sent).await?;
                 sent.attempts.push(attempt);
             }

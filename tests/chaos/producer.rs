@@ -9,8 +9,10 @@ use ravenpost_testkit::{clock, sign};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Past this a producer takes its request for unanswered.
+/// Past this a producer takes its request for unanswered; some are in a hurry, and come again while ingress still works on
+/// what they sent before.
 const PATIENCE: Duration = Duration::from_secs(6);
+const HURRY: Duration = Duration::from_millis(700);
 const NUMBER: &str = r#"{"number":"#;
 
 /// How a producer says which of its events this is.
@@ -46,8 +48,18 @@ pub(crate) struct Plan {
     pub(crate) insists_when_refused: bool,
     /// The same when nobody answered.
     pub(crate) insists_when_unanswered: bool,
-    /// Sends it once more although it was accepted.
-    pub(crate) repeats: bool,
+    pub(crate) repeats: Repeats,
+    pub(crate) patience: Duration,
+}
+
+/// Whether a producer sends an event twice although it could know better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    Never,
+    /// Two requests at the same time.
+    AtOnce,
+    /// Once more when it was accepted.
+    Afterwards,
 }
 
 /// The event with this number: everything about it, before it is sent.
@@ -60,7 +72,12 @@ impl Original {
         Plan {
             insists_when_refused: drawn % 10 < 6,
             insists_when_unanswered: drawn / 10 % 10 < 6,
-            repeats: (drawn / 100).is_multiple_of(20),
+            repeats: match drawn / 100 % 20 {
+                0 => Repeats::AtOnce,
+                1 => Repeats::Afterwards,
+                _ => Repeats::Never,
+            },
+            patience: if (drawn / 2_000).is_multiple_of(4) { HURRY } else { PATIENCE },
         }
     }
 
@@ -178,7 +195,7 @@ pub(crate) async fn post(
     original: Original,
 ) -> Result<Heard> {
     let body = original.body();
-    let mut request = client.post(format!("{base_url}{}", endpoint.hook)).timeout(PATIENCE);
+    let mut request = client.post(format!("{base_url}{}", endpoint.hook)).timeout(original.plan().patience);
     for (name, value) in headers(endpoint, original, &body)? {
         request = request.header(name, value);
     }
@@ -265,6 +282,8 @@ mod tests {
         let count = |is_meant: fn(&Plan) -> bool| plans.iter().filter(|plan| is_meant(plan)).count();
         assert!((500..700).contains(&count(|plan| plan.insists_when_refused)));
         assert!((500..700).contains(&count(|plan| plan.insists_when_unanswered)));
-        assert!((20..100).contains(&count(|plan| plan.repeats)));
+        assert!((20..100).contains(&count(|plan| plan.repeats == Repeats::AtOnce)));
+        assert!((20..100).contains(&count(|plan| plan.repeats == Repeats::Afterwards)));
+        assert!((200..300).contains(&count(|plan| plan.patience == HURRY)));
     }
 }
