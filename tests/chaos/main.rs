@@ -37,8 +37,9 @@ use crate::{load::Load, schedule::Step, verdict::Violation, world::World};
 
 /// Longer than any start or calm takes on a loaded machine.
 const BOUND: Duration = Duration::from_secs(60);
-/// How long events may be on their way after the last fault: attempts that broke off come due again meanwhile.
-const SETTLED: Duration = Duration::from_secs(90);
+/// How long events may be on their way after the last fault: what was in the air when its partition was taken comes due after
+/// two minutes.
+const SETTLED: Duration = Duration::from_secs(150);
 /// So many events are sent between two steps.
 const CALM: usize = 60;
 
@@ -122,27 +123,29 @@ async fn round(stores: &Fragile, seed: u64, form: &Form) -> Result<Vec<Violation
     let (steps, workers) = (form.steps(seed), form.workers(seed));
     tell(&format!("\nseed {seed}: {} steps, {workers} worker(s)", steps.len()));
     let mut world = World::start(stores, workers, form.lease()).await?;
+    let outcome = Box::pin(steps_and_verdict(&world, &steps)).await;
+    if !outcome.as_ref().is_ok_and(Vec::is_empty) {
+        tell(&format!("The logs of the seed {seed} are in {}", world.system.logs().display()));
+        world.system.keep_logs();
+    }
+    outcome
+}
+
+async fn steps_and_verdict(world: &World<'_>, steps: &[Step]) -> Result<Vec<Violation>> {
     let load = Load::new(world.endpoints.clone(), world.ingress_urls().await)?;
-    let mut violations = under_load(&world, &load, &steps).await?;
+    let mut violations = under_load(world, &load, steps).await?;
     let sent = load.sent();
-    let settled = settle(&world).await;
+    let settled = settle(world).await;
     let places = places::read(&world.system).await?;
     violations.extend(verdict::judge(&world.endpoints, &sent, &places));
     tell(&format!("  {}", report::summary(&sent, &places)));
     if violations.is_empty() {
         settled?;
-        return Ok(violations);
+    } else {
+        let (system, journal) = (&world.system, &world.journal());
+        let (sent, places, violations) = (&sent, &places, &violations);
+        tell(&report::Case { system, sent, places, journal, violations }.tell());
     }
-    let journal = world.journal();
-    let case = report::Case {
-        system: &world.system,
-        sent: &sent,
-        places: &places,
-        journal: &journal,
-        violations: &violations,
-    };
-    tell(&format!("{}\nwith the seed {seed}", case.tell()));
-    world.system.keep_logs();
     Ok(violations)
 }
 

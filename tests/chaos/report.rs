@@ -64,7 +64,6 @@ impl Case<'_> {
                 }
             }
         }
-        let _ = writeln!(text, "\nThe logs are in {}", self.system.logs().display());
         text
     }
 
