@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
-    fault::{FaultProxy, Mode},
+    fault::{FaultProxy, Mode, Silent},
     process::Process,
     receiver,
     stack::{self, Addresses, Kafka, Options, Progress},
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::{
     BOUND, Endpoint, column, deliveries, endpoint, ensure_problem, header, number, on, post, retries, run,
-    send, text, until_all_succeed, until_status,
+    sample, send, text, until_all_succeed, until_status,
 };
 
 /// How long a producer may wait for its 503, and an operator for a process that is ready again.
@@ -122,7 +122,7 @@ fn postgres_falls_silent() {
             let endpoint = endpoint(system, "/silent", json!({})).await?;
             let before = send(&endpoint, "before").await?;
             until_status(system, &before, "SUCCESS").await?;
-            proxy.set(Mode::Stall);
+            proxy.set(Mode::HalfOpen(Silent::Both));
             // Many at once: some find a connection that was good a moment ago.
             let told = (0..8).map(|_| ensure_told_to_come_again(&endpoint));
             futures::future::try_join_all(told).await?;
@@ -220,6 +220,50 @@ fn kafka_is_away() {
             assert!(reports.len() >= 3, "every outcome is told in the end");
             assert_eq!(pids(system), processes);
             Ok(())
+        })
+        .await
+    });
+}
+
+/// What `worker` has under way.
+async fn in_flight(worker: &Process) -> Result<f64> {
+    sample(&worker.metrics().await?, "ravenpost_delivery_in_flight ").context("no such metric")
+}
+
+#[test]
+fn what_was_not_sent_while_its_row_was_being_written_is_sent_soon() {
+    run(async {
+        let (postgres, mut stores) = behind_postgres().await?;
+        let (s3, stores_behind_s3) = behind_s3().await?;
+        stores.s3 = stores_behind_s3.s3;
+        on(System::builder().stores(stores), async |system| {
+            let worker = &system.workers[0];
+            let endpoint = endpoint(system, "/put-off", json!({})).await?;
+            worker.pause()?;
+            let large = send(&endpoint, vec![b'x'; 100_000]).await?;
+            // Its payload doesn't come, and after a second its row is written: due when an attempt would be over.
+            s3.set(Mode::HalfOpen(Silent::Both));
+            worker.resume()?;
+            wait::until_true("the event to be under way", BOUND, || async {
+                Ok(in_flight(worker).await? > 0.0)
+            })
+            .await?;
+            postgres.set(Mode::Cut);
+            wait::until_true("its row to be on the way", BOUND, || async {
+                let parked =
+                    sample(&worker.metrics().await?, r#"ravenpost_delivery_parked_total{reason="parked"}"#);
+                Ok(parked == Some(1.0))
+            })
+            .await?;
+            assert!(in_flight(worker).await? > 0.0, "it still waits for its payload");
+            s3.set(Mode::Cut);
+            wait::until_true("the fetch to fail", BOUND, || async { Ok(in_flight(worker).await? < 1.0) })
+                .await?;
+
+            postgres.set(Mode::Pass);
+            s3.set(Mode::Pass);
+            // Two minutes would be for what is in the air.
+            until_all_succeed(system, &BTreeSet::from([large]), BOUND).await
         })
         .await
     });

@@ -34,11 +34,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes everything but the folder of a `cargo xtask test` that may be running.
+/// Removes everything but the folders of a `cargo xtask test` and a `cargo xtask chaos` that may be running.
 fn wipe() -> Result<()> {
     for entry in fs::read_dir(folder::stack()).into_iter().flatten() {
         let path = entry?.path();
-        if path == folder::suite() {
+        if path == folder::suite() || path == folder::chaos() {
             continue;
         }
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -45,6 +45,11 @@ pub(crate) fn bench() -> PathBuf {
     stack().join("bench")
 }
 
+/// The stack of `cargo xtask chaos`.
+pub(crate) fn chaos() -> PathBuf {
+    stack().join("chaos")
+}
+
 /// The master key of this checkout's data; made once, as data sealed with it can't be read with another.
 pub(crate) fn master_key() -> Result<String> {
     let file = stack().join("master.key");

@@ -8,6 +8,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod check;
 mod demo;
 mod down;
@@ -38,6 +39,8 @@ enum Command {
     Down(down::Arguments),
     /// Runs everything a change must pass, against real stores; ends with one closing count
     Test(test::Arguments),
+    /// Kills, pauses and cuts off processes and stores under load, and checks what was promised
+    Chaos(chaos::Arguments),
     /// Checks format, lints, dependencies, generated files and workflows
     Check,
     /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md
@@ -55,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Up(arguments) => up::run(&arguments).await,
         Command::Down(arguments) => down::run(&arguments),
         Command::Test(arguments) => test::run(&arguments).await,
+        Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Check => check::run().await,
         Command::Gen => generate::run().await,
         Command::Bench(arguments) => bench::run(&arguments).await,

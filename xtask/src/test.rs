@@ -24,12 +24,26 @@ pub(crate) struct Arguments {
 
 /// A built test executable.
 #[derive(Debug)]
-struct Executable {
+pub(crate) struct Executable {
     package: String,
     target: String,
     path: PathBuf,
     /// The package's folder, where cargo runs its tests too.
     directory: PathBuf,
+}
+
+impl Executable {
+    /// Whether it is this target of this package.
+    pub(crate) fn is(&self, package: &str, target: &str) -> bool {
+        self.package == package && self.target == target
+    }
+
+    /// Runs it as cargo would.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
+        command
+    }
 }
 
 /// What libtest's closing lines add up to.
@@ -88,21 +102,19 @@ async fn everything(arguments: &Arguments) -> Result<Count> {
     let mut count = Count::default();
     for executable in &executables {
         println!("\n=== {} / {}", executable.package, executable.target);
-        let mut command = Command::new(&executable.path);
+        let mut command = executable.command();
         command
             .args(&filters)
-            .current_dir(&executable.directory)
             .env(STACK_VARIABLE, &stack_file)
             // Stores and processes that a test starts for itself are found below here when it is killed.
-            .env("TMPDIR", &temporary)
-            .env("CARGO_MANIFEST_DIR", &executable.directory);
+            .env("TMPDIR", &temporary);
         count.add(run_one(command).await?);
     }
     stores.stop()?;
     Ok(count)
 }
 
-async fn build_tests() -> Result<Vec<Executable>> {
+pub(crate) async fn build_tests() -> Result<Vec<Executable>> {
     let output = cargo::cargo()
         .args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped())

@@ -30,6 +30,9 @@ pub enum Error {
     /// Kafka is away, or did not acknowledge in time.
     #[error("Kafka is unavailable")]
     Unavailable(#[source] rdkafka::error::KafkaError),
+    /// The client takes the message for acknowledged, by what became of later ones; Kafka itself has not said where it is.
+    #[error("Kafka has not acknowledged the message itself")]
+    Unconfirmed,
     /// The producer can't go on, whatever Kafka does; only a new process can.
     #[error("the Kafka producer has failed for good: {0}")]
     Fatal(String),

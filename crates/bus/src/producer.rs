@@ -66,7 +66,7 @@ impl Producer {
             let queued = self.inner.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
             acknowledgements.push(async {
                 match queued.await {
-                    Ok(Ok(_)) => Ok(()),
+                    Ok(Ok(delivery)) => confirmed(delivery.offset),
                     Ok(Err((error, _))) => Err(Error::Unavailable(error)),
                     Err(_) => Err(Error::Unavailable(KafkaError::Canceled)),
                 }
@@ -143,5 +143,28 @@ impl Producer {
     /// Messages queued or in flight.
     pub fn queued(&self) -> i32 {
         self.inner.in_flight_count()
+    }
+}
+
+/// A message whose place Kafka has told is there. librdkafka also takes one for acknowledged that it had to send again when
+/// a later one of the partition was acknowledged, or when Kafka calls it a duplicate: Kafka would have refused the later
+/// one, had the first one not been written. But a partition that doesn't know the producer yet takes any sequence number
+/// first. So while a partition changes its leader or is made, the first message of a producer could be lost, and a success
+/// without a place is none.
+fn confirmed(offset: i64) -> Result<(), Error> {
+    if offset >= 0 { Ok(()) } else { Err(Error::Unconfirmed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_tells_where_the_message_is() {
+        assert!(confirmed(0).is_ok());
+        // RD_KAFKA_OFFSET_INVALID, and what a broker answers with an error.
+        for nowhere in [-1_001, -1] {
+            assert!(matches!(confirmed(nowhere), Err(Error::Unconfirmed)));
+        }
     }
 }

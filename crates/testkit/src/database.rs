@@ -49,6 +49,11 @@ impl Database {
         Ok(Self { name, url, admin_url: stores.postgres_url.clone() })
     }
 
+    /// Its name on the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The value of `RAVENPOST_DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url

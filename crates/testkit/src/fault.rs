@@ -7,23 +7,65 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
 
+use crate::stack::port;
+
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Everything passes.
     Pass,
-    /// Open connections are reset, new ones are reset as soon as they are made.
+    /// Open connections are reset, new ones are reset as soon as they are made: a peer that went away.
     Cut,
+    /// Open connections are reset, and new ones can't be made: nobody listens.
+    Refuse,
+    /// Open connections are reset, new ones when they have lived for so long: a middlebox that forgets.
+    Reset(Duration),
     /// Each piece of data waits this long, in both directions.
     Delay(Duration),
-    /// Connections are accepted and stay open, but nothing passes: a peer that has vanished without a word.
-    Stall,
+    /// Connections are accepted and stay open, but nothing passes in the silent direction, no end either: a peer that
+    /// has vanished without a word. What was sent meanwhile passes afterwards, as TCP sends it again.
+    HalfOpen(Silent),
+}
+
+/// Where a half-open connection passes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silent {
+    /// Neither way.
+    Both,
+    /// The target hears nothing, and can speak.
+    ToTarget,
+    /// The target hears everything, and nobody hears it.
+    FromTarget,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToTarget,
+    FromTarget,
+}
+
+impl Mode {
+    fn silences(self, way: Way) -> bool {
+        match self {
+            Self::HalfOpen(Silent::Both) => true,
+            Self::HalfOpen(Silent::ToTarget) => way == Way::ToTarget,
+            Self::HalfOpen(Silent::FromTarget) => way == Way::FromTarget,
+            _ => false,
+        }
+    }
+
+    /// Whether connections that are open when it begins are reset.
+    fn resets(self) -> bool {
+        matches!(self, Self::Cut | Self::Refuse | Self::Reset(_))
+    }
 }
 
 /// A proxy for one target; its mode is switched while it runs. It ends when it is dropped.
@@ -35,9 +77,9 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Listens on a free port and passes everything on to `target`, `host:port`.
+    /// Listens on a free port, one that outgoing connections don't take while it refuses, and passes everything on to `target`, `host:port`.
     pub async fn start(target: &str) -> Result<Self> {
-        Self::start_on(0, target).await
+        Self::start_on(port::free()?, target).await
     }
 
     /// [`FaultProxy::start`] on a given port.
@@ -45,9 +87,13 @@ impl FaultProxy {
         let target: SocketAddr =
             tokio::net::lookup_host(target).await?.next().with_context(|| format!("no address: {target}"))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let port = listener.local_addr()?.port();
         let (mode, modes) = watch::channel(Mode::Pass);
-        let accepting = tokio::spawn(accept(listener, target, modes));
+        let accepting = tokio::spawn(async move {
+            if let Err(error) = accept(listener, target, modes).await {
+                // Nobody waits for this task: a proxy that can't listen is a broken test.
+                panic!("the fault proxy of {target}: {error}");
+            }
+        });
         Ok(Self { port, mode, accepting })
     }
 
@@ -72,10 +118,31 @@ impl Drop for FaultProxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, modes: watch::Receiver<Mode>) {
+/// Takes connections while the mode is not [`Mode::Refuse`].
+async fn accept(
+    mut listener: TcpListener,
+    target: SocketAddr,
+    mut modes: watch::Receiver<Mode>,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    loop {
+        let mut refusing = modes.clone();
+        tokio::select! {
+            () = accept_while_listening(&listener, target, &modes) => {}
+            closed = refusing.wait_for(|mode| *mode == Mode::Refuse) => if closed.is_err() { return Ok(()) },
+        }
+        drop(listener);
+        if modes.wait_for(|mode| *mode != Mode::Refuse).await.is_err() {
+            return Ok(());
+        }
+        listener = TcpListener::bind(address).await?;
+    }
+}
+
+async fn accept_while_listening(listener: &TcpListener, target: SocketAddr, modes: &watch::Receiver<Mode>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        if *modes.borrow() == Mode::Cut {
+        if matches!(*modes.borrow(), Mode::Cut | Mode::Refuse) {
             reset(&client);
             continue;
         }
@@ -83,32 +150,49 @@ async fn accept(listener: TcpListener, target: SocketAddr, modes: watch::Receive
     }
 }
 
-async fn connect(client: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
+async fn connect(client: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+    // The mode now is what this connection was made under; only a later one resets it at once.
+    let made_under = *modes.borrow_and_update();
+    let Ok(server) = TcpStream::connect(target).await else { return reset(&client) };
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
     }
-    let mut cut = modes.clone();
+    let passing = async {
+        tokio::join!(
+            pass(&client, &server, Way::ToTarget, modes.clone()),
+            pass(&server, &client, Way::FromTarget, modes.clone())
+        )
+    };
     tokio::select! {
-        _ = async {
-            tokio::join!(pass(&client, &server, modes.clone()), pass(&server, &client, modes.clone()))
-        } => {}
-        // Also when the proxy is dropped.
-        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {
+        _ = passing => {}
+        () = until_reset(made_under, modes.clone()) => {
             reset(&client);
             reset(&server);
         }
     }
 }
 
+/// Ends when a connection that was made under this mode is to be reset, also when the proxy is dropped.
+async fn until_reset(made_under: Mode, mut modes: watch::Receiver<Mode>) {
+    let Mode::Reset(lifetime) = made_under else {
+        let _ = modes.wait_for(|mode| mode.resets()).await;
+        return;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(lifetime) => {}
+        _ = modes.wait_for(|mode| matches!(mode, Mode::Cut | Mode::Refuse)) => {}
+    }
+}
+
 /// Passes bytes on in one direction until their end.
-async fn pass(from: &TcpStream, to: &TcpStream, mut modes: watch::Receiver<Mode>) {
+async fn pass(from: &TcpStream, to: &TcpStream, way: Way, mut modes: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = read(from, &mut buffer).await {
-        if modes.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
-            return;
+    loop {
+        let length = read(from, &mut buffer).await.unwrap_or(0);
+        let Ok(mode) = modes.wait_for(|mode| !mode.silences(way)).await.map(|mode| *mode) else { return };
+        if length == 0 {
+            break;
         }
-        let mode = *modes.borrow();
         if let Mode::Delay(delay) = mode {
             tokio::time::sleep(delay).await;
         }
@@ -117,7 +201,7 @@ async fn pass(from: &TcpStream, to: &TcpStream, mut modes: watch::Receiver<Mode>
         }
     }
     // The other direction may go on.
-    let _ = socket2::SockRef::from(to).shutdown(Shutdown::Write);
+    let _ = SockRef::from(to).shutdown(Shutdown::Write);
 }
 
 /// Reads from a stream that is shared by both directions.
@@ -150,32 +234,4 @@ fn reset(stream: &TcpStream) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::receiver::Receiver;
-
-    #[tokio::test]
-    async fn each_mode_does_what_it_says() {
-        let receiver = Receiver::start().await.unwrap();
-        let proxy = FaultProxy::start(&format!("127.0.0.1:{}", receiver.port())).await.unwrap();
-        let client = crate::http_client().unwrap();
-        let url = format!("http://{}/", proxy.address());
-        let ask = || client.get(&url).timeout(Duration::from_millis(300)).send();
-
-        assert!(ask().await.unwrap().status().is_success());
-
-        proxy.set(Mode::Stall);
-        assert!(ask().await.unwrap_err().is_timeout());
-
-        proxy.set(Mode::Cut);
-        assert!(!ask().await.unwrap_err().is_timeout());
-
-        proxy.set(Mode::Delay(Duration::from_millis(100)));
-        let asked = tokio::time::Instant::now();
-        assert!(ask().await.unwrap().status().is_success());
-        assert!(asked.elapsed() >= Duration::from_millis(200), "both directions wait");
-
-        proxy.set(Mode::Pass);
-        assert!(ask().await.unwrap().status().is_success());
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 //! - [`database`], [`kafka`], [`s3`], [`mail`]: looking into them
 //! - [`process`]: our binaries as processes, to be killed and paused
 //! - [`receiver`], [`fault`], [`sign`], [`api`]: the world around: destination, network, producer, customer
+//! - [`fragile`]: stores behind networks that fail
 //! - [`system`]: all of it together, fresh for one test
 //! - [`load`], [`stored`]: many webhooks at once, and whether each of them is where it was promised to be
 
@@ -22,6 +23,7 @@ pub mod fault;
 pub mod receiver;
 pub mod sign;
 
+pub mod fragile;
 pub mod system;
 
 pub mod load;

@@ -150,11 +150,17 @@ impl Process {
 
     /// Starts it again with the same settings on the same ports, and waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
+        self.start_again()?;
+        self.wait_until_ready().await
+    }
+
+    /// Starts it again with the same settings on the same ports, and doesn't wait: a store may be away.
+    pub fn start_again(&mut self) -> Result<()> {
         if self.daemon.is_running() {
             self.daemon.stop()?;
         }
         self.daemon = Daemon::spawn(&self.spec, WhenDropped::Kill)?;
-        self.wait_until_ready().await
+        Ok(())
     }
 }
 

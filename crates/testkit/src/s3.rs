@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
+pub use aws_sdk_s3::Client;
 use aws_sdk_s3::{
-    Client,
     config::{BehaviorVersion, Config, Region, retry::RetryConfig, timeout::TimeoutConfig},
-    operation::head_bucket::HeadBucketError,
+    operation::{get_object::GetObjectError, head_bucket::HeadBucketError},
     primitives::ByteStream,
 };
 use bytes::Bytes;
@@ -79,6 +79,14 @@ pub async fn sizes(address: &S3Address, prefix: &str) -> Result<BTreeMap<String,
 
 /// The bytes of an object.
 pub async fn get(address: &S3Address, key: &str) -> Result<Bytes> {
-    let answer = client(address).get_object().bucket(&address.bucket).key(key).send().await?;
-    Ok(answer.body.collect().await?.into_bytes())
+    read(&client(address), &address.bucket, key).await?.with_context(|| format!("there is no object {key}"))
+}
+
+/// The bytes of an object; `None` when it isn't there.
+pub async fn read(client: &Client, bucket: &str, key: &str) -> Result<Option<Bytes>> {
+    match client.get_object().bucket(bucket).key(key).send().await {
+        Ok(answer) => Ok(Some(answer.body.collect().await?.into_bytes())),
+        Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     api::Api,
-    database::Database,
+    database::{Database, with_database},
     kafka, mail,
     process::{self, Listens, Process},
     receiver::Receiver,
@@ -133,6 +133,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     stores: Option<Addresses>,
     binaries: Option<PathBuf>,
+    services_see: Option<Addresses>,
 }
 
 impl Builder {
@@ -165,6 +166,13 @@ impl Builder {
         self
     }
 
+    /// Where services are told that these stores are: behind networks that fail ([`crate::fragile::Fragile`]).
+    #[must_use]
+    pub fn services_see(mut self, stores: Addresses) -> Self {
+        self.services_see = Some(stores);
+        self
+    }
+
     /// Starts everything and waits until all of it is ready.
     pub async fn start(self) -> Result<System> {
         let stores = match self.stores {
@@ -179,7 +187,9 @@ impl Builder {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
 
         let ingress = Listens::anywhere(true)?;
-        let mut settings = Settings::new(&stores, database.url(), &random_master_key());
+        let seen = self.services_see.as_ref().unwrap_or(&stores);
+        let database_url = with_database(&seen.postgres_url, database.name())?;
+        let mut settings = Settings::new(seen, &database_url, &random_master_key());
         settings.set("RAVENPOST_KAFKA_TOPIC_PREFIX", format!("{name}."));
         settings.set("RAVENPOST_S3_KEY_PREFIX", format!("{name}/"));
         let hook_port = ingress.service.context("ingress serves")?;
@@ -202,6 +212,7 @@ impl Builder {
             name,
             folder,
             binaries: self.binaries,
+            keep_logs: false,
             database,
         };
         system.start_services(&self.replicas, ingress).await?;
@@ -227,6 +238,7 @@ pub struct System {
     name: String,
     folder: PathBuf,
     binaries: Option<PathBuf>,
+    keep_logs: bool,
     pub database: Database,
 }
 
@@ -238,6 +250,7 @@ impl System {
             settings: Vec::new(),
             stores: None,
             binaries: None,
+            services_see: None,
         }
     }
 
@@ -348,9 +361,14 @@ impl System {
         self.api.post("/api/v1/endpoints", &body).await
     }
 
-    /// Where the logs of the services are. Kept when the test has failed.
+    /// Where the logs of the services are. Kept when the test has failed by a panic, or by [`System::keep_logs`].
     pub fn logs(&self) -> &Path {
         &self.folder
+    }
+
+    /// Lets the logs stay where they are.
+    pub fn keep_logs(&mut self) {
+        self.keep_logs = true;
     }
 }
 
@@ -359,7 +377,7 @@ impl Drop for System {
         for process in [&mut self.ingress, &mut self.workers, &mut self.management, &mut self.notifiers] {
             process.clear();
         }
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.keep_logs {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }

@@ -1,6 +1,7 @@
 //! One Kafka broker (KRaft) from Maven Central.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -44,13 +45,18 @@ impl Kafka {
             tokio::task::spawn_blocking(move || prepare(&installed, &folder, options)).await??;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
         let mut kafka = Self { spec, daemon, options, ports };
-        kafka.ready().await?;
+        kafka.until_ready().await?;
         Ok(kafka)
     }
 
     /// The value of `bootstrap.servers`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.ports.get("kafka"))
+    }
+
+    /// Where the proxy of [`Options::kafka_proxy_port`] has to lead to.
+    pub fn behind_proxy(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.get("behind-proxy"))
     }
 
     /// The process, to be paused, killed or looked at.
@@ -62,10 +68,11 @@ impl Kafka {
     pub async fn restart(&mut self) -> Result<()> {
         self.daemon.stop()?;
         self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
-        self.ready().await
+        self.until_ready().await
     }
 
-    async fn ready(&mut self) -> Result<()> {
+    /// Waits until it tells its metadata.
+    pub async fn until_ready(&mut self) -> Result<()> {
         let brokers = self.brokers();
         let daemon = &mut self.daemon;
         wait::until("Kafka to tell its metadata", READY_BOUND, || {
@@ -156,9 +163,11 @@ fn prepare(installed: &Installed, folder: &Path, options: Options) -> Result<(Sp
     if let Some(mut left_behind) = Daemon::find(&spec)? {
         left_behind.stop()?;
     }
-    let ports =
-        Ports::settle(&folder.join("ports.json"), &[("kafka", options.usual(29_092)), ("controller", None)])?;
-    fs::write(&properties, server_properties(&folder.join("data"), &ports))?;
+    let ports = Ports::settle(
+        &folder.join("ports.json"),
+        &[("kafka", options.usual(29_092)), ("controller", None), ("behind-proxy", None)],
+    )?;
+    fs::write(&properties, server_properties(&folder.join("data"), &ports, options.kafka_proxy_port))?;
     fs::write(&logging, LOGGING)?;
     if !folder.join("data/meta.properties").is_file() {
         install::run(
@@ -189,13 +198,21 @@ fn cluster_id() -> String {
     }
 }
 
-fn server_properties(data: &Path, ports: &Ports) -> String {
+fn server_properties(data: &Path, ports: &Ports, proxy: Option<u16>) -> String {
     let (broker, controller) = (ports.get("kafka"), ports.get("controller"));
+    let mut listeners = format!("PLAINTEXT://127.0.0.1:{broker}");
+    let mut advertised = listeners.clone();
+    if let Some(proxy) = proxy {
+        let _ = write!(listeners, ",PROXY://127.0.0.1:{}", ports.get("behind-proxy"));
+        let _ = write!(advertised, ",PROXY://127.0.0.1:{proxy}");
+    }
     format!(
         "\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXY:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

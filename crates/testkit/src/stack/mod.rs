@@ -47,17 +47,20 @@ pub struct Options {
     pub durable: bool,
     /// What happens when the store is dropped.
     pub when_dropped: WhenDropped,
+    /// Kafka tells its clients where it is. With this port it has one more listener, and tells who comes through that
+    /// one to come by this port: that of a [`crate::fault::FaultProxy`].
+    pub kafka_proxy_port: Option<u16>,
 }
 
 impl Options {
     /// For a person's stack.
     pub fn for_people() -> Self {
-        Self { usual_ports: true, durable: true, when_dropped: WhenDropped::Stop }
+        Self { usual_ports: true, durable: true, when_dropped: WhenDropped::Stop, kafka_proxy_port: None }
     }
 
     /// For tests: any ports, no waiting for the disk.
     pub fn for_tests() -> Self {
-        Self { usual_ports: false, durable: false, when_dropped: WhenDropped::Stop }
+        Self { usual_ports: false, durable: false, when_dropped: WhenDropped::Stop, kafka_proxy_port: None }
     }
 
     fn usual(self, port: u16) -> Option<u16> {

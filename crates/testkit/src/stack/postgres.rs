@@ -47,7 +47,7 @@ impl Postgres {
         let (spec, port) = tokio::task::spawn_blocking(move || prepare(&bin, &folder, options)).await??;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
         let mut postgres = Self { spec, daemon, options, port };
-        postgres.ready().await?;
+        postgres.until_ready().await?;
         Ok(postgres)
     }
 
@@ -70,10 +70,11 @@ impl Postgres {
     pub async fn restart(&mut self) -> Result<()> {
         self.daemon.stop()?;
         self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
-        self.ready().await
+        self.until_ready().await
     }
 
-    async fn ready(&mut self) -> Result<()> {
+    /// Waits until it serves.
+    pub async fn until_ready(&mut self) -> Result<()> {
         let url = self.admin_url();
         let daemon = &mut self.daemon;
         let spec = &self.spec;

@@ -40,7 +40,7 @@ impl SeaweedFs {
         let (spec, ports) = prepare(&weed, folder, *options)?;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
         let mut store = Self { spec, daemon, options: *options, ports };
-        store.ready().await?;
+        store.until_ready().await?;
         if options.durable {
             store.write_through().await?;
         }
@@ -67,11 +67,11 @@ impl SeaweedFs {
     pub async fn restart(&mut self) -> Result<()> {
         self.daemon.stop()?;
         self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
-        self.ready().await
+        self.until_ready().await
     }
 
     /// Ready is when the bucket is there and takes an object: the gateway answers before its volumes do.
-    async fn ready(&mut self) -> Result<()> {
+    pub async fn until_ready(&mut self) -> Result<()> {
         self.volumes_ready().await.with_context(|| self.daemon.log_tail())?;
         let client = s3::client(&self.address());
         let daemon = &mut self.daemon;

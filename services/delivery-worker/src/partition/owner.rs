@@ -52,6 +52,8 @@ pub(super) struct Delivery {
     pub(super) version: i32,
     /// A row is being made for it.
     pub(super) parking: bool,
+    /// It was put off meanwhile: what that row has to say instead, as soon as it is there.
+    pub(super) put_off: Option<(ParkReason, DateTime<Utc>)>,
     /// The message that waits for it.
     pub(super) offset: Option<i64>,
 }
@@ -168,9 +170,9 @@ impl Owner {
     }
 
     pub(super) fn add(&mut self, pair: Pair, job: Job, version: i32, offset: Option<i64>) {
-        let delivery =
-            Delivery { job, stage: Stage::Settled, since: Instant::now(), version, parking: false, offset };
-        self.deliveries.insert(pair, delivery);
+        let since = Instant::now();
+        let (stage, parking, put_off) = (Stage::Settled, false, None);
+        self.deliveries.insert(pair, Delivery { job, stage, since, version, parking, put_off, offset });
     }
 
     /// Something waits in the schedule.
@@ -282,14 +284,17 @@ impl Owner {
         }
     }
 
-    /// Writes the delivery's row, unless that is being done.
-    fn give_row(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
+    /// Writes the delivery's row. While one is being written, for an attempt that was in the air, it is written again
+    /// afterwards: nothing is in the air any more.
+    pub(super) fn give_row(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
         let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
-        if !delivery.parking {
-            delivery.parking = true;
-            self.shared.metrics.parked(reason);
-            self.record.parks.push(park(delivery, reason, due_at));
+        if delivery.parking {
+            delivery.put_off = Some((reason, due_at));
+            return;
         }
+        delivery.parking = true;
+        self.shared.metrics.parked(reason);
+        self.record.parks.push(park(delivery, reason, due_at));
     }
 
     /// What is held comes back by the sweep, once somebody resumes it.

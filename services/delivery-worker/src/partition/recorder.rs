@@ -88,7 +88,9 @@ impl Owner {
         if let Some(offset) = delivery.offset.take() {
             self.offsets.complete(offset);
         }
-        if delivery.stage == Stage::PutOff {
+        if let Some((reason, due_at)) = delivery.put_off.take() {
+            self.give_row(pair, reason, due_at);
+        } else if delivery.stage == Stage::PutOff {
             self.deliveries.remove(&pair);
         }
     }

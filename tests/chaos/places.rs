@@ -1,0 +1,136 @@
+//! What is in the three stores and at the destinations, read from outside when all is whole again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use ravenpost_core::topic;
+use ravenpost_testkit::{s3, system::System, wait};
+use uuid::Uuid;
+
+use crate::producer::Original;
+
+/// Objects that are read at the same time.
+const AT_ONCE: usize = 16;
+/// How long a store that is whole may take for one answer, with the attempts that it needs.
+const ANSWERED: Duration = Duration::from_secs(10);
+
+/// Which original some bytes are, or what is wrong with them.
+pub(crate) type Found = Result<Original, String>;
+
+/// Everything, by event.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) rows: BTreeMap<Uuid, Row>,
+    pub(crate) messages: BTreeMap<Uuid, Vec<Message>>,
+    pub(crate) deliveries: BTreeMap<Uuid, Vec<Delivery>>,
+    /// Messages and deliveries without an event's id.
+    pub(crate) nameless: Vec<String>,
+}
+
+/// An event in Postgres, and its payload in S3.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) status: String,
+    pub(crate) payload: Found,
+}
+
+/// An event in Kafka.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// `None` when it does not travel inline.
+    pub(crate) body: Option<Found>,
+}
+
+/// A request that a destination got.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) path: String,
+    /// Since the Unix epoch.
+    pub(crate) at: Duration,
+    pub(crate) body: Found,
+}
+
+/// Reads all places of a system whose stores are whole.
+pub(crate) async fn read(system: &System) -> Result<Places> {
+    let mut places = Places { rows: rows(system).await?, ..Places::default() };
+    messages(system, &mut places).await?;
+    deliveries(system, &mut places);
+    Ok(places)
+}
+
+fn found(body: &[u8]) -> Found {
+    Original::of(body).map_err(|error| format!("{error:#}"))
+}
+
+/// Where a payload is: offset and length in its object.
+type Range = (i64, i64);
+
+async fn rows(system: &System) -> Result<BTreeMap<Uuid, Row>> {
+    let pool = system.database.pool().await?;
+    let events: Vec<(Uuid, String, String, i64, i64)> =
+        sqlx::query_as("select id, status, s3_key, s3_offset, s3_length from events")
+            .fetch_all(&pool)
+            .await?;
+    pool.close().await;
+    let mut objects: BTreeMap<String, Vec<(Uuid, String, Range)>> = BTreeMap::new();
+    for (id, status, key, offset, length) in events {
+        objects.entry(key).or_default().push((id, status, (offset, length)));
+    }
+    let client = s3::client(&system.stores.s3);
+    let read = stream::iter(objects).map(|(key, events)| {
+        let client = client.clone();
+        async move {
+            let object = object(system, &client, &key).await?;
+            Ok::<_, anyhow::Error>(events.into_iter().map(move |(id, status, range)| {
+                let payload = match &object {
+                    Some(object) => slice(object, range).and_then(found),
+                    None => Err(format!("there is no object {key}")),
+                };
+                (id, Row { status, payload })
+            }))
+        }
+    });
+    let rows: Vec<_> = read.buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+async fn object(system: &System, client: &s3::Client, key: &str) -> Result<Option<Bytes>> {
+    let prefix = system.settings.get("RAVENPOST_S3_KEY_PREFIX").context("the key prefix")?;
+    let (bucket, key) = (&system.stores.s3.bucket, format!("{prefix}{key}"));
+    wait::until(&format!("the object {key}"), ANSWERED, || async {
+        Ok(Some(s3::read(client, bucket, &key).await?))
+    })
+    .await
+}
+
+fn slice(object: &Bytes, (offset, length): Range) -> Result<&[u8], String> {
+    let bounds = usize::try_from(offset).ok().zip(usize::try_from(offset + length).ok());
+    let slice = bounds.and_then(|(start, end)| object.get(start..end));
+    slice.ok_or_else(|| format!("{length} bytes from {offset} are not in an object of {}", object.len()))
+}
+
+async fn messages(system: &System, places: &mut Places) -> Result<()> {
+    for message in system.messages(topic::INGEST).await? {
+        let Some(id) = message.header("ce_id").and_then(|id| id.parse().ok()) else {
+            let (partition, offset) = (message.partition, message.offset);
+            places.nameless.push(format!("a message without `ce_id` at {partition}/{offset}"));
+            continue;
+        };
+        let body = (!message.value.is_empty()).then(|| found(&message.value));
+        places.messages.entry(id).or_default().push(Message { body });
+    }
+    Ok(())
+}
+
+fn deliveries(system: &System, places: &mut Places) {
+    for request in system.receiver.received() {
+        let Some(id) = request.header("webhook-id").and_then(|id| id.parse().ok()) else {
+            places.nameless.push(format!("a delivery without a usable `webhook-id` to {}", request.path));
+            continue;
+        };
+        let delivery = Delivery { body: found(&request.body), path: request.path, at: request.at };
+        places.deliveries.entry(id).or_default().push(delivery);
+    }
+}

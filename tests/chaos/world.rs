@@ -1,0 +1,226 @@
+//! The system under fault: its stores, its networks and its processes, and what was done to them when.
+
+use std::{
+    sync::{Mutex as BlockingMutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use futures::future::join_all;
+use ravenpost_testkit::{
+    fault::{FaultProxy, Mode},
+    fragile::Fragile,
+    process::Process,
+    stack::{Daemon, Kafka, Postgres, SeaweedFs},
+    system::{Service, System},
+    wait,
+};
+use serde_json::json;
+use tokio::{
+    sync::{MappedMutexGuard, Mutex, MutexGuard},
+    time::Instant,
+};
+
+use crate::{
+    producer::{self, Dialect, Endpoint},
+    schedule::{Fault, Harm, REPLICAS, Step, Victim},
+    verdict::{Promise, Violation},
+};
+
+/// Endpoints of each dialect.
+const ENDPOINTS: usize = 4;
+/// What a lease has to be longer than Kafka's timeout, as ingress demands.
+const ADOPTION_MARGIN: Duration = Duration::from_secs(5);
+/// Within this a process is ready again after its stores are back: "within seconds", on a machine that others load too.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// A system whose every part can be made to suffer. The stores are not its own: they outlive it.
+pub(crate) struct World<'stores> {
+    // Processes before the system, whose database goes with it.
+    ingress: Vec<Mutex<Process>>,
+    others: Vec<Mutex<Process>>,
+    pub(crate) system: System,
+    pub(crate) endpoints: Vec<Endpoint>,
+    stores: &'stores Fragile,
+    journal: BlockingMutex<Vec<Entry>>,
+}
+
+/// Something that was done or seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Since the Unix epoch.
+    pub(crate) at: Duration,
+    pub(crate) what: String,
+}
+
+impl<'stores> World<'stores> {
+    pub(crate) async fn start(stores: &'stores Fragile, workers: usize, lease: Duration) -> Result<Self> {
+        let kafka_timeout = lease.saturating_sub(ADOPTION_MARGIN);
+        let mut system = System::builder()
+            .stores(stores.direct().clone())
+            .services_see(stores.through().clone())
+            .replicas(Service::Ingress, REPLICAS)
+            .replicas(Service::DeliveryWorker, workers)
+            .replicas(Service::Notifier, 0)
+            .setting("RAVENPOST_ADOPT_AFTER", format!("{}s", lease.as_secs()))
+            .setting("RAVENPOST_KAFKA_TIMEOUT", format!("{}s", kafka_timeout.as_secs()))
+            .start()
+            .await
+            .context("the system does not start")?;
+        let endpoints = endpoints(&system).await?;
+        let ingress = std::mem::take(&mut system.ingress).into_iter().map(Mutex::new).collect();
+        let mut others = std::mem::take(&mut system.workers);
+        others.append(&mut system.management);
+        let others = others.into_iter().map(Mutex::new).collect();
+        Ok(Self { ingress, others, system, endpoints, stores, journal: BlockingMutex::default() })
+    }
+
+    /// The base URL of each ingress.
+    pub(crate) async fn ingress_urls(&self) -> Vec<String> {
+        join_all(self.ingress.iter().map(async |process| process.lock().await.url())).await
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, what: String) {
+        let entry = Entry { at: producer::now(), what };
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// Lets a step's faults happen, waits until its stores are back, and then until everybody has recovered.
+    pub(crate) async fn suffer(&self, step: &Step) -> Result<Vec<Violation>> {
+        for outcome in join_all(step.0.iter().map(|fault| self.suffer_one(fault))).await {
+            outcome?;
+        }
+        self.until_whole().await?;
+        self.note("all is whole".to_owned());
+        let back = Instant::now();
+        let processes = self.ingress.iter().chain(&self.others);
+        let recoveries = join_all(processes.map(|process| recover(process, step))).await;
+        let mut violations = Vec::new();
+        for recovery in recoveries {
+            violations.extend(recovery?);
+        }
+        self.note(format!("all have recovered after {:?}", back.elapsed()));
+        Ok(violations)
+    }
+
+    async fn suffer_one(&self, fault: &Fault) -> Result<()> {
+        tokio::time::sleep(fault.after).await;
+        self.note(fault.to_string());
+        match fault.harm {
+            Harm::Kill => self.kill(fault.victim, fault.lasts).await,
+            Harm::Pause => self.pause(fault.victim, fault.lasts).await,
+            Harm::Network(mode) => self.disturb(fault.victim, mode, fault.lasts).await,
+        }
+        .with_context(|| fault.to_string())?;
+        self.note(format!("{} is back", fault.victim));
+        Ok(())
+    }
+
+    async fn kill(&self, victim: Victim, lasts: Duration) -> Result<()> {
+        self.daemon(victim).await.kill9()?;
+        tokio::time::sleep(lasts).await;
+        match victim {
+            // It is ready when its stores are, which may suffer too.
+            Victim::Ingress(number) => self.ingress[number].lock().await.start_again(),
+            Victim::Postgres => self.stores.postgres.lock().await.restart().await,
+            Victim::S3 => self.stores.s3.lock().await.restart().await,
+            Victim::Kafka => self.stores.kafka.lock().await.restart().await,
+        }
+    }
+
+    async fn pause(&self, victim: Victim, lasts: Duration) -> Result<()> {
+        self.daemon(victim).await.pause()?;
+        tokio::time::sleep(lasts).await;
+        self.daemon(victim).await.resume()
+    }
+
+    async fn daemon(&self, victim: Victim) -> MappedMutexGuard<'_, Daemon> {
+        match victim {
+            Victim::Ingress(number) => MutexGuard::map(self.ingress[number].lock().await, Process::daemon),
+            Victim::Postgres => MutexGuard::map(self.stores.postgres.lock().await, Postgres::daemon),
+            Victim::S3 => MutexGuard::map(self.stores.s3.lock().await, SeaweedFs::daemon),
+            Victim::Kafka => MutexGuard::map(self.stores.kafka.lock().await, Kafka::daemon),
+        }
+    }
+
+    async fn disturb(&self, victim: Victim, mode: Mode, lasts: Duration) -> Result<()> {
+        let network = self.network(victim).context("producers' networks are not disturbed")?;
+        network.set(mode);
+        tokio::time::sleep(lasts).await;
+        network.set(Mode::Pass);
+        Ok(())
+    }
+
+    fn network(&self, victim: Victim) -> Option<&FaultProxy> {
+        match victim {
+            Victim::Ingress(_) => None,
+            Victim::Postgres => Some(&self.stores.network.postgres),
+            Victim::S3 => Some(&self.stores.network.s3),
+            Victim::Kafka => Some(&self.stores.network.kafka),
+        }
+    }
+
+    /// Waits until every store serves, asked directly.
+    async fn until_whole(&self) -> Result<()> {
+        let (mut postgres, mut s3, mut kafka) =
+            tokio::join!(self.stores.postgres.lock(), self.stores.s3.lock(), self.stores.kafka.lock());
+        tokio::try_join!(postgres.until_ready(), s3.until_ready(), kafka.until_ready())?;
+        Ok(())
+    }
+}
+
+/// Waits until a process is ready. One that has ended by itself is accused, and started again as Kubernetes would.
+async fn recover(process: &Mutex<Process>, step: &Step) -> Result<Option<Violation>> {
+    let mut process = process.lock().await;
+    let name = process.name().to_owned();
+    let accuse = |what: String| Violation {
+        promise: Promise::Recovered,
+        what: format!("{name} {what}, after: {step}"),
+        original: None,
+        events: [].into(),
+    };
+    if let Err(ended) = process.daemon().ensure_running() {
+        process.restart().await?;
+        return Ok(Some(accuse(format!("ended by itself: {ended:#}"))));
+    }
+    let waited =
+        wait::until_true("it to be ready", RECOVERY, || async { Ok(process.is_ready().await) }).await;
+    match waited {
+        Ok(()) => Ok(None),
+        Err(_elapsed) => {
+            let ended = process.daemon().ensure_running().err();
+            let why = ended.map(|error| format!("; {error:#}")).unwrap_or_default();
+            process.restart().await?;
+            Ok(Some(accuse(format!("is not ready after {RECOVERY:?}{why}"))))
+        }
+    }
+}
+
+async fn endpoints(system: &System) -> Result<Vec<Endpoint>> {
+    let mut endpoints = Vec::new();
+    for number in 0..ENDPOINTS {
+        for dialect in Dialect::ALL {
+            let verification = match dialect {
+                Dialect::StandardWebhooks => json!({ "type": "standard_webhooks" }),
+                Dialect::GitHub => json!({ "type": "provider", "provider": "github" }),
+                Dialect::IdempotencyKey => json!({ "type": "none" }),
+            };
+            let destination = format!("/{dialect:?}-{number}");
+            let target = system.receiver.url(&destination);
+            let created = system.create_endpoint(&destination, &target, verification).await?;
+            let hook_url = created["hook_url"].as_str().context("no hook_url")?;
+            let hook = hook_url.find("/h/").map(|start| hook_url[start..].to_owned());
+            endpoints.push(Endpoint {
+                dialect,
+                hook: hook.with_context(|| format!("not a hook URL: {hook_url}"))?,
+                secret: created["secret"].as_str().unwrap_or_default().to_owned(),
+                destination,
+            });
+        }
+    }
+    Ok(endpoints)
+}
