@@ -8,6 +8,9 @@ pub mod ids;
 pub mod endpoint;
 pub mod signature;
 
+pub mod handshake;
+pub mod provider;
+
 pub mod event;
 pub mod headers;
 pub mod topic;

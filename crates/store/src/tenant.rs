@@ -12,6 +12,7 @@ mod endpoints;
 mod events;
 mod page;
 mod replay;
+mod secrets;
 mod waiting;
 mod yielding;
 
@@ -29,6 +30,7 @@ pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
 pub use replay::{ReplayError, Replayed};
+pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 
 use crate::decode::Row;
 use crate::{Error, Result};

@@ -1,10 +1,11 @@
 //! The body is taken in, bounded in size, time and memory.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
@@ -12,6 +13,7 @@ use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_store::system::Endpoint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::peer::peer;
 use crate::receive::Ingress;
 
 /// What an event without a body counts for.
@@ -23,6 +25,12 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct Admitted {
     /// To whom it came.
     pub endpoint: Arc<Endpoint>,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub uri: Uri,
+    /// From where it came, if that can be told.
+    pub peer: Option<IpAddr>,
     /// Its headers, all of them.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -65,7 +73,10 @@ pub async fn admit(
     let read = tokio::time::timeout(ingress.body_timeout, read(&ingress.budget, body, limit));
     let (body, share) =
         read.await.map_err(|_| Problem::new(Kind::Malformed, "the body did not arrive in time"))??;
-    Ok(Admitted { endpoint, headers: parts.headers, body, received_at, share })
+    let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = connection.and_then(|connection| peer(connection.0, &parts.headers, &ingress.trusted_proxies));
+    let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+    Ok(Admitted { endpoint, method, uri, peer, headers, body, received_at, share })
 }
 
 fn announced(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

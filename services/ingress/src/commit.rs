@@ -25,6 +25,7 @@ use ravenpost_core::trace::Traceparent;
 use ravenpost_store::{Payloads, System};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::admit::Admitted;
 use crate::metrics::IngressMetrics;
 use crate::settings::CommitSettings;
 use crate::verify::Verified;
@@ -90,9 +91,9 @@ impl Committer {
         let queue = if admitted.body.len() > LARGE { &self.large } else { &self.queue };
         let content_type = admitted.headers.get("content-type").and_then(|value| value.to_str().ok());
         let pending = Pending {
-            event_type: event_type(&admitted.endpoint.verification, &admitted.headers),
+            event_type: event_type(&admitted.endpoint.verification, &admitted.headers, &admitted.body),
             content_type: content_type.map(str::to_owned),
-            headers: headers::encode(&headers::to_forward(&admitted.headers)).into(),
+            headers: forwarded(&admitted),
             endpoint: admitted.endpoint,
             received_at: admitted.received_at,
             body: admitted.body,
@@ -107,6 +108,15 @@ impl Committer {
             Ok(Err(NotCommitted)) | Err(_) => Err(unavailable("the event can't be stored just now")),
         }
     }
+}
+
+/// The headers that travel on: not the one that showed the endpoint's secret.
+fn forwarded(admitted: &Admitted) -> Bytes {
+    let mut forwarded = headers::to_forward(&admitted.headers);
+    if let Some(credential) = admitted.endpoint.verification.credential_header() {
+        forwarded.remove(credential);
+    }
+    headers::encode(&forwarded).into()
 }
 
 fn unavailable(detail: &str) -> Problem {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! POST /h/{token} ──▶ resolve ──▶ admit ──▶ verify ──▶ commit ──▶ 202
-//!                     endpoint    body      signature    │ queue of the committer
-//!                     by token    bounded                ▼
+//!                     endpoint    body    │  signature │ │ queue of the committer
+//!                     by token    bounded └▶ handshake ◀┘▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
 //!                                                       └── cursor: what is published ──▶ heartbeat
 //! ```
@@ -15,7 +15,10 @@ pub mod receive;
 pub mod resolve;
 
 pub mod admit;
+pub mod peer;
 
+pub mod certificates;
+pub mod handshake;
 pub mod verify;
 
 pub mod commit;
@@ -30,6 +33,7 @@ use ravenpost_bus::Producer;
 use ravenpost_chassis::{Context, clock, http};
 use ravenpost_store::{Payloads, Store};
 
+use crate::certificates::Certificates;
 use crate::commit::Committer;
 use crate::metrics::IngressMetrics;
 use crate::receive::Ingress;
@@ -61,6 +65,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
             .context("the committer can't start")?;
     let ingress = Ingress {
         endpoints: Endpoints::new(store.system()),
+        hook_base_url: settings.hook_base_url.as_str().trim_end_matches('/').to_owned(),
+        trusted_proxies: settings.trusted_proxies,
+        certificates: Certificates::new(ravenpost_egress::Client::new(&settings.egress)?),
+        system: store.system(),
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,
         body_timeout: settings.body_timeout,

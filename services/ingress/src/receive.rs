@@ -4,19 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use ravenpost_chassis::problem::{self, Problem};
+use ravenpost_chassis::problem::{self, Kind, Problem};
 use ravenpost_chassis::{clock, trace};
+use ravenpost_core::handshake as asked;
 use ravenpost_core::ids::EventId;
+use ravenpost_core::signature::Network;
 use ravenpost_core::trace::Traceparent;
+use ravenpost_store::System;
 use serde::Serialize;
 use tracing::{Instrument, Span, info_span};
 
 use crate::admit::{self, Budget};
+use crate::certificates::Certificates;
 use crate::commit::Committer;
+use crate::handshake;
 use crate::metrics::IngressMetrics;
 use crate::resolve::Endpoints;
 use crate::verify;
@@ -25,6 +30,14 @@ use crate::verify;
 pub struct Ingress {
     /// From tokens to endpoints.
     pub endpoints: Endpoints,
+    /// Where producers reach us: scheme and host, no slash at the end.
+    pub hook_base_url: String,
+    /// Proxies that are believed about where a request comes from.
+    pub trusted_proxies: Vec<Network>,
+    /// What providers have us fetch.
+    pub certificates: Certificates,
+    /// Keeps the secrets that handshakes bring.
+    pub system: System,
     /// The memory that bodies in flight may take.
     pub budget: Budget,
     /// The largest body in bytes where the endpoint does not say.
@@ -39,7 +52,17 @@ pub struct Ingress {
 
 /// The only route that producers have.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    problem::guard(Router::new().route("/h/{token}", post(handle)).with_state(ingress))
+    problem::guard(Router::new().route("/h/{token}", post(handle).get(handle)).with_state(ingress))
+}
+
+/// What became of a request that was not refused.
+enum Received {
+    /// An event, which is durable.
+    Event(EventId),
+    /// The same, from a provider that takes nothing but an empty 200.
+    Quietly(EventId),
+    /// A handshake, with its answer.
+    Handshake(Response),
 }
 
 /// The body of a `202`.
@@ -59,14 +82,28 @@ async fn handle(
     trace::follow(&span, incoming.as_ref());
     let received = async { receive(&ingress, &token?.0, request, incoming).await };
     match received.instrument(span.clone()).await {
-        Ok(id) => {
+        Ok(Received::Handshake(answer)) => {
+            ingress.metrics.handshakes.inc();
+            answer
+        }
+        Ok(Received::Event(id)) => {
             span.record("event_id", tracing::field::display(id));
             ingress.metrics.accepted(started.elapsed());
             (StatusCode::ACCEPTED, Json(Answer { id })).into_response()
         }
+        Ok(Received::Quietly(id)) => {
+            span.record("event_id", tracing::field::display(id));
+            ingress.metrics.accepted(started.elapsed());
+            StatusCode::OK.into_response()
+        }
         Err(problem) => {
             ingress.metrics.rejected(problem.kind);
-            problem.into_response()
+            let method_not_allowed = problem.kind == Kind::MethodNotAllowed;
+            let mut response = problem.into_response();
+            if method_not_allowed {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            response
         }
     }
 }
@@ -76,13 +113,29 @@ async fn receive(
     token: &str,
     request: Request,
     incoming: Option<Traceparent>,
-) -> Result<EventId, Problem> {
+) -> Result<Received, Problem> {
     let endpoint = ingress.endpoints.resolve(token).await?;
     Span::current().record("endpoint_id", tracing::field::display(endpoint.id));
+    handshake::allow(&endpoint, request.method())?;
     let admitted = admit::admit(ingress, endpoint, request, clock::now()).await?;
-    let verified = verify::verify(admitted)?;
+    if let Some(answer) = handshake::unsigned(ingress, token, &admitted).await? {
+        return Ok(Received::Handshake(answer));
+    }
+    let empty = asked::of(&admitted.endpoint.verification).wants_empty_answers();
+    let verified = match verify::verify(ingress, admitted).await {
+        Ok(verified) => verified,
+        Err(problem) if empty && problem.kind.status() == StatusCode::UNAUTHORIZED => {
+            ingress.metrics.rejected(problem.kind);
+            return Ok(Received::Handshake(StatusCode::UNAUTHORIZED.into_response()));
+        }
+        Err(problem) => return Err(problem),
+    };
+    if let Some(answer) = handshake::signed(ingress, token, &verified).await? {
+        return Ok(Received::Handshake(answer));
+    }
     let traceparent = trace::current(&Span::current(), incoming.as_ref());
-    ingress.committer.commit(verified, traceparent).await
+    let id = ingress.committer.commit(verified, traceparent).await?;
+    Ok(if empty { Received::Quietly(id) } else { Received::Event(id) })
 }
 
 fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {

@@ -46,6 +46,11 @@ impl Endpoints {
         }
         Ok(endpoint)
     }
+
+    /// Reads the endpoint anew the next time.
+    pub async fn forget(&self, token: &str) {
+        self.known.invalidate(token).await;
+    }
 }
 
 fn unreadable(error: &Arc<ravenpost_store::Error>) -> Problem {

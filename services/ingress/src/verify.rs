@@ -1,9 +1,16 @@
 //! Is it really from the producer? From here on it is.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use ravenpost_chassis::problem::{Kind, Problem};
-use ravenpost_core::signature::{self, Rejection};
+use ravenpost_core::signature::{self, Rejection, Request, Url};
 
 use crate::admit::Admitted;
+use crate::receive::Ingress;
+
+/// When to come back while a certificate can't be fetched.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// A request that its endpoint believes.
 pub struct Verified(Admitted);
@@ -13,30 +20,62 @@ impl Verified {
     pub fn into_inner(self) -> Admitted {
         self.0
     }
+
+    /// The request, to look at.
+    pub fn admitted(&self) -> &Admitted {
+        &self.0
+    }
+}
+
+/// The request as verification sees it.
+pub fn request<'a>(ingress: &'a Ingress, admitted: &'a Admitted) -> Request<'a> {
+    let path_and_query = admitted.uri.path_and_query().map_or("/", |path| path.as_str());
+    Request {
+        method: &admitted.method,
+        url: Url { base: &ingress.hook_base_url, path_and_query },
+        headers: &admitted.headers,
+        body: &admitted.body,
+        peer: admitted.peer,
+        received_at: admitted.received_at,
+        fetched: None,
+    }
 }
 
 /// Checks the request as its endpoint demands.
-pub fn verify(admitted: Admitted) -> Result<Verified, Problem> {
+pub async fn verify(ingress: &Ingress, admitted: Admitted) -> Result<Verified, Problem> {
+    match check(ingress, &admitted).await {
+        Ok(()) => Ok(Verified(admitted)),
+        Err(rejection) => {
+            let endpoint_id = admitted.endpoint.id;
+            tracing::debug!(%endpoint_id, reason = rejection.reason(), "a request is not believed");
+            Err(problem(&rejection))
+        }
+    }
+}
+
+async fn check(ingress: &Ingress, admitted: &Admitted) -> Result<(), Rejection> {
     let endpoint = &admitted.endpoint;
-    signature::verify(
-        &endpoint.verification,
-        &endpoint.secrets,
-        &admitted.headers,
-        &admitted.body,
-        admitted.received_at,
-    )
-    .map_err(|rejection| {
-        tracing::debug!(endpoint_id = %endpoint.id, reason = rejection.reason(), "a request is not believed");
-        problem(&rejection)
-    })?;
-    Ok(Verified(admitted))
+    let mut request = request(ingress, admitted);
+    let certificate: Option<Bytes> = match signature::to_fetch(&endpoint.verification, &request)? {
+        Some(url) => Some(ingress.certificates.get(&url).await?),
+        None => None,
+    };
+    request.fetched = certificate.as_deref();
+    signature::verify(&endpoint.verification, &endpoint.secrets, &request)
 }
 
 fn problem(rejection: &Rejection) -> Problem {
     let kind = match rejection {
-        Rejection::MissingHeader(_) => Kind::SignatureMissing,
-        Rejection::MalformedHeader(..) | Rejection::WrongSignature => Kind::SignatureInvalid,
+        Rejection::MissingHeader(_) | Rejection::MissingField(_) => Kind::SignatureMissing,
         Rejection::Stale(..) => Kind::TimestampStale,
+        Rejection::CertificateUnavailable => return Problem::unavailable(rejection.to_string(), RETRY_AFTER),
+        Rejection::MalformedHeader(..)
+        | Rejection::MalformedField(..)
+        | Rejection::WrongSignature
+        | Rejection::WrongCredentials
+        | Rejection::AddressNotAllowed(_)
+        | Rejection::NoSecret
+        | Rejection::Certificate(_) => Kind::SignatureInvalid,
     };
     Problem::new(kind, rejection.to_string())
 }

@@ -11,7 +11,9 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod providers;
 mod replay;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -77,6 +79,9 @@ fn resources() -> OpenApiRouter<Api> {
     let resources = OpenApiRouter::new()
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
+        .routes(routes!(secrets::list, secrets::add))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
         .routes(routes!(events::list))

@@ -178,7 +178,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 19);
+        assert_eq!(operations, 23);
     }
 
     #[test]

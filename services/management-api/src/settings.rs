@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ravenpost_chassis::Service;
+use ravenpost_core::endpoint::base_url;
 use ravenpost_store::MasterKeySettings;
 use url::Url;
 
@@ -61,14 +62,6 @@ impl Service for Settings {
     fn chassis(&self) -> &ravenpost_chassis::Settings {
         &self.chassis
     }
-}
-
-fn base_url(text: &str) -> Result<Url, &'static str> {
-    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.query().is_none();
-    Url::parse(text)
-        .ok()
-        .filter(usable)
-        .ok_or("write an http or https URL, such as https://hooks.example.com")
 }
 
 #[cfg(test)]

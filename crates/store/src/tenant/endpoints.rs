@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
-use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
+use ravenpost_core::ids::{DestinationId, EndpointId, SecretId, Slot};
 use sqlx::PgConnection;
 use url::Url;
 
@@ -74,8 +74,12 @@ pub struct VerificationChange<'a> {
     pub from: &'a Verification,
     /// What it is to be.
     pub to: &'a Verification,
-    /// Another secret; `None` keeps the stored one, unless the new verification needs none.
+    /// Another secret, in place of all that are stored.
     pub secret: Option<ToSeal<'a>>,
+    /// The id of that other secret.
+    pub secret_id: SecretId,
+    /// Without another secret: whether the stored ones are forgotten, since the new verification has no use for them.
+    pub forget_secrets: bool,
 }
 
 /// A row as it is stored.
@@ -231,13 +235,16 @@ impl Tenant {
     ) -> Result<bool> {
         let secret = change.verification.and_then(|change| change.secret);
         let secret = secret.map(|secret| self.seal(secret, id.0)).transpose()?;
-        let forget = change.verification.is_some_and(|change| !change.to.needs_secret());
+        let replaced = secret.is_some();
+        let forget = change.verification.is_some_and(|change| change.forget_secrets) && !replaced;
         let updated = sqlx::query!(
             "update endpoints set
                  name = coalesce($3, name),
                  status = coalesce($4, status),
                  verification = coalesce($6, verification),
                  secret_key = case when $8 then null else coalesce($7, secret_key) end,
+                 secret_key_id = case when $7::bytea is null then secret_key_id else $12 end,
+                 secret_key_set_at = case when $7::bytea is null then secret_key_set_at else $11 end,
                  max_body_bytes = case when $9 then $10 else max_body_bytes end,
                  updated_at = $11
              where organization_id = $1 and id = $2 and deleted_at is null and verification = coalesce($5, verification)",
@@ -251,10 +258,14 @@ impl Tenant {
             forget,
             change.max_body_bytes.is_some(),
             change.max_body_bytes.flatten().map(as_integer),
-            now
+            now,
+            change.verification.map(|change| change.secret_id.0)
         )
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        if updated.rows_affected() == 1 && (forget || replaced) {
+            self.forget_secrets(connection, id).await?;
+        }
         Ok(updated.rows_affected() == 1)
     }
 

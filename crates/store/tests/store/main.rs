@@ -4,4 +4,5 @@
 mod isolation;
 mod record;
 mod replay;
+mod secrets;
 mod support;

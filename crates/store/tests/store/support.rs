@@ -7,12 +7,12 @@ use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
-    Slot,
+    SecretId, Slot,
 };
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, Observation, Record, Routed};
-use ravenpost_store::tenant::{NewDestination, NewEndpoint, ToSeal};
+use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;
@@ -92,6 +92,19 @@ impl World {
         };
         let (endpoint, destination) = tenant.create_endpoint(&endpoint, self.now).await.unwrap();
         (endpoint.id, destination.id)
+    }
+
+    /// The endpoint's second secret; the first one is then an older one.
+    async fn another_secret(&self, organization: &Organization) {
+        let secret = Secret::standard_webhooks(random());
+        let new = NewSecret {
+            id: SecretId::new(self.now, random()),
+            secret: ToSeal { secret: &secret, nonce: random() },
+            verification: &Verification::StandardWebhooks {},
+            others_expire_at: None,
+        };
+        let added = organization.tenant.add_secret(organization.endpoint, &new, self.now).await.unwrap();
+        assert_eq!(added, SecretAdded::Added);
     }
 
     async fn destination(&self, tenant: &Tenant, endpoint: EndpointId) -> DestinationId {
@@ -179,6 +192,7 @@ impl World {
     /// A row in every table that a tenant may read.
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
+        self.another_secret(&organization).await;
         let event = self
             .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
             .await;

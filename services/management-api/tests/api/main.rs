@@ -10,5 +10,6 @@ mod events;
 mod isolation;
 mod process;
 mod replay;
+mod secrets;
 mod support;
 mod unavailable;
