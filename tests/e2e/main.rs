@@ -4,6 +4,7 @@
 mod support;
 
 mod github;
+mod producers;
 mod verification;
 
 mod delivery;

@@ -12,6 +12,7 @@ mod demo;
 mod down;
 mod folder;
 mod generate;
+mod providers;
 mod receiver;
 mod signals;
 mod test;
@@ -39,7 +40,7 @@ enum Command {
     Test(test::Arguments),
     /// Checks format, lints, dependencies, generated files and workflows
     Check,
-    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md
+    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md, docs/providers.md
     Gen,
     /// Prints arriving webhooks; `up --detach` starts it
     #[command(hide = true)]
