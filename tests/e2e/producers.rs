@@ -112,6 +112,24 @@ fn a_handshake_brings_the_secret_once() {
     });
 }
 
+/// Notion's token has to be copied from the event into Notion's form.
+#[test]
+fn a_secret_that_a_person_has_to_see_comes_as_an_event() {
+    SHARED.run(async |system| {
+        let body = json!({ "name": "notion", "target_url": system.receiver.url("/notion"),
+            "verification": { "type": "provider", "provider": "notion" } });
+        let hook_url = text(&system.api.post("/api/v1/endpoints", &body).await?, "/hook_url")?;
+        let token = json!({ "verification_token": SECRET }).to_string();
+        let shown = post(&hook_url, &[], token.clone()).await?.expect(202)?;
+        until_status(system, &text(&shown, "/id")?, "SUCCESS").await?;
+        // From now on it is signed with.
+        ensure_problem(&post(&hook_url, &[], token).await?, 401, "signature-missing")?;
+        let signature = sign::github(SECRET, BODY);
+        post(&hook_url, &[("x-notion-signature", signature.as_str())], BODY).await?.expect(202)?;
+        Ok(())
+    });
+}
+
 #[test]
 fn secrets_rotate_without_a_gap() {
     SHARED.run(async |system| {

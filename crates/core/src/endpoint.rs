@@ -167,7 +167,10 @@ fn check_members(members: &[Verification]) -> Result<(), InvalidVerification> {
         })?;
     }
     if members.iter().filter(|member| member.needs_secret()).count() > 1 {
-        return invalid("of".to_owned(), "at most one of them may take a secret; an endpoint has one");
+        return invalid(
+            "of".to_owned(),
+            "at most one of them may take a secret; they would have to share it",
+        );
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::endpoint::Verification;
 use crate::secret::Secret;
-use crate::signature::Request;
+use crate::signature::{Request, verify};
 
 /// What a provider asks. Part of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +165,11 @@ pub fn of(verification: &Verification) -> Handshake {
 
 /// What is asked without a signature. `None` when it is no handshake: a request that is no POST is then not allowed, and a
 /// POST goes on to be verified.
-pub fn unsigned(handshake: Handshake, secrets: &[Secret], request: &Request<'_>) -> Option<Step> {
+pub fn unsigned(verification: &Verification, secrets: &[Secret], request: &Request<'_>) -> Option<Step> {
+    let handshake = of(verification);
+    if handshake == Handshake::None || !may_ask(verification, request) {
+        return None;
+    }
     if request.method == Method::POST {
         return match handshake {
             Handshake::SecretInHeader { header } => answers::secret_in_header(header, secrets, request),
@@ -183,6 +187,13 @@ pub fn unsigned(handshake: Handshake, secrets: &[Secret], request: &Request<'_>)
         _ => None,
     };
     answer.map(Step::Answer)
+}
+
+/// Whether what is demanded beside a secret holds, such as the sender's address.
+fn may_ask(verification: &Verification, request: &Request<'_>) -> bool {
+    let Verification::All { of: members } = verification else { return true };
+    let mut others = members.iter().filter(|member| !member.needs_secret());
+    others.all(|member| verify(member, &[], request).is_ok())
 }
 
 /// What is asked with a signature, which has been verified. `None` when it is an event.
@@ -217,3 +228,6 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,17 +24,27 @@ pub fn allow(endpoint: &Endpoint, method: &Method) -> Result<(), Problem> {
     Err(Problem::new(Kind::MethodNotAllowed, format!("{method} is not allowed at this endpoint")))
 }
 
-/// Answers a handshake that its provider does not sign. `None` when the request is a POST that is none.
-pub async fn unsigned(
-    ingress: &Ingress,
-    token: &str,
-    admitted: &Admitted,
-) -> Result<Option<Response>, Problem> {
-    let asked = handshake::of(&admitted.endpoint.verification);
-    let step = handshake::unsigned(asked, &admitted.endpoint.secrets, &request(ingress, admitted));
+/// What a request without a verified signature turns out to be.
+pub enum Asked {
+    /// No handshake: it is to be verified.
+    Nothing,
+    /// A handshake, with its answer.
+    Answered(Response),
+    /// A handshake that has brought the endpoint's secret, and that a person has to see: an event, although nobody could
+    /// sign it yet.
+    Shown,
+}
+
+/// Answers a handshake that its provider does not sign.
+pub async fn unsigned(ingress: &Ingress, token: &str, admitted: &Admitted) -> Result<Asked, Problem> {
+    let endpoint = &admitted.endpoint;
+    let step = handshake::unsigned(&endpoint.verification, &endpoint.secrets, &request(ingress, admitted));
     match step {
-        Some(step) => carry_out(ingress, token, &admitted.endpoint, step).await,
-        None if admitted.method == Method::POST => Ok(None),
+        Some(step) => {
+            let answer = carry_out(ingress, token, endpoint, step).await?;
+            Ok(answer.map_or(Asked::Shown, Asked::Answered))
+        }
+        None if admitted.method == Method::POST => Ok(Asked::Nothing),
         None => Err(Problem::new(Kind::Malformed, "not the handshake of this endpoint's provider")),
     }
 }
@@ -101,9 +111,9 @@ fn response(answer: &Answer) -> Response {
     // What is echoed is somebody else's text: no browser shall make anything of it.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some((name, value)) = &answer.header
-        && let Ok(value) = HeaderValue::from_str(value)
+        && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
     {
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(name, value);
     }
     response
 }

@@ -21,10 +21,10 @@ use tracing::{Instrument, Span, info_span};
 use crate::admit::{self, Budget};
 use crate::certificates::Certificates;
 use crate::commit::Committer;
-use crate::handshake;
+use crate::handshake::{self, Asked};
 use crate::metrics::IngressMetrics;
 use crate::resolve::Endpoints;
-use crate::verify;
+use crate::verify::{self, Verified};
 
 /// What a request meets on its way.
 pub struct Ingress {
@@ -118,8 +118,14 @@ async fn receive(
     Span::current().record("endpoint_id", tracing::field::display(endpoint.id));
     handshake::allow(&endpoint, request.method())?;
     let admitted = admit::admit(ingress, endpoint, request, clock::now()).await?;
-    if let Some(answer) = handshake::unsigned(ingress, token, &admitted).await? {
-        return Ok(Received::Handshake(answer));
+    let traceparent = trace::current(&Span::current(), incoming.as_ref());
+    match handshake::unsigned(ingress, token, &admitted).await? {
+        Asked::Nothing => {}
+        Asked::Answered(answer) => return Ok(Received::Handshake(answer)),
+        Asked::Shown => {
+            let shown = Verified::by_first_secret(admitted);
+            return ingress.committer.commit(shown, traceparent).await.map(Received::Event);
+        }
     }
     let empty = asked::of(&admitted.endpoint.verification).wants_empty_answers();
     let verified = match verify::verify(ingress, admitted).await {
@@ -133,7 +139,6 @@ async fn receive(
     if let Some(answer) = handshake::signed(ingress, token, &verified).await? {
         return Ok(Received::Handshake(answer));
     }
-    let traceparent = trace::current(&Span::current(), incoming.as_ref());
     let id = ingress.committer.commit(verified, traceparent).await?;
     Ok(if empty { Received::Quietly(id) } else { Received::Event(id) })
 }

@@ -21,6 +21,11 @@ impl Verified {
         self.0
     }
 
+    /// A request that has just brought the secret that its endpoint verifies with from now on.
+    pub fn by_first_secret(admitted: Admitted) -> Self {
+        Self(admitted)
+    }
+
     /// The request, to look at.
     pub fn admitted(&self) -> &Admitted {
         &self.0

@@ -30,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
         let _ = to_fetch(&verification, &request);
         let believed = verify(&verification, &secrets, &request).is_ok();
         assert!(!believed, "{verification:?} believes a request that nobody has signed");
-        let _ = handshake::unsigned(handshake::of(&verification), &secrets, &request);
+        let _ = handshake::unsigned(&verification, &secrets, &request);
         let _ = handshake::signed(&verification, &secrets, &request);
     }
     let _ = event_id(&verification, &headers, body);

@@ -120,7 +120,22 @@ async fn what_is_wrong_with_a_verification_or_secret_is_said_by_field() {
         assert_eq!(answer.status, 422, "{}", answer.shown());
         told.push(answer.json()["detail"].as_str().unwrap().to_owned());
     }
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    verification: unknown provider `gitub`; did you mean `github`?
+    verification: unknown provider `somebody_else`; GET /api/v1/providers lists those that are known
+    verification: `192.0.2.0/33` is not a network: write an address or a CIDR, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32
+    verification.networks: from 1 to 100 networks
+    verification.username: 1 to 200 characters of visible ASCII, no colon
+    verification.header: not the name of an HTTP header
+    verification.of: from 2 to 8 ways to verify
+    verification.of: at most one of them may take a secret; they would have to share it
+    verification.of[1].type: neither all nor none
+    verification: signed: `{bdy}` is not known; there are {body}, {body_sha256}, {timestamp}, {method}, {url}, {path}, {header:Name} and {json:/pointer}
+    verification.timestamp: needed, since {timestamp} is among the signed parts
+    secret: expected the provider's public key: in hexadecimal
+    secret: expected user:password, 8 to 512 characters of visible ASCII
+    secret: this verification takes no secret
+    ");
 }
 
 #[tokio::test]
@@ -152,5 +167,14 @@ async fn providers_are_listed() {
     let listed = listed["data"].as_array().unwrap();
     assert!(listed.len() >= 40, "{}", listed.len());
     let slack = listed.iter().find(|provider| provider["provider"] == "slack").unwrap();
-    insta::assert_snapshot!(serde_json::to_string_pretty(slack).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(slack).unwrap(), @r#"
+    {
+      "handshake": "signed POST with `/type` = `url_verification`: its `/challenge` is answered",
+      "name": "Slack",
+      "provider": "slack",
+      "secret": "theirs",
+      "setup": "Paste the app's signing secret (Basic Information) as the endpoint's secret, then the endpoint's URL as the app's request URL.",
+      "source": "Slack documentation, \"Verifying requests from Slack\""
+    }
+    "#);
 }
