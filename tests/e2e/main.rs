@@ -4,6 +4,7 @@
 mod support;
 
 mod github;
+mod producers;
 mod rejected;
 mod verification;
 

@@ -15,7 +15,7 @@ use ravenpost_testkit::{
     workspace,
 };
 
-use crate::cargo;
+use crate::{cargo, providers};
 
 /// The only package whose queries are checked against a database when it is compiled.
 const QUERIES_IN: &str = "ravenpost-store";
@@ -140,6 +140,7 @@ async fn from_binaries(progress: &Progress) -> Result<Files> {
             let document = process::run(&program, &["openapi"], &[]).await?.into_stdout()?;
             Ok(Files::from([
                 (PathBuf::from("docs/settings.md"), settings.into_bytes()),
+                (PathBuf::from("docs/providers.md"), providers::page().into_bytes()),
                 (PathBuf::from("docs/api/openapi.json"), format!("{}\n", document.trim_end()).into_bytes()),
             ]))
         })

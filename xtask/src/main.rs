@@ -14,6 +14,7 @@ mod demo;
 mod down;
 mod folder;
 mod generate;
+mod providers;
 mod receiver;
 mod signals;
 mod test;
@@ -43,7 +44,7 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Checks format, lints, dependencies, generated files and workflows
     Check,
-    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md
+    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md, docs/providers.md
     Gen,
     /// Measures, as released, on real stores; prints a table and writes JSON to target/bench/
     Bench(bench::Arguments),

@@ -56,7 +56,7 @@ impl DeduplicationKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Provider;
+    use crate::provider::Provider;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::provider::Provider;
+use crate::signature::Network;
 use crate::signature::generic::HmacScheme;
+use crate::signature::request::Place;
 
 /// Whether an endpoint's events are delivered. Ingress accepts in either state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -42,39 +45,134 @@ pub enum Verification {
     },
     /// An HMAC in a header, described in detail.
     Hmac(HmacScheme),
+    /// HTTP basic authentication (RFC 7617); the secret is the password.
+    BasicAuth {
+        /// The user's name, without a colon.
+        username: String,
+    },
+    /// `Authorization: Bearer` and the secret (RFC 6750).
+    Bearer {},
+    /// The secret in a header.
+    ApiKey {
+        /// The header.
+        #[schema(example = "X-Api-Key")]
+        header: String,
+    },
+    /// Only from these networks. Alone it says where from, not by whom: better together with a secret, by `all`.
+    IpAllowList {
+        /// Addresses and CIDRs.
+        #[schema(min_items = 1, max_items = 100)]
+        networks: Vec<Network>,
+    },
+    /// Each of these has to hold. At most one of them takes a secret.
+    All {
+        /// Two to eight, none of them `all` or `none`.
+        #[schema(no_recursion, min_items = 2, max_items = 8)]
+        of: Vec<Verification>,
+    },
     /// Anybody who knows the URL may send. Has to be chosen explicitly.
     None {},
 }
 
+/// Why a way to verify is refused, and which field is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidVerification {
+    /// The field, relative to the verification.
+    pub field: String,
+    /// What it should be.
+    pub message: String,
+}
+
+/// Most networks of an allow-list, and most members of `all`.
+const MAX_NETWORKS: usize = 100;
+const MAX_MEMBERS: usize = 8;
+
 impl Verification {
-    /// Whether producers sign with a secret.
+    /// Whether producers prove themselves with a secret.
     pub fn needs_secret(&self) -> bool {
-        !matches!(self, Self::None {})
+        self.secret_holder().is_some()
     }
-}
 
-/// Providers whose signature we know by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Provider {
-    /// GitHub, "Validating webhook deliveries": `X-Hub-Signature-256`.
-    Github,
-}
-
-impl Provider {
-    /// How this provider signs.
-    pub fn scheme(self) -> HmacScheme {
+    /// The part of it that takes the secret: itself, or a member of `all`.
+    pub fn secret_holder(&self) -> Option<&Self> {
         match self {
-            Self::Github => HmacScheme::github(),
+            Self::None {} | Self::IpAllowList { .. } => None,
+            Self::All { of } => of.iter().find_map(Self::secret_holder),
+            _ => Some(self),
         }
     }
 
-    /// The header that names the kind of event, if there is one.
-    pub fn event_type_header(self) -> &'static str {
+    /// The provider among it, if one is.
+    pub fn provider(&self) -> Option<Provider> {
         match self {
-            Self::Github => "x-github-event",
+            Self::Provider { provider } => Some(*provider),
+            Self::All { of } => of.iter().find_map(Self::provider),
+            _ => None,
         }
     }
+
+    /// The header that shows a secret, which therefore ends at us.
+    pub fn credential_header(&self) -> Option<&str> {
+        match self.secret_holder()? {
+            Self::ApiKey { header } => Some(header),
+            Self::Bearer {} | Self::BasicAuth { .. } => Some("authorization"),
+            Self::Provider { provider } => provider.credential_header(),
+            _ => None,
+        }
+    }
+
+    /// Checks what deserializing can't.
+    pub fn check(&self) -> Result<(), InvalidVerification> {
+        let invalid = |field: &str, message: &str| {
+            Err(InvalidVerification { field: field.to_owned(), message: message.to_owned() })
+        };
+        match self {
+            Self::Hmac(scheme) => scheme.check().or_else(|error| invalid(error.field, error.message)),
+            Self::BasicAuth { username } => {
+                let visible = username.bytes().all(|byte| matches!(byte, b' '..=b'9' | b';'..=b'~'));
+                let fits = (1..=MAX_NAME).contains(&username.len());
+                if visible && fits {
+                    Ok(())
+                } else {
+                    invalid("username", "1 to 200 characters of visible ASCII, no colon")
+                }
+            }
+            Self::ApiKey { header } => match http::HeaderName::from_bytes(header.as_bytes()) {
+                Ok(_) if header.len() <= 100 => Ok(()),
+                _ => invalid("header", "not the name of an HTTP header"),
+            },
+            Self::IpAllowList { networks } if !(1..=MAX_NETWORKS).contains(&networks.len()) => {
+                invalid("networks", "from 1 to 100 networks")
+            }
+            Self::All { of } => check_members(of),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_members(members: &[Verification]) -> Result<(), InvalidVerification> {
+    let invalid =
+        |field: String, message: &str| Err(InvalidVerification { field, message: message.to_owned() });
+    if !(2..=MAX_MEMBERS).contains(&members.len()) {
+        return invalid("of".to_owned(), "from 2 to 8 ways to verify");
+    }
+    for (index, member) in members.iter().enumerate() {
+        if matches!(member, Verification::All { .. } | Verification::None {}) {
+            return invalid(format!("of[{index}].type"), "neither all nor none");
+        }
+        member.check().map_err(|error| InvalidVerification {
+            field: format!("of[{index}].{}", error.field),
+            ..error
+        })?;
+    }
+    if members.iter().filter(|member| member.needs_secret()).count() > 1 {
+        return invalid(
+            "of".to_owned(),
+            "at most one of them may take a secret; they would have to share it",
+        );
+    }
+    Ok(())
 }
 
 /// The highest body limit that an endpoint can have: 25 MiB, GitHub's own cap.
@@ -89,21 +187,41 @@ pub fn token(random: [u8; 32]) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random)
 }
 
-/// What kind of event a request carries, as far as its producer says so in a header.
-pub fn event_type(verification: &Verification, headers: &http::HeaderMap) -> Option<String> {
-    let Verification::Provider { provider } = verification else { return None };
-    let value = headers.get(provider.event_type_header())?.to_str().ok()?;
-    (!value.is_empty() && value.len() <= MAX_NAME).then(|| value.to_owned())
+/// The longest id of an event that a producer can give, in bytes; a longer one is none.
+const MAX_EVENT_ID: usize = 256;
+
+/// The producer's own id of an event, the same on each of its attempts; `None` when the producer has none.
+pub fn event_id(verification: &Verification, headers: &http::HeaderMap, body: &[u8]) -> Option<String> {
+    let places = match verification {
+        Verification::StandardWebhooks {} => &[Place::Header("webhook-id")],
+        Verification::All { of } => return of.iter().find_map(|one| event_id(one, headers, body)),
+        _ => verification.provider()?.profile().event_id,
+    };
+    first(places, headers, body, MAX_EVENT_ID)
 }
 
-/// The id that the producer gave its event, which its retries repeat; `None` when it gives none.
-pub fn event_id(verification: &Verification, headers: &http::HeaderMap, _body: &[u8]) -> Option<String> {
-    let header = match verification {
-        Verification::StandardWebhooks {} => "webhook-id",
-        Verification::Provider { provider: Provider::Github } => "x-github-delivery",
-        Verification::Hmac(_) | Verification::None {} => return None,
+/// The URL that endpoints' URLs begin with: http or https, no query.
+pub fn base_url(text: &str) -> Result<url::Url, &'static str> {
+    let usable = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.query().is_none();
+    url::Url::parse(text)
+        .ok()
+        .filter(usable)
+        .ok_or("write an http or https URL, such as https://hooks.example.com")
+}
+
+/// What kind of event a request carries, as far as its producer says so.
+pub fn event_type(verification: &Verification, headers: &http::HeaderMap, body: &[u8]) -> Option<String> {
+    let places = match verification {
+        Verification::StandardWebhooks {} => &[Place::Json("/type")],
+        Verification::All { of } => return of.iter().find_map(|one| event_type(one, headers, body)),
+        _ => verification.provider()?.profile().event_type,
     };
-    headers.get(header)?.to_str().ok().map(str::to_owned)
+    first(places, headers, body, MAX_NAME)
+}
+
+fn first(places: &[Place<'_>], headers: &http::HeaderMap, body: &[u8], longest: usize) -> Option<String> {
+    let found = places.iter().find_map(|place| place.find(headers, body))?;
+    (!found.is_empty() && found.len() <= longest).then_some(found)
 }
 
 #[cfg(test)]

@@ -36,8 +36,9 @@ const DROPPED: [&str; 26] = [
 pub const OURS: [&str; 5] =
     ["webhook-id", "webhook-timestamp", "webhook-signature", "x-hub-signature-256", "traceparent"];
 
-/// Of a producer's request: the headers to store and to deliver, in their order.
-pub fn to_forward(received: &HeaderMap) -> HeaderMap {
+/// Of a producer's request: the headers to store and to deliver, in their order. What showed the endpoint's secret, in
+/// the header `credential`, ends here.
+pub fn to_forward(received: &HeaderMap, credential: Option<&str>) -> HeaderMap {
     let named_hop_by_hop: Vec<String> = received
         .get_all(http::header::CONNECTION)
         .iter()
@@ -45,7 +46,9 @@ pub fn to_forward(received: &HeaderMap) -> HeaderMap {
         .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
         .collect();
     let ends_here = |name: &HeaderName| {
-        DROPPED.contains(&name.as_str()) || named_hop_by_hop.iter().any(|named| named == name.as_str())
+        DROPPED.contains(&name.as_str())
+            || named_hop_by_hop.iter().any(|named| named == name.as_str())
+            || credential.is_some_and(|credential| credential.eq_ignore_ascii_case(name.as_str()))
     };
     received
         .iter()
@@ -112,7 +115,7 @@ mod tests {
         ] {
             received.append(name, HeaderValue::from_static(value));
         }
-        let forwarded = to_forward(&received);
+        let forwarded = to_forward(&received, None);
         let names: Vec<_> = forwarded.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "x-github-event"]);
     }

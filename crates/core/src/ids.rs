@@ -74,6 +74,10 @@ id!(
     DeliveryId
 );
 id!(
+    /// One of the secrets that an endpoint's producers sign with: its row, not itself.
+    SecretId
+);
+id!(
     /// An API key's row, not the key.
     ApiKeyId
 );

@@ -10,6 +10,9 @@ pub mod limit;
 pub mod rejected;
 pub mod signature;
 
+pub mod handshake;
+pub mod provider;
+
 pub mod deduplication;
 pub mod event;
 pub mod headers;

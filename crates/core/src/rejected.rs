@@ -41,6 +41,8 @@ pub struct Head {
     pub query: Option<String>,
     /// Its headers, all of them, in their order.
     pub headers: HeaderMap,
+    /// The header that carried what the endpoint took for its secret, in lower case.
+    pub credential_header: Option<String>,
 }
 
 /// A stored head that does not read.
@@ -54,13 +56,16 @@ struct Sealed {
     query: Option<String>,
     /// As HTTP/1.1 writes them, in base64: a value need not be UTF-8.
     headers: String,
+    #[serde(default)]
+    credential_header: Option<String>,
 }
 
 impl Head {
     /// As a text, to be sealed.
     pub fn to_secret(&self) -> Secret {
         let headers = STANDARD.encode(headers::encode(&self.headers));
-        let sealed = Sealed { query: self.query.clone(), headers };
+        let sealed =
+            Sealed { query: self.query.clone(), headers, credential_header: self.credential_header.clone() };
         Secret::new(serde_json::to_string(&sealed).expect("two texts serialise"))
     }
 
@@ -68,7 +73,11 @@ impl Head {
     pub fn from_secret(secret: &Secret) -> Result<Self, DamagedHead> {
         let sealed: Sealed = serde_json::from_str(secret.reveal()).map_err(|_| DamagedHead)?;
         let headers = STANDARD.decode(sealed.headers).map_err(|_| DamagedHead)?;
-        Ok(Self { query: sealed.query, headers: headers::decode(&headers).map_err(|_| DamagedHead)? })
+        Ok(Self {
+            query: sealed.query,
+            headers: headers::decode(&headers).map_err(|_| DamagedHead)?,
+            credential_header: sealed.credential_header,
+        })
     }
 
     /// How many bytes it holds, about.
@@ -80,7 +89,8 @@ impl Head {
     /// The headers as people may see them. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn shown_headers(&self) -> Vec<(String, String)> {
         let show = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-            let shown = if is_credential(name.as_str()) {
+            let is_secret = self.credential_header.as_deref() == Some(name.as_str());
+            let shown = if is_secret || is_credential(name.as_str()) {
                 REDACTED.to_owned()
             } else {
                 String::from_utf8_lossy(value.as_bytes()).into_owned()
@@ -126,7 +136,8 @@ mod tests {
         let pair = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        Head { query: query.map(str::to_owned), headers: headers.iter().map(pair).collect() }
+        let headers = headers.iter().map(pair).collect();
+        Head { query: query.map(str::to_owned), headers, credential_header: None }
     }
 
     #[test]
@@ -169,7 +180,7 @@ mod tests {
                 let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
                 headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
             }
-            let head = Head { query, headers };
+            let head = Head { query, headers, credential_header: Some("x-one".to_owned()) };
             prop_assert_eq!(Head::from_secret(&head.to_secret()).unwrap(), head);
         }
     }

@@ -121,6 +121,17 @@ impl Client {
         Answer { result, duration: started.elapsed() }
     }
 
+    /// Fetches what a URL serves, as [`Client::send`] sends: guarded, bounded, without redirects.
+    pub async fn get(&self, url: Url, timeout: Duration) -> Answer {
+        let started = Instant::now();
+        let result = match self.check(&url) {
+            Ok(()) => tokio::time::timeout(timeout, self.answered(self.http.get(url))).await,
+            Err(failure) => Ok(Err(failure)),
+        };
+        let result = result.unwrap_or_else(|_| Err(timed_out(timeout)));
+        Answer { result, duration: started.elapsed() }
+    }
+
     async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
         for name in &FRAMING {
             request.headers.remove(name);
@@ -129,8 +140,11 @@ impl Client {
             // Said for us where there is a body; a POST says it without one as well (RFC 9110, section 8.6).
             request.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let sent = self.http.post(request.url).headers(request.headers).body(request.body).send().await;
-        let mut response = sent.map_err(|error| classify(&error))?;
+        self.answered(self.http.post(request.url).headers(request.headers).body(request.body)).await
+    }
+
+    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+        let mut response = request.send().await.map_err(|error| classify(&error))?;
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
         let body = self.read(&mut response).await.map_err(|error| classify(&error))?;

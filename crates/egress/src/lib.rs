@@ -17,5 +17,8 @@ mod resolve;
 mod classify;
 mod client;
 
+mod certificates;
+
+pub use certificates::Certificates;
 pub use client::{BuildError, Client, Request};
 pub use settings::Settings;

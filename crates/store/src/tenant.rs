@@ -13,6 +13,7 @@ mod events;
 mod page;
 mod rejected;
 mod replay;
+mod secrets;
 mod waiting;
 mod yielding;
 
@@ -31,6 +32,7 @@ pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
+pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 
 use crate::decode::Row;
 use crate::{Error, Result};

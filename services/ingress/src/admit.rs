@@ -17,6 +17,7 @@ use ravenpost_core::limit::MediaType;
 use ravenpost_store::system::Endpoint;
 use tokio::time::timeout;
 
+use crate::peer::peer;
 use crate::receive::Ingress;
 pub use budget::{Budget, Share};
 use budget::{Full, Intake};
@@ -68,7 +69,7 @@ pub async fn admit(
         .await
         .map_err(|_| too_slow(ingress))??;
     let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let peer = connection.map(|connection| connection.0.ip().to_canonical());
+    let peer = connection.and_then(|connection| peer(connection.0, &parts.headers, &ingress.trusted_proxies));
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
     Ok(Admitted { endpoint, method, uri, peer, headers, body, received_at, share })
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ravenpost_core::handshake;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::limit::CustomAnswer;
 use ravenpost_store::system::Endpoint;
@@ -17,10 +18,11 @@ struct Accepted {
     id: EventId,
 }
 
-/// The endpoint's own answer, or `202` with the event's id.
+/// The endpoint's own answer, what its provider insists on, or `202` with the event's id.
 pub fn accepted(endpoint: &Endpoint, id: EventId) -> Response {
     let mut response = match &endpoint.answer {
         Some(answer) => custom(answer),
+        None if handshake::of(&endpoint.verification).wants_empty_answers() => StatusCode::OK.into_response(),
         None => (StatusCode::ACCEPTED, Json(Accepted { id })).into_response(),
     };
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {

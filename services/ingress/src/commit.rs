@@ -158,11 +158,12 @@ impl Committer {
                 .map_err(|invalid| Problem::new(Kind::Malformed, invalid.to_string()))?;
         let (answer, answered) = oneshot::channel();
         let queue = if admitted.body.len() > LARGE { &self.large } else { &self.queue };
+        let credential = admitted.endpoint.verification.credential_header();
         let content_type = admitted.headers.get("content-type").and_then(|value| value.to_str().ok());
         let pending = Pending {
-            event_type: event_type(&admitted.endpoint.verification, &admitted.headers),
+            event_type: event_type(&admitted.endpoint.verification, &admitted.headers, &admitted.body),
             content_type: content_type.map(str::to_owned),
-            headers: headers::encode(&headers::to_forward(&admitted.headers)).into(),
+            headers: headers::encode(&headers::to_forward(&admitted.headers, credential)).into(),
             endpoint: admitted.endpoint,
             received_at: admitted.received_at,
             body: admitted.body,

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! POST /h/{token} ──▶ resolve ──▶ limit ──▶ admit ──▶ verify ──▶ commit ──▶ answer
-//!                     endpoint    rate      body      signature    │ queue of the committer
-//!                     by token              bounded                ▼
+//!                     endpoint    rate      body    │  signature │  │ queue of the committer
+//!                     by token              bounded └▶ handshake ◀┘ ▼
 //!                                              lanes: batch ──▶ S3 ──▶ Postgres ──▶ Kafka
 //!                                                       └── cursor: what is published ──▶ heartbeat, relay
 //!
@@ -19,7 +19,9 @@ pub mod resolve;
 pub mod limit;
 
 pub mod admit;
+pub mod peer;
 
+pub mod handshake;
 pub mod verify;
 
 pub mod rejected;
@@ -36,6 +38,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ravenpost_bus::Producer;
 use ravenpost_chassis::{Context, clock, http};
+use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
 use crate::commit::{Committer, Stores};
@@ -78,6 +81,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let ingress = Ingress {
         endpoints,
         limits: Limits::new(settings.limits, replicas),
+        hook_base_url: settings.hook_base_url.as_str().trim_end_matches('/').to_owned(),
+        trusted_proxies: settings.trusted_proxies,
+        certificates: Certificates::new(Client::new(&settings.egress)?),
+        system: store.system(),
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,
         body_timeout: settings.body_timeout,

@@ -19,6 +19,8 @@ pub struct IngressMetrics {
     limited: IntCounterVec,
     lookups: IntCounterVec,
     accept_seconds: Histogram,
+    /// Handshakes of providers that were answered.
+    pub handshakes: IntCounter,
     /// Events in each committed batch.
     pub batch_events: Histogram,
     /// Seconds by stage of a commit: `payload`, `rows`, `publish`.
@@ -69,6 +71,8 @@ impl IngressMetrics {
                 "From the head of a request to its 202",
                 LATENCY_SECONDS,
             ),
+            handshakes: metrics
+                .counter("ingress_handshakes_total", "Handshakes of providers that were answered"),
             batch_events: metrics.histogram("ingress_batch_events", "Events committed together", BATCH_SIZE),
             commit_seconds: metrics.histograms(
                 "ingress_commit_seconds",

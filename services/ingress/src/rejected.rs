@@ -233,6 +233,7 @@ impl Tally {
 
 impl From<Unbelieved> for Rejected {
     fn from(Unbelieved { admitted, rejection }: Unbelieved) -> Self {
+        let credential_header = admitted.endpoint.verification.credential_header();
         Self {
             organization_id: admitted.endpoint.organization_id,
             endpoint_id: admitted.endpoint.id,
@@ -240,7 +241,11 @@ impl From<Unbelieved> for Rejected {
             method: admitted.method.to_string(),
             peer: admitted.peer,
             // Without the path: the token stands in it.
-            head: Head { query: admitted.uri.query().map(str::to_owned), headers: admitted.headers },
+            head: Head {
+                query: admitted.uri.query().map(str::to_owned),
+                headers: admitted.headers,
+                credential_header: credential_header.map(str::to_ascii_lowercase),
+            },
             body: admitted.body,
             rejection,
         }

@@ -86,7 +86,8 @@ impl Endpoints {
     pub async fn resolve(&self, token: &str) -> Result<Arc<Endpoint>, Problem> {
         let endpoint = match self.known.get(token).await {
             Some(known) => self.recall(token, &known).await?,
-            None => self.meet(token).await?,
+            // Rare, and large: it would be copied with each request.
+            None => Box::pin(self.meet(token)).await?,
         };
         if endpoint.deleted {
             return Err(Problem::new(Kind::Gone, "this endpoint was deleted; stop sending to it"));
@@ -102,6 +103,11 @@ impl Endpoints {
         if let Some(endpoint) = known.respite(Instant::now(), RESPITE, STALE) {
             return Ok(endpoint);
         }
+        Box::pin(self.renew(token, known)).await
+    }
+
+    /// Reads a known token again, unless somebody else has just done so.
+    async fn renew(&self, token: &str, known: &Known) -> Result<Arc<Endpoint>, Problem> {
         let _turn = known.reading.lock().await;
         // Somebody may have read it meanwhile, or tried to.
         let now = Instant::now();
@@ -180,7 +186,7 @@ impl Endpoints {
     }
 
     /// Forgets what may no longer be so.
-    async fn forget(&self, change: &Change) {
+    pub async fn forget(&self, change: &Change) {
         self.news.changes.fetch_add(1, Ordering::SeqCst);
         match change {
             Change::Endpoint(token) => {

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ravenpost_core::duration;
+use ravenpost_core::endpoint::base_url;
 use ravenpost_core::limit::RateLimit;
+use ravenpost_core::signature::Network;
+use url::Url;
 
 /// Receives webhooks: verifies them, makes them durable and answers 202.
 #[derive(Debug, Clone, clap::Parser)]
@@ -13,6 +16,12 @@ pub struct Settings {
     /// Where producers are listened to, such as `0.0.0.0:8080`.
     #[arg(long, env = "RAVENPOST_LISTEN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen_addr: SocketAddr,
+    /// Where ingress is reached from outside, as for the management API: some producers sign the URL that they send to.
+    #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
+    pub hook_base_url: Url,
+    /// Proxies in front of ingress, as addresses and CIDRs separated by commas, such as `10.0.0.0/8`: only they are believed when `X-Forwarded-For` says where a request comes from.
+    #[arg(long, env = "RAVENPOST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Network>,
     /// The largest body in bytes, unless the endpoint says otherwise. Nothing is read past it.
     #[arg(long, env = "RAVENPOST_MAX_BODY_BYTES", value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u32).range(1..=26_214_400))]
     pub max_body_bytes: u32,
@@ -46,6 +55,9 @@ pub struct Settings {
     /// Kafka.
     #[command(flatten)]
     pub bus: ravenpost_bus::Settings,
+    /// The way out, to what providers have us fetch: certificates and confirmations.
+    #[command(flatten)]
+    pub egress: ravenpost_egress::Settings,
     /// The process.
     #[command(flatten)]
     pub chassis: ravenpost_chassis::Settings,

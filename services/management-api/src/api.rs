@@ -11,8 +11,10 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod providers;
 mod rejected_requests;
 mod replay;
+mod secrets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use ravenpost_chassis::problem;
+use ravenpost_egress::Certificates;
 use ravenpost_store::{Payloads, Store};
 use url::Url;
 use utoipa::openapi::OpenApi;
@@ -49,6 +52,8 @@ pub struct Api {
     hook_base_url: Arc<str>,
     /// How long a producer's retry is recognised.
     deduplication_window: Duration,
+    /// What verifying a request again needs from providers.
+    certificates: Arc<Certificates>,
 }
 
 impl Api {
@@ -59,9 +64,11 @@ impl Api {
         payloads: Payloads,
         hook_base_url: &Url,
         deduplication_window: Duration,
+        certificates: Certificates,
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
-        Self { keys: Keys::new(store.clone()), store, payloads, hook_base_url, deduplication_window }
+        let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
+        Self { keys, store, payloads, hook_base_url, deduplication_window, certificates }
     }
 }
 
@@ -87,6 +94,9 @@ fn resources() -> OpenApiRouter<Api> {
     let resources = OpenApiRouter::new()
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
+        .routes(routes!(secrets::list, secrets::add))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
         .routes(routes!(events::list))

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ravenpost_chassis::{Context, clock, http, once, serve_with};
+use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
 use api::Api;
@@ -70,7 +71,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     ctx.spawn("removal of deduplication keys", forgetting);
 
     let window = settings.deduplication.deduplication_window;
-    let api = Api::new(store, payloads, &settings.hook_base_url, window);
+    let certificates = Certificates::new(Client::new(&settings.egress)?);
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ravenpost_chassis::Service;
 use ravenpost_core::duration;
+use ravenpost_core::endpoint::base_url;
 use ravenpost_store::MasterKeySettings;
 use url::Url;
 
@@ -32,6 +33,9 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     pub hook_base_url: Url,
 
+    /// The way out, for certificates of providers.
+    #[command(flatten)]
+    pub egress: ravenpost_egress::Settings,
     /// How a producer's retry is recognised when a rejected request is accepted; as ingress has it.
     #[command(flatten)]
     pub deduplication: ravenpost_store::DeduplicationSettings,
@@ -91,14 +95,6 @@ impl Service for Settings {
     fn chassis(&self) -> &ravenpost_chassis::Settings {
         &self.chassis
     }
-}
-
-fn base_url(text: &str) -> Result<Url, &'static str> {
-    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.query().is_none();
-    Url::parse(text)
-        .ok()
-        .filter(usable)
-        .ok_or("write an http or https URL, such as https://hooks.example.com")
 }
 
 #[cfg(test)]

@@ -2,12 +2,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use sha2::Sha256;
 
-use super::{Rejection, fresh, required};
+use super::encoding::Encoding;
+use super::public_key::PublicKey;
+use super::request::Place;
+use super::rule::{Algorithm, Form, KeyForm, Primitive, Rule};
+use super::template::Part;
+use super::timestamp::{Timestamp, TimestampFormat};
 use crate::secret::Secret;
 
 /// `webhook-id`.
@@ -49,39 +53,56 @@ pub fn sign(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Result<St
     Ok(format!("v1,{}", STANDARD.encode(signature)))
 }
 
-/// Checks a producer's request: any `v1` signature by any of `secrets`, compared in constant time.
-pub fn verify(
-    secrets: &[Secret],
-    headers: &HeaderMap,
-    body: &[u8],
-    now: DateTime<Utc>,
-) -> Result<(), Rejection> {
-    let id = required(headers, &ID)?;
-    let signatures = required(headers, &SIGNATURE)?;
-    fresh(headers, &TIMESTAMP, TOLERANCE, now)?;
-    let timestamp = required(headers, &TIMESTAMP)?;
+/// How producers sign by Standard Webhooks: with a shared secret, or with a private key.
+pub const RULES: &[Rule<'static>] = &rules(SIGNED, "webhook-timestamp", "webhook-signature");
 
-    let presented: Vec<Vec<u8>> = signatures
-        .split(' ')
-        .filter_map(|part| part.strip_prefix("v1,"))
-        .filter_map(|encoded| STANDARD.decode(encoded).ok())
-        .collect();
-    if presented.is_empty() {
-        return Err(Rejection::MalformedHeader(
-            SIGNATURE.to_string(),
-            "no signature of the form v1,<base64>",
-        ));
-    }
-    let matches = secrets.iter().filter_map(|secret| key(secret).ok()).any(|key| {
-        let mac = mac(&key, id, timestamp, body);
-        presented.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
-    });
-    if matches { Ok(()) } else { Err(Rejection::WrongSignature) }
+const SIGNED: &[Part<'static>] =
+    &[Part::Header("webhook-id"), Part::Literal("."), Part::Timestamp, Part::Literal("."), Part::Body];
+
+/// The same scheme under other names of its headers.
+pub const fn rules(
+    signed: &'static [Part<'static>],
+    timestamp: &'static str,
+    signature: &'static str,
+) -> [Rule<'static>; 2] {
+    let symmetric = Rule {
+        signature: Place::Header(signature),
+        form: Form::list(&[' '], "v1,"),
+        encoding: Encoding::Base64,
+        primitive: Primitive::Hmac(Algorithm::Sha256),
+        key: KeyForm::Whsec,
+        timestamp: Some(Timestamp {
+            place: Place::Header(timestamp),
+            format: TimestampFormat::Seconds,
+            tolerance: Some(TOLERANCE),
+        }),
+        signed,
+    };
+    let asymmetric = Rule {
+        form: Form::list(&[' '], "v1a,"),
+        primitive: Primitive::PublicKey(PublicKey::Ed25519),
+        key: KeyForm::Whpk,
+        ..symmetric
+    };
+    [symmetric, asymmetric]
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::verify_any;
+    use super::super::{Rejection, Staleness, testing};
     use super::*;
+    use chrono::{DateTime, Utc};
+    use http::HeaderMap;
+
+    fn verify(
+        secrets: &[Secret],
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<(), Rejection> {
+        verify_any(RULES, secrets, &testing::request(headers, body, now))
+    }
 
     fn secret() -> Secret {
         Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -126,14 +147,8 @@ mod tests {
             |headers: &HeaderMap, body: &[u8], now| verify(&[secret()], headers, body, now).unwrap_err();
 
         assert_eq!(check(&good, b"{}", now), Rejection::WrongSignature);
-        assert_eq!(
-            check(&good, BODY, at(1_614_265_331 + 300)),
-            Rejection::Stale(super::super::Staleness::Old, 300)
-        );
-        assert_eq!(
-            check(&good, BODY, at(1_614_265_329 - 300)),
-            Rejection::Stale(super::super::Staleness::Future, 300)
-        );
+        assert_eq!(check(&good, BODY, at(1_614_265_331 + 300)), Rejection::Stale(Staleness::Old, 300));
+        assert_eq!(check(&good, BODY, at(1_614_265_329 - 300)), Rejection::Stale(Staleness::Future, 300));
         let mut without = good.clone();
         without.remove(ID);
         assert_eq!(check(&without, BODY, now), Rejection::MissingHeader("webhook-id".to_owned()));

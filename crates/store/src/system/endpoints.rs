@@ -1,14 +1,15 @@
 //! From the token in a URL to the endpoint, for ingress.
 
+use chrono::{DateTime, Utc};
 use ravenpost_core::endpoint::Verification;
-use ravenpost_core::ids::{EndpointId, OrganizationId, Slot};
+use ravenpost_core::ids::{EndpointId, OrganizationId, SecretId, Slot};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::secret::Secret;
 
 use super::System;
-use crate::Result;
 use crate::decode::Row;
 use crate::lease::bounded;
+use crate::{Error, Result};
 
 /// What ingress needs to know of an endpoint.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub struct Endpoint {
     pub slot: Slot,
     /// How its producers are verified.
     pub verification: Verification,
-    /// What they sign with; any one suffices.
+    /// What they sign with, newest first: those that had not expired when this was read. Any one suffices.
     pub secrets: Vec<Secret>,
     /// The body limit in bytes where it differs from the default.
     pub max_body_bytes: Option<u32>,
@@ -45,7 +46,9 @@ impl System {
             sqlx::query!(
                 "select e.organization_id, e.id, e.verification, e.secret_key, e.max_body_bytes, e.slot,
                  e.deleted_at is not null as \"deleted!\", e.rate_limit, e.content_types, e.answer,
-                 o.rate_limit as organization_rate_limit
+                 o.rate_limit as organization_rate_limit,
+                 array(select secret from endpoint_secrets s where s.endpoint_id = e.id
+                     and (expires_at is null or expires_at > now()) order by created_at desc) as \"older!\"
              from endpoints e join organizations o on o.id = e.organization_id where e.token = $1",
                 token
             ),
@@ -53,14 +56,14 @@ impl System {
         );
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
-        let secret =
-            found.secret_key.map(|sealed| self.open(row, "secret_key", &sealed, found.id)).transpose()?;
+        let secrets = found.secret_key.into_iter().chain(found.older);
+        let secrets = secrets.map(|sealed| Ok(self.open(row, "secret_key", &sealed, found.id)?));
         Ok(Some(Endpoint {
             organization_id: found.organization_id.into(),
             id: found.id.into(),
             slot: Slot(row.value("slot", u16::try_from(found.slot))?),
             verification: row.json("verification", found.verification)?,
-            secrets: secret.into_iter().collect(),
+            secrets: secrets.collect::<Result<_>>()?,
             max_body_bytes: found
                 .max_body_bytes
                 .map(|limit| row.value("max_body_bytes", u32::try_from(limit)))
@@ -76,5 +79,35 @@ impl System {
             answer: found.answer.map(|value| row.json("answer", value)).transpose()?,
             deleted: found.deleted,
         }))
+    }
+
+    /// Keeps a secret that a handshake brought, if the endpoint has none; whether it was kept.
+    pub async fn keep_first_secret(
+        &self,
+        endpoint: EndpointId,
+        id: SecretId,
+        secret: &Secret,
+        nonce: [u8; 12],
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let keyring = self.keyring.as_ref().ok_or_else(|| Error::Refused {
+            store: "the keyring",
+            cause: "no master key is configured".into(),
+        })?;
+        let sealed = keyring.seal(secret, endpoint.0, nonce);
+        let kept = bounded!(
+            self,
+            sqlx::query!(
+                "update endpoints set secret_key = $2, secret_key_id = $3, secret_key_set_at = $4, updated_at = $4
+                 where id = $1 and secret_key is null and deleted_at is null and not exists (
+                     select from endpoint_secrets where endpoint_id = $1 and (expires_at is null or expires_at > $4))",
+                endpoint.0,
+                sealed,
+                id.0,
+                now
+            ),
+            execute
+        );
+        Ok(kept.rows_affected() == 1)
     }
 }

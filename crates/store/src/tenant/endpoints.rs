@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
-use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
+use ravenpost_core::ids::{DestinationId, EndpointId, SecretId, Slot};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -94,8 +94,12 @@ pub struct VerificationChange<'a> {
     pub from: &'a Verification,
     /// What it is to be.
     pub to: &'a Verification,
-    /// Another secret; `None` keeps the stored one, unless the new verification needs none.
+    /// Another secret, in place of all that are stored.
     pub secret: Option<ToSeal<'a>>,
+    /// The id of that other secret.
+    pub secret_id: SecretId,
+    /// Without another secret: whether the stored ones are forgotten, since the new verification has no use for them.
+    pub forget_secrets: bool,
 }
 
 /// A row as it is stored.
@@ -262,13 +266,16 @@ impl Tenant {
     ) -> Result<bool> {
         let secret = change.verification.and_then(|change| change.secret);
         let secret = secret.map(|secret| self.seal(secret, id.0)).transpose()?;
-        let forget = change.verification.is_some_and(|change| !change.to.needs_secret());
+        let replaced = secret.is_some();
+        let forget = change.verification.is_some_and(|change| change.forget_secrets) && !replaced;
         let updated = sqlx::query!(
             "update endpoints set
                  name = coalesce($3, name),
                  status = coalesce($4, status),
                  verification = coalesce($6, verification),
                  secret_key = case when $8 then null else coalesce($7, secret_key) end,
+                 secret_key_id = case when $7::bytea is null then secret_key_id else $18 end,
+                 secret_key_set_at = case when $7::bytea is null then secret_key_set_at else $11 end,
                  max_body_bytes = case when $9 then $10 else max_body_bytes end,
                  rate_limit = case when $12 then $13 else rate_limit end,
                  content_types = case when $14 then $15 else content_types end,
@@ -291,10 +298,14 @@ impl Tenant {
             change.content_types.is_some(),
             change.content_types.flatten().map(as_json),
             change.answer.is_some(),
-            change.answer.flatten().map(as_json)
+            change.answer.flatten().map(as_json),
+            change.verification.map(|change| change.secret_id.0)
         )
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        if updated.rows_affected() == 1 && (forget || replaced) {
+            self.forget_secrets(connection, id).await?;
+        }
         Ok(updated.rows_affected() == 1)
     }
 

@@ -3,7 +3,7 @@
 
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    DestinationChange, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError,
+    DestinationChange, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
@@ -13,10 +13,11 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "organizations",
     "api_keys",
     "endpoints",
+    "endpoint_secrets",
     "destinations",
     "events",
     "event_headers",
@@ -112,6 +113,8 @@ async fn nothing_of_another_organization_can_be_written() {
     let before = snapshot(&world, &owner).await;
     for statement in [
         format!("update endpoints set name = 'x' where id = '{}'", owner.endpoint),
+        format!("update endpoint_secrets set expires_at = now() where endpoint_id = '{}'", owner.endpoint),
+        format!("delete from endpoint_secrets where endpoint_id = '{}'", owner.endpoint),
         format!("update destinations set url = 'http://evil' where id = '{}'", owner.first),
         format!("update events set status = 'DROPPED' where id = '{event}'"),
         format!("update scheduled_deliveries set due_at = now() where event_id = '{event}'"),
@@ -168,6 +171,9 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.endpoints(ALL).await.unwrap().rows.iter().all(|found| found.id != endpoint));
     let change = EndpointChange { name: Some("x"), ..EndpointChange::default() };
     assert!(stranger.change_endpoint(endpoint, &change, now).await.unwrap().is_none());
+    assert!(stranger.secrets(endpoint, now).await.unwrap().is_empty());
+    let secret = owner.tenant.secrets(endpoint, now).await.unwrap()[0].id;
+    assert_eq!(stranger.remove_secret(endpoint, secret, now).await.unwrap(), SecretRemoved::Missing);
     assert!(!stranger.delete_endpoint(endpoint, now).await.unwrap());
 
     assert!(stranger.destination(endpoint, destination).await.unwrap().is_none());

@@ -7,4 +7,5 @@ mod isolation;
 mod record;
 mod rejected;
 mod replay;
+mod secrets;
 mod support;

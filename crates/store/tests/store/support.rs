@@ -7,7 +7,7 @@ use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
-    RejectedRequestId, Slot,
+    RejectedRequestId, SecretId, Slot,
 };
 use ravenpost_core::rejected::Head;
 use ravenpost_core::retry::RetryPolicy;
@@ -15,7 +15,7 @@ use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
     Attempt, Bootstrapped, NewEvent, NewRejected, Observation, Record, RejectedCount, Routed,
 };
-use ravenpost_store::tenant::{NewDestination, NewEndpoint, ToSeal};
+use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;
@@ -95,6 +95,19 @@ impl World {
         };
         let (endpoint, destination) = tenant.create_endpoint(&endpoint, self.now).await.unwrap();
         (endpoint.id, destination.id)
+    }
+
+    /// The endpoint's second secret; the first one is then an older one.
+    async fn another_secret(&self, organization: &Organization) {
+        let secret = Secret::standard_webhooks(random());
+        let new = NewSecret {
+            id: SecretId::new(self.now, random()),
+            secret: ToSeal { secret: &secret, nonce: random() },
+            verification: &Verification::StandardWebhooks {},
+            others_expire_at: None,
+        };
+        let added = organization.tenant.add_secret(organization.endpoint, &new, self.now).await.unwrap();
+        assert_eq!(added, SecretAdded::Added);
     }
 
     async fn destination(&self, tenant: &Tenant, endpoint: EndpointId) -> DestinationId {
@@ -183,6 +196,7 @@ impl World {
     /// A row in every table that a tenant may read.
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
+        self.another_secret(&organization).await;
         let event = self
             .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
             .await;
@@ -235,7 +249,11 @@ impl World {
             detail: "the signature does not match".to_owned(),
             method: "POST".to_owned(),
             peer: Some([203, 0, 113, 7].into()),
-            head: Head { query: Some("a=1".to_owned()), headers: headers.into_iter().collect() },
+            head: Head {
+                query: Some("a=1".to_owned()),
+                headers: headers.into_iter().collect(),
+                credential_header: None,
+            },
             nonce: random(),
             body_length: 100,
             body_sha256: [7; 32],

@@ -23,7 +23,7 @@ fn request((organization_id, endpoint_id): Endpoint, body: usize) -> Rejected {
         received_at: clock::now(),
         method: "POST".to_owned(),
         peer: None,
-        head: Head { query: None, headers: HeaderMap::new() },
+        head: Head { query: None, headers: HeaderMap::new(), credential_header: None },
         body: vec![b'x'; body].into(),
         rejection: Rejection::WrongSignature,
     }

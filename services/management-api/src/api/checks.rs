@@ -1,21 +1,18 @@
 //! What fields may hold, beyond their type. Each check names its field.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ravenpost_chassis::problem::Problem;
 use ravenpost_chassis::random;
 use ravenpost_core::destination::{TIMEOUT_BOUNDS, target_url};
+use ravenpost_core::duration;
 use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
 use ravenpost_core::limit::{CustomAnswer, Invalid, MediaType, RateLimit, check_content_types};
 use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
 use ravenpost_core::secret::Secret;
-use ravenpost_core::signature::standard_webhooks;
-use ravenpost_core::{duration, signature};
+use ravenpost_core::signature::{inbound, standard_webhooks};
 use url::Url;
 
-/// How long a secret that a customer brings may be, in bytes, where its scheme does not say.
-const SECRET_LENGTH: RangeInclusive<usize> = 8..=512;
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
 const MAX_ADDRESS: usize = 254;
 
@@ -79,27 +76,17 @@ pub(super) fn limits(
 }
 
 pub(super) fn verification(verification: &Verification) -> Checked<()> {
-    let Verification::Hmac(scheme) = verification else { return Ok(()) };
-    let signature::generic::InvalidScheme { field, message } = match scheme.check() {
-        Ok(()) => return Ok(()),
-        Err(invalid) => invalid,
-    };
-    Err(Problem::invalid_field(format!("verification.{field}"), message))
+    verification
+        .check()
+        .map_err(|error| Problem::invalid_field(format!("verification.{}", error.field), error.message))
 }
 
 /// A secret that the customer brings, in the form that `verification` wants.
 pub(super) fn secret(verification: &Verification, text: &str) -> Checked<Secret> {
-    let invalid = |message: String| Err(Problem::invalid_field("secret", message));
-    match verification {
-        Verification::None {} => invalid("verification of type none takes no secret".to_owned()),
-        Verification::StandardWebhooks {} => signing_secret("secret", text),
-        Verification::Provider { .. } | Verification::Hmac(_) => {
-            let visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if !visible || !SECRET_LENGTH.contains(&text.len()) {
-                return invalid("8 to 512 characters of visible ASCII".to_owned());
-            }
-            Ok(Secret::new(text))
-        }
+    let secret = Secret::new(text);
+    match inbound::check(verification, &secret) {
+        Ok(()) => Ok(secret),
+        Err(error) => Err(Problem::invalid_field("secret", error.to_string())),
     }
 }
 
@@ -112,13 +99,10 @@ pub(super) fn signing_secret(field: &str, text: &str) -> Checked<Secret> {
     }
 }
 
-/// A new secret for producers that are verified so; `None` where there is nothing to sign with.
+/// A new secret for producers that are verified so; `None` where there is nothing to prove, or where the secret comes from
+/// the provider.
 pub(super) fn new_secret(verification: &Verification) -> Option<Secret> {
-    match verification {
-        Verification::None {} => None,
-        Verification::StandardWebhooks {} => Some(Secret::standard_webhooks(random::bytes())),
-        Verification::Provider { .. } | Verification::Hmac(_) => Some(Secret::text(random::bytes())),
-    }
+    inbound::generate(verification, random::bytes())
 }
 
 /// An e-mail address as people have them; whether it receives mail only mail can tell.
@@ -180,7 +164,7 @@ mod tests {
 
     #[test]
     fn secrets_have_the_form_of_their_scheme() {
-        let github = Verification::Provider { provider: ravenpost_core::endpoint::Provider::Github };
+        let github = Verification::Provider { provider: ravenpost_core::provider::Provider::Github };
         let standard = Verification::StandardWebhooks {};
         for scheme in [&github, &standard] {
             let made = new_secret(scheme).unwrap();

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::endpoint::{EndpointStatus, Verification, token};
-use ravenpost_core::ids::EndpointId;
+use ravenpost_core::ids::{EndpointId, SecretId};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
@@ -44,8 +44,9 @@ pub(super) struct NewEndpointBody {
     target_url: String,
     /// How it knows its producer. `none` has to be chosen explicitly.
     verification: Verification,
-    /// The secret that the producer gave, if it gave one; otherwise one is made. For `standard_webhooks` of the form
-    /// `whsec_…`, otherwise 8 to 512 characters.
+    /// The secret that the producer gave, if it gave one; otherwise one is made, unless the provider makes them itself: then
+    /// it is added later (`POST …/secrets`). For `standard_webhooks` of the form `whsec_…`, for a provider as its
+    /// dashboard shows it, otherwise 8 to 512 characters.
     #[schema(format = Password)]
     secret: Option<String>,
     /// The largest body that is accepted, in bytes; 1 MiB unless given.
@@ -81,7 +82,8 @@ pub(super) struct EndpointChangeBody {
     target_url: Option<String>,
     /// Another way to verify producers. A secret is made and shown when the type needs another one and none is given.
     verification: Option<Verification>,
-    /// Another secret that the producer gave.
+    /// Another secret that the producer gave. It replaces all that the endpoint has, at once; to have both valid for a
+    /// while, add one (`POST …/secrets`).
     #[schema(format = Password)]
     secret: Option<String>,
     /// The largest body that is accepted, in bytes; null goes back to 1 MiB.
@@ -218,6 +220,7 @@ impl NewEndpointBody {
 struct Decided {
     to: Verification,
     secret: Option<Secret>,
+    forget_secrets: bool,
 }
 
 impl EndpointChangeBody {
@@ -234,20 +237,26 @@ impl EndpointChangeBody {
         self.target_url.as_deref().map(|url| checks::url("target_url", url)).transpose()
     }
 
-    /// The stored secret stays while the type does; another type gets another secret.
+    /// The stored secrets stay while they are used in the same way; another way gets another secret.
     fn decide(&self, current: &Verification) -> Result<Option<Decided>, Problem> {
         if self.verification.is_none() && self.secret.is_none() {
             return Ok(None);
         }
         let to = self.verification.clone().unwrap_or_else(|| current.clone());
-        let same_type = std::mem::discriminant(&to) == std::mem::discriminant(current);
+        let same_use = same_secrets(&to, current);
         let secret = match &self.secret {
             Some(brought) => Some(checks::secret(&to, brought)?),
-            None if same_type => None,
+            None if same_use => None,
             None => checks::new_secret(&to),
         };
-        Ok(Some(Decided { to, secret }))
+        Ok(Some(Decided { to, secret, forget_secrets: !same_use }))
     }
+}
+
+/// Whether two ways to verify can use the same secrets.
+fn same_secrets(one: &Verification, other: &Verification) -> bool {
+    let kind = |verification: &Verification| verification.secret_holder().map(std::mem::discriminant);
+    kind(one) == kind(other) && one.provider() == other.provider()
 }
 
 /// List endpoints.
@@ -318,6 +327,7 @@ pub(super) async fn change(
     Path(path): Path<EndpointPath>,
     Json(body): Json<EndpointChangeBody>,
 ) -> Result<Answer<EndpointBody>, Failure> {
+    let now = clock::now();
     let target_url = body.check()?;
     let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
     if target_url.is_some() && current.target_url.is_none() {
@@ -332,13 +342,15 @@ pub(super) async fn change(
             from: &current.verification,
             to: &decided.to,
             secret: decided.secret.as_ref().map(to_seal),
+            secret_id: SecretId::new(now, random::bytes()),
+            forget_secrets: decided.forget_secrets,
         }),
         max_body_bytes: body.max_body_bytes,
         rate_limit: body.rate_limit,
         content_types: body.content_types.as_ref().map(|types| types.as_deref()),
         answer: body.answer.as_ref().map(Option::as_ref),
     };
-    let changed = caller.tenant.change_endpoint(path.endpoint_id, &change, clock::now()).await?;
+    let changed = caller.tenant.change_endpoint(path.endpoint_id, &change, now).await?;
     let changed = changed.ok_or_else(|| conflict("the endpoint was changed by somebody else meanwhile"))?;
     Ok(Answer(EndpointBody::show(&api, changed, decided.and_then(|decided| decided.secret).as_ref())))
 }
@@ -365,6 +377,6 @@ pub(super) fn missing() -> Problem {
     Problem::not_found("endpoint")
 }
 
-fn conflict(detail: &str) -> Problem {
+pub(super) fn conflict(detail: &str) -> Problem {
     Problem::new(Kind::Conflict, detail)
 }

@@ -52,3 +52,8 @@ pub(super) fn page(limit: Option<u16>, next: Option<&str>) -> Result<Page, Probl
 pub(super) fn list<R, T>(listed: Listed<R>, show: impl FnMut(R) -> T) -> List<T> {
     List { next: listed.next.map(encode_cursor), data: listed.rows.into_iter().map(show).collect() }
 }
+
+/// The answer of a list that is short enough to have one page.
+pub(super) fn all<T>(data: impl Iterator<Item = T>) -> List<T> {
+    List { next: None, data: data.collect() }
+}

@@ -198,16 +198,16 @@ async fn create_refuses_by_field() {
     retry_policy.jitter: a number from 0 to 1
     retry_policy.schedule: `1` is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m, 1h or 7d
     retry_policy.waits: unknown field `waits`, expected `schedule` or `jitter`
-    secret: verification of type none takes no secret
+    secret: this verification takes no secret
     verification: missing field `verification`
-    verification.type: unknown variant `trust`, expected one of `standard_webhooks`, `provider`, `hmac`, `none`
+    verification.type: unknown variant `trust`, expected one of `standard_webhooks`, `provider`, `hmac`, `basic_auth`, `bearer`, `api_key`, `ip_allow_list`, `all`, `none`
     verification.secret: unknown field `secret`, there are no fields
     verification.provider: missing field `provider`
-    verification: unknown variant `nobody`, expected `github`
-    secret: expected whsec_ followed by 24 to 64 bytes in base64
+    verification: unknown provider `nobody`; GET /api/v1/providers lists those that are known
+    secret: expected whsec_ followed by 24 to 64 bytes in base64, or whpk_ and an Ed25519 public key
     secret: 8 to 512 characters of visible ASCII
     verification.header: not the name of an HTTP header
-    verification: unknown variant `md5`, expected one of `sha256`, `sha512`, `sha1`
+    verification: unknown variant `md5`, expected one of `sha256`, `sha384`, `sha512`, `sha1`
     verification.timestamp.tolerance: at most 1d
     ");
     assert_eq!(customer.get("/endpoints").await.json()["data"], json!([]));
@@ -382,11 +382,11 @@ async fn another_way_to_verify_gets_another_secret() {
     assert!(secrets().await.is_empty());
     insta::assert_snapshot!(patch(json!({ "secret": "brought by the producer" })).await.shown(), @r#"
     422 {
-      "detail": "secret: verification of type none takes no secret",
+      "detail": "secret: this verification takes no secret",
       "errors": [
         {
           "field": "secret",
-          "message": "verification of type none takes no secret"
+          "message": "this verification takes no secret"
         }
       ],
       "status": 422,

@@ -12,5 +12,6 @@ mod limits;
 mod process;
 mod rejected_requests;
 mod replay;
+mod secrets;
 mod support;
 mod unavailable;

@@ -16,6 +16,7 @@ use ravenpost_core::ids::{
     Slot,
 };
 use ravenpost_core::rejected::Head;
+use ravenpost_egress::{Certificates, Client};
 use ravenpost_management_api::api::{Api, router};
 use ravenpost_management_api::metrics::Metrics;
 use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
@@ -196,6 +197,7 @@ impl Service {
             head: Head {
                 query: Some("source=a&token=hush".to_owned()),
                 headers: unbelieved.headers.iter().map(header).collect(),
+                credential_header: None,
             },
             nonce: random(),
             body_length,
@@ -267,7 +269,13 @@ pub(crate) async fn payloads_away() -> Payloads {
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
-    router(Api::new(store, payloads, &hooks, window), metrics)
+    let egress = ravenpost_egress::Settings {
+        egress_allowed_networks: Vec::new(),
+        egress_connect_timeout: Duration::from_secs(1),
+        egress_max_response_bytes: 1_024,
+    };
+    let certificates = Certificates::new(Client::new(&egress).unwrap());
+    router(Api::new(store, payloads, &hooks, window, certificates), metrics)
 }
 
 impl Customer {

@@ -6,7 +6,7 @@
 use axum::Json as Answer;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::access::{decode_cursor, encode_cursor};
@@ -15,7 +15,7 @@ use ravenpost_core::endpoint::event_type;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::headers;
 use ravenpost_core::ids::{EventId, EventIds, InstanceId, RejectedRequestId};
-use ravenpost_core::signature::{self, Rejection};
+use ravenpost_core::signature::{Rejection, Request, Url};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::Tenant;
 use ravenpost_store::system::{Deduplication, Endpoint};
@@ -232,13 +232,19 @@ async fn believed(
 ) -> Result<Result<Bytes, Refusal>, Failure> {
     let request = &rejected.request;
     let Some(body) = api.payloads.get(&request.body).await? else { return Ok(Err(Refusal::BodyMissing)) };
-    let verified = signature::verify(
-        &endpoint.verification,
-        &endpoint.secrets,
-        &rejected.head.headers,
-        &body,
-        request.received_at,
-    );
+    // A word that ingress took for a method is one.
+    let method = Method::from_bytes(request.method.as_bytes()).unwrap_or_default();
+    let query = rejected.head.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    let seen = Request {
+        method: &method,
+        url: Url { base: &api.hook_base_url, path_and_query: &format!("/h/{}{query}", rejected.token) },
+        headers: &rejected.head.headers,
+        body: &body,
+        peer: request.peer,
+        received_at: request.received_at,
+        fetched: None,
+    };
+    let verified = api.certificates.verify(&endpoint.verification, &endpoint.secrets, seen).await;
     Ok(verified.map(|()| body).map_err(Refusal::Rejected))
 }
 
@@ -256,9 +262,11 @@ async fn prepare(
     let s3_key = PayloadLocation::object_key(event);
     let payload = PayloadLocation { s3_key, s3_offset: 0, s3_length: rejected.request.body.s3_length };
     let received = &rejected.head.headers;
+    let event_type = event_type(&endpoint.verification, received, &body);
     // One that can't be used is told to its producer by ingress; here a person has decided.
     let key = DeduplicationKey::of(&endpoint.verification, received, &body).unwrap_or_default();
     api.payloads.put(&payload.s3_key, body).await?;
+    let credential = endpoint.verification.credential_header();
     let content_type = received.get("content-type").and_then(|value| value.to_str().ok());
     Ok(Ok(Acceptance {
         request: rejected.request.id,
@@ -267,8 +275,8 @@ async fn prepare(
         slot: endpoint.slot,
         payload,
         body_sha256: rejected.request.body_sha256.clone(),
-        headers: headers::encode(&headers::to_forward(received)).into(),
-        event_type: event_type(&endpoint.verification, received),
+        headers: headers::encode(&headers::to_forward(received, credential)).into(),
+        event_type,
         content_type: content_type.map(str::to_owned),
         traceparent: Some(traceparent(received).to_string()),
         deduplication: key

@@ -1,0 +1,57 @@
+//! PayPal, "Verify webhook signature" (self verification): an RSA signature over the transmission's id and time, the
+//! webhook's id and the body's CRC-32, by a certificate that PayPal serves.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use url::Url;
+
+use super::super::encoding::LENIENT;
+use super::super::public_key::{CertificateHash, verify_by_certificate};
+use super::super::request::header;
+use super::super::{Rejection, Request};
+use crate::secret::Secret;
+
+const CERTIFICATE: &str = "paypal-cert-url";
+/// Where PayPal serves its certificates. Whoever could name another host could sign with another key.
+const HOSTS: [&str; 4] =
+    ["api.paypal.com", "api.sandbox.paypal.com", "api-m.paypal.com", "api-m.sandbox.paypal.com"];
+const PATH: &str = "/v1/notifications/certs/";
+
+/// The URL of the certificate.
+pub(super) fn certificate(request: &Request<'_>) -> Result<Url, Rejection> {
+    let served_by_paypal = |url: &Url| {
+        super::is_plain_https(url)
+            && HOSTS.contains(&url.host_str().unwrap_or_default())
+            && url.path().starts_with(PATH)
+    };
+    Url::parse(header(request.headers, CERTIFICATE)?).ok().filter(served_by_paypal).ok_or_else(|| {
+        Rejection::MalformedHeader(CERTIFICATE.to_owned(), "not where PayPal has certificates")
+    })
+}
+
+/// The secrets are the ids of webhooks, as PayPal's dashboard shows them.
+pub(super) fn verify(secrets: &[Secret], request: &Request<'_>) -> Result<(), Rejection> {
+    let signature = header(request.headers, "paypal-transmission-sig")?;
+    let malformed = |what| Rejection::MalformedHeader("paypal-transmission-sig".to_owned(), what);
+    let signature = LENIENT.decode(signature).map_err(|_| malformed("not base64"))?;
+    let algorithm = header(request.headers, "paypal-auth-algo")?;
+    if algorithm != "SHA256withRSA" {
+        return Err(Rejection::MalformedHeader("paypal-auth-algo".to_owned(), "not SHA256withRSA"));
+    }
+    let id = header(request.headers, "paypal-transmission-id")?;
+    let time = header(request.headers, "paypal-transmission-time")?;
+    certificate(request)?;
+    let pem = request.fetched.ok_or(Rejection::Certificate("it was not fetched"))?;
+    let crc = crc32fast::hash(request.body);
+    for secret in secrets {
+        let mut message = String::new();
+        let _ = write!(message, "{id}|{time}|{}|{crc}", secret.reveal());
+        match verify_by_certificate(pem, CertificateHash::Sha256, message.as_bytes(), &signature) {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => return Err(Rejection::Certificate("it does not read")),
+        }
+    }
+    Err(if secrets.is_empty() { Rejection::NoSecret } else { Rejection::WrongSignature })
+}
