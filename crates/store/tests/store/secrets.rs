@@ -1,5 +1,7 @@
 //! Several secrets of an endpoint are valid at once, and stop to be when they should.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use chrono::TimeDelta;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::ids::SecretId;
@@ -17,6 +19,8 @@ struct Case {
     world: World,
     owner: Organization,
     token: String,
+    /// How many secrets were added: each a second after the one before.
+    added: AtomicI64,
 }
 
 impl Case {
@@ -24,12 +28,13 @@ impl Case {
         let world = World::new().await;
         let owner = world.organization().await;
         let token = owner.tenant.endpoint(owner.endpoint).await.unwrap().unwrap().token;
-        Self { world, owner, token }
+        Self { world, owner, token, added: AtomicI64::new(0) }
     }
 
     /// Adds a secret; the ones that are there expire so many seconds from now.
     async fn add(&self, text: &str, others_expire_in: Option<i64>) -> (SecretId, SecretAdded) {
-        let id = SecretId::new(self.world.now, random());
+        let now = self.world.now + TimeDelta::seconds(self.added.fetch_add(1, Ordering::Relaxed) + 1);
+        let id = SecretId::new(now, random());
         let secret = Secret::new(text);
         let new = NewSecret {
             id,
@@ -37,7 +42,7 @@ impl Case {
             verification: &STANDARD,
             others_expire_at: others_expire_in.map(|seconds| self.world.now + TimeDelta::seconds(seconds)),
         };
-        (id, self.owner.tenant.add_secret(self.owner.endpoint, &new, self.world.now).await.unwrap())
+        (id, self.owner.tenant.add_secret(self.owner.endpoint, &new, now).await.unwrap())
     }
 
     /// What ingress verifies with, newest first, without the first one, which is random.
