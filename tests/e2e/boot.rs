@@ -60,7 +60,7 @@ fn a_missing_or_malformed_setting_is_one_line_that_names_it() {
             (Service::Ingress, "RAVENPOST_MASTER_KEY", "k1:short"),
             (Service::Ingress, "RAVENPOST_LISTEN_ADDR", "8080"),
             (Service::Ingress, "RAVENPOST_MAX_BODY_BYTES", "-1"),
-            (Service::Ingress, "RAVENPOST_COMMIT_LANES", "99"),
+            (Service::Ingress, "RAVENPOST_COMMIT_LANES", "999"),
             (Service::Ingress, "RAVENPOST_S3_ENDPOINT", "not a url"),
             (Service::DeliveryWorker, "RAVENPOST_MASTER_KEY", "k1"),
             (Service::DeliveryWorker, "RAVENPOST_EGRESS_ALLOWED_NETWORKS", "10.0.0.0/99"),

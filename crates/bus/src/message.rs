@@ -100,7 +100,7 @@ mod tests {
     fn through_kafka(message: Message) -> OwnedMessage {
         let timestamp = rdkafka::Timestamp::NotAvailable;
         OwnedMessage::new(
-            Some(message.value),
+            Some(message.value.to_vec()),
             Some(message.key),
             message.topic.to_owned(),
             timestamp,

@@ -61,7 +61,7 @@ impl Producer {
             let record = FutureRecord::to(&self.names[message.topic])
                 .partition(message.slot.partition(count))
                 .key(&message.key)
-                .payload(&message.value)
+                .payload(message.value.as_ref())
                 .headers(message.headers);
             let queued = self.inner.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
             acknowledgements.push(async {

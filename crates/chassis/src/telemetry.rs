@@ -10,7 +10,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -80,7 +79,7 @@ where
     let layer = fmt::layer().with_writer(writer).with_ansi(terminal);
     match format {
         LogFormat::Json => {
-            layer.fmt_fields(JsonFields::new()).event_format(json::Format { service: name }).boxed()
+            layer.fmt_fields(json::Members).event_format(json::Format { service: name }).boxed()
         }
         LogFormat::Text => layer.boxed(),
     }

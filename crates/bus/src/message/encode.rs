@@ -1,5 +1,6 @@
 //! To Kafka.
 
+use bytes::Bytes;
 use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::event::UNTYPED;
 use ravenpost_core::ids::{EndpointId, Slot};
@@ -18,7 +19,7 @@ pub struct Message {
     /// The endpoint's id as text.
     pub key: Vec<u8>,
     /// The body.
-    pub value: Vec<u8>,
+    pub value: Bytes,
     /// CloudEvents attributes and ours.
     pub headers: OwnedHeaders,
 }
@@ -71,7 +72,7 @@ impl EventMessage {
             topic,
             slot: Slot::of(self.endpoint_id),
             key: self.endpoint_id.to_string().into_bytes(),
-            value: self.body.as_ref().map(|body| body.to_vec()).unwrap_or_default(),
+            value: self.body.clone().unwrap_or_default(),
             headers: headers.0,
         }
     }
@@ -100,7 +101,7 @@ impl Message {
             topic: topic::DELIVERIES,
             slot: Slot::of(report.endpoint_id),
             key: report.endpoint_id.to_string().into_bytes(),
-            value: serde_json::to_vec(report)?,
+            value: serde_json::to_vec(report)?.into(),
             headers: headers.0,
         })
     }

@@ -9,8 +9,9 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_log::NormalizeEvent;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock;
@@ -19,13 +20,25 @@ pub(super) struct Format {
     pub(super) service: &'static str,
 }
 
-impl<S> FormatEvent<S, JsonFields> for Format
+/// A span's fields as members of a JSON object, each with a comma behind it: a field that is recorded later is appended,
+/// since most spans are never logged from.
+pub(super) struct Members;
+
+impl<'writer> FormatFields<'writer> for Members {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut record = Record::default();
+        fields.record(&mut record);
+        record.0.into_iter().try_for_each(|(name, value)| write!(writer, "{}:{value},", Value::String(name)))
+    }
+}
+
+impl<S> FormatEvent<S, Members> for Format
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, JsonFields>,
+        context: &FmtContext<'_, S, Members>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -40,7 +53,7 @@ where
         record.set("message", "");
         for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
         {
-            if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
+            if let Some(fields) = span.extensions().get::<FormattedFields<Members>>() {
                 record.merge(&fields.fields);
             }
         }
@@ -71,9 +84,10 @@ impl Record {
         }
     }
 
-    /// Adds the fields of a span, which were formatted when it was made.
-    fn merge(&mut self, formatted: &str) {
-        if let Ok(Value::Object(fields)) = serde_json::from_str(formatted) {
+    /// Adds the fields of a span, which were formatted when they were recorded.
+    fn merge(&mut self, members: &str) {
+        let object = format!("{{{}}}", members.trim_end_matches(','));
+        if let Ok(Value::Object(fields)) = serde_json::from_str(&object) {
             for (name, value) in fields {
                 self.set(&name, value);
             }
@@ -148,10 +162,12 @@ mod tests {
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
-            .fmt_fields(JsonFields::new())
+            .fmt_fields(Members)
             .event_format(Format { service: "ingress" });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let _span = tracing::info_span!("receive", event_id = "0198", attempt = 2).entered();
+            let span = tracing::info_span!("receive", event_id = "0198", attempt = tracing::field::Empty);
+            span.record("attempt", 2);
+            let _span = span.entered();
             let away = anyhow::anyhow!("connection refused").context("Kafka is unavailable");
             let error: &(dyn Error + 'static) = away.as_ref();
             tracing::info!(bytes = 12, fast = true, error, "accepted\n\"quoted\"");

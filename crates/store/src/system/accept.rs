@@ -73,26 +73,26 @@ pub enum Accepted {
 
 /// The columns of a batch, as `unnest` takes them.
 #[derive(Default)]
-struct Columns {
+struct Columns<'a> {
     id: Vec<Uuid>,
     organization_id: Vec<Uuid>,
     endpoint_id: Vec<Uuid>,
     slot: Vec<i32>,
     received_at: Vec<DateTime<Utc>>,
-    s3_key: Vec<String>,
+    s3_key: Vec<&'a str>,
     s3_offset: Vec<i64>,
     s3_length: Vec<i64>,
-    body_sha256: Vec<Vec<u8>>,
-    headers: Vec<Vec<u8>>,
-    event_type: Vec<Option<String>>,
-    content_type: Vec<Option<String>>,
-    traceparent: Vec<Option<String>>,
-    key: Vec<Option<Vec<u8>>>,
+    body_sha256: Vec<&'a [u8]>,
+    headers: Vec<&'a [u8]>,
+    event_type: Vec<Option<&'a str>>,
+    content_type: Vec<Option<&'a str>>,
+    traceparent: Vec<Option<&'a str>>,
+    key: Vec<Option<&'a [u8]>>,
     expires_at: Vec<Option<DateTime<Utc>>>,
 }
 
-impl Columns {
-    fn of(events: &[NewEvent]) -> Self {
+impl<'a> Columns<'a> {
+    fn of(events: &'a [NewEvent]) -> Self {
         let mut columns = Self::default();
         for event in events {
             columns.id.push(event.id.0);
@@ -100,15 +100,15 @@ impl Columns {
             columns.endpoint_id.push(event.endpoint_id.0);
             columns.slot.push(event.slot.0.into());
             columns.received_at.push(event.received_at);
-            columns.s3_key.push(event.payload.s3_key.clone());
+            columns.s3_key.push(&event.payload.s3_key);
             columns.s3_offset.push(event.payload.s3_offset);
             columns.s3_length.push(event.payload.s3_length);
-            columns.body_sha256.push(event.body_sha256.to_vec());
-            columns.headers.push(event.headers.to_vec());
-            columns.event_type.push(event.event_type.clone());
-            columns.content_type.push(event.content_type.clone());
-            columns.traceparent.push(event.traceparent.clone());
-            columns.key.push(event.deduplication.map(|deduplication| deduplication.key.to_vec()));
+            columns.body_sha256.push(&event.body_sha256);
+            columns.headers.push(&event.headers);
+            columns.event_type.push(event.event_type.as_deref());
+            columns.content_type.push(event.content_type.as_deref());
+            columns.traceparent.push(event.traceparent.as_deref());
+            columns.key.push(event.deduplication.as_ref().map(|deduplication| deduplication.key.as_slice()));
             columns.expires_at.push(event.deduplication.map(|deduplication| deduplication.expires_at));
         }
         columns
@@ -161,15 +161,15 @@ impl System {
                 &columns.endpoint_id,
                 &columns.slot,
                 &columns.received_at,
-                &columns.s3_key,
+                &columns.s3_key as &[&str],
                 &columns.s3_offset,
                 &columns.s3_length,
-                &columns.body_sha256,
-                &columns.headers,
-                &columns.event_type as &[Option<String>],
-                &columns.content_type as &[Option<String>],
-                &columns.traceparent as &[Option<String>],
-                &columns.key as &[Option<Vec<u8>>],
+                &columns.body_sha256 as &[&[u8]],
+                &columns.headers as &[&[u8]],
+                &columns.event_type as &[Option<&str>],
+                &columns.content_type as &[Option<&str>],
+                &columns.traceparent as &[Option<&str>],
+                &columns.key as &[Option<&[u8]>],
                 &columns.expires_at as &[Option<DateTime<Utc>>],
             ),
             fetch_one

@@ -137,7 +137,7 @@ impl Writer {
     ) -> Result<Vec<Row>, Failure> {
         let locations =
             self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
-        let events = self.events(ids, batch, &locations);
+        let events = self.events(ids, batch, locations);
         let rows = self.timed("rows", self.accept(run, lane, &events)).await?;
         let committed =
             || rows.iter().zip(events.iter().zip(batch)).filter(|(row, _)| **row == Row::Committed);
@@ -206,7 +206,7 @@ impl Writer {
         Ok(locations)
     }
 
-    fn events(&self, ids: &[EventId], batch: &[Pending], locations: &[PayloadLocation]) -> Vec<NewEvent> {
+    fn events(&self, ids: &[EventId], batch: &[Pending], locations: Vec<PayloadLocation>) -> Vec<NewEvent> {
         let rows = ids.iter().zip(batch).zip(locations);
         rows.map(|((id, pending), payload)| NewEvent {
             id: *id,
@@ -214,7 +214,7 @@ impl Writer {
             endpoint_id: pending.endpoint.id,
             slot: pending.endpoint.slot,
             received_at: pending.received_at,
-            payload: payload.clone(),
+            payload,
             body_sha256: Sha256::digest(&pending.body).into(),
             headers: pending.headers.clone(),
             event_type: pending.event_type.clone(),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ravenpost_chassis::Context;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::sleep;
 
 use super::Pending;
 use super::batch::Writer;
@@ -15,6 +15,9 @@ use crate::settings::CommitSettings;
 
 /// Most bytes of bodies in a batch.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// So many events under way are many: then it is worth waiting for company, so many times as long.
+const MANY: usize = 32;
+const PATIENCE: u32 = 5;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
 /// Lanes for large bodies: so many are stored at once.
@@ -23,7 +26,10 @@ pub(super) const LARGE_LANES: u16 = 16;
 /// What the lanes of one queue share.
 struct Queue {
     waiting: Mutex<mpsc::Receiver<Pending>>,
+    /// Events that are being committed.
     in_flight: AtomicUsize,
+    /// A batch has been committed, or has failed.
+    ended: Notify,
     most: usize,
     linger: Duration,
 }
@@ -43,12 +49,14 @@ pub(super) fn start(
     let queue = serve(ctx, &writer, 0..common, capacity, |waiting| Queue {
         waiting,
         in_flight: AtomicUsize::new(0),
+        ended: Notify::new(),
         most,
         linger,
     });
     let large = serve(ctx, &writer, common..all, LARGE_QUEUE, |waiting| Queue {
         waiting,
         in_flight: AtomicUsize::new(0),
+        ended: Notify::new(),
         most: 1,
         linger: Duration::ZERO,
     });
@@ -69,9 +77,7 @@ fn serve(
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
             while let Some(batch) = queue.next_batch().await {
-                queue.in_flight.fetch_add(1, Ordering::Relaxed);
-                writer.commit(lane, batch).await;
-                queue.in_flight.fetch_sub(1, Ordering::Relaxed);
+                queue.commit(&writer, lane, batch).await;
             }
             Ok(())
         });
@@ -80,26 +86,52 @@ fn serve(
 }
 
 impl Queue {
-    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only while other
-    /// lanes are at work does a batch wait a moment for company. `None` when the committer is gone.
+    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only while other lanes
+    /// are at work does a batch wait for company, as each costs the stores about the same, however large it is. `None`
+    /// when the committer is gone.
     async fn next_batch(&self) -> Option<Vec<Pending>> {
         let mut waiting = self.waiting.lock().await;
         let first = waiting.recv().await?;
         let mut bytes = first.body.len();
         let mut batch = vec![first];
-        let deadline = Instant::now() + self.linger;
+        let patience = sleep(self.patience());
+        tokio::pin!(patience);
         while batch.len() < self.most && bytes < BATCH_BYTES {
             let next = match waiting.try_recv() {
                 Ok(next) => next,
-                Err(_) if self.in_flight.load(Ordering::Relaxed) == 0 => break,
-                Err(_) => match timeout_at(deadline, waiting.recv()).await {
-                    Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => break,
+                Err(_) if self.is_company(batch.len()) => break,
+                Err(_) => tokio::select! {
+                    next = waiting.recv() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    () = self.ended.notified() => continue,
+                    () = &mut patience => break,
                 },
             };
             bytes += next.body.len();
             batch.push(next);
         }
         Some(batch)
+    }
+
+    /// How long a batch waits for company: longer while many others are being committed.
+    fn patience(&self) -> Duration {
+        let many = self.in_flight.load(Ordering::Relaxed) >= MANY;
+        if many { self.linger * PATIENCE } else { self.linger }
+    }
+
+    /// Nobody else is at work, or this batch is not small beside what they have.
+    fn is_company(&self, events: usize) -> bool {
+        let others = self.in_flight.load(Ordering::Relaxed);
+        others == 0 || (others >= MANY && events * 2 >= others)
+    }
+
+    async fn commit(&self, writer: &Writer, lane: usize, batch: Vec<Pending>) {
+        let events = batch.len();
+        self.in_flight.fetch_add(events, Ordering::Relaxed);
+        writer.commit(lane, batch).await;
+        self.in_flight.fetch_sub(events, Ordering::Relaxed);
+        self.ended.notify_waiters();
     }
 }
