@@ -55,7 +55,7 @@ pub struct Accepted {
 
 impl Tenant {
     /// Accepts requests, each once: what was accepted before keeps its event. A request that is gone is absent from the
-    /// answer. An event is received now, not when the request was: it is for the destinations that exist now, and its
+    /// answer, which is in the order of the requests. An event is received now, not when the request was: it is for the destinations that exist now, and its
     /// id has to be of the same time.
     ///
     /// Payloads of [`Acceptance::event`]s that are not in the answer belong to nothing and may be deleted.
@@ -85,6 +85,7 @@ impl Tenant {
         self.insert_events(&mut transaction, &fresh, instance, now).await?;
         transaction.commit().await?;
         accepted.extend(events);
+        accepted.sort_by_key(|accepted| accepted.request);
         Ok(accepted)
     }
 
