@@ -25,9 +25,13 @@ pub fn accepted(endpoint: &Endpoint, id: EventId) -> Response {
         None if handshake::of(&endpoint.verification).wants_empty_answers() => StatusCode::OK.into_response(),
         None => (StatusCode::ACCEPTED, Json(Accepted { id })).into_response(),
     };
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
-        response.headers_mut().insert(EVENT_ID, value);
+        headers.insert(EVENT_ID, value);
     }
+    // What customers have us answer is for their producers: no browser shall run any of it as if it were ours.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     response
 }
 

@@ -34,7 +34,7 @@ use ravenpost_core::headers;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::{Payloads, System};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::Share;
@@ -49,6 +49,8 @@ use relay::Relay;
 
 /// Bodies above this many bytes get an object of their own and do not join a batch.
 const LARGE: usize = 64 * 1024;
+/// Statements of large bodies at once.
+const LARGE_STATEMENTS: usize = 3;
 /// When to come back after a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -129,6 +131,7 @@ impl Committer {
             settings: outbox.clone(),
             full: Arc::clone(&outbox_full),
             adopting: std::sync::Mutex::default(),
+            slots: Relay::slots(),
             stopping: ctx.stopping.clone(),
         });
         let over = CancellationToken::new();
@@ -140,6 +143,8 @@ impl Committer {
             publisher: Publisher { producer, wait: outbox.kafka_wait },
             instance,
             metrics: metrics.clone(),
+            large_from: usize::from(settings.commit_lanes),
+            large_statements: Semaphore::new(LARGE_STATEMENTS),
             window: settings.deduplication.deduplication_window,
             _over: over.drop_guard(),
         };

@@ -125,8 +125,9 @@ impl Endpoints {
                 self.known.invalidate(token).await;
                 return Err(nobody());
             }
-            Ok(Err(error)) if error.is_transient() => unreadable(&error),
-            Ok(Err(error)) => return Err(unreadable(&error)),
+            // Damaged rows are no reason to go on with what they were before.
+            Ok(Err(error)) if !error.is_transient() => return Err(unreadable(&error)),
+            Ok(Err(error)) => unreadable(&error),
             Err(_) => away(),
         };
         self.metrics.looked_up("failed");

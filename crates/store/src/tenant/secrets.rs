@@ -191,7 +191,8 @@ impl Tenant {
         Ok(())
     }
 
-    /// Removes a secret, unless it is the only one that is valid while the verification needs one.
+    /// Removes a secret, unless no other one would stay for good while the verification needs one: an endpoint that loses
+    /// its last secret believes nobody, or whoever brings it another one by a handshake.
     pub async fn remove_secret(
         &self,
         endpoint: EndpointId,
@@ -206,7 +207,8 @@ impl Tenant {
         if !secrets.iter().any(|known| known.id == secret) {
             return Ok(SecretRemoved::Missing);
         }
-        if secrets.len() == 1 && verification.needs_secret() {
+        let stays = |known: &InboundSecret| known.id != secret && known.expires_at.is_none();
+        if verification.needs_secret() && !secrets.iter().any(stays) {
             return Ok(SecretRemoved::Last);
         }
         sqlx::query!(

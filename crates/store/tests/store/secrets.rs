@@ -92,6 +92,9 @@ async fn one_is_removed_but_not_the_last() {
     assert_eq!(tenant.remove_secret(endpoint, second, now).await.unwrap(), SecretRemoved::Last);
     case.add("fourth", Some(0)).await;
     assert_eq!(case.valid().await, ["fourth"]);
+    // What is left would expire, and then nobody is believed.
+    let (fifth, _) = case.add("fifth", Some(3_600)).await;
+    assert_eq!(tenant.remove_secret(endpoint, fifth, now).await.unwrap(), SecretRemoved::Last);
 }
 
 #[tokio::test]

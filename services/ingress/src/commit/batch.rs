@@ -10,6 +10,7 @@ use ravenpost_core::ids::EventId;
 use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Winner};
 use ravenpost_store::{Error, Payloads, System};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
 use tracing::error;
 
@@ -26,6 +27,10 @@ pub(super) struct Writer {
     pub(super) publisher: Publisher,
     pub(super) instance: Arc<Instance>,
     pub(super) metrics: IngressMetrics,
+    /// The lanes from this one on are for large bodies.
+    pub(super) large_from: usize,
+    /// Their statements at once: they upload side by side, and leave connections to Postgres to the others.
+    pub(super) large_statements: Semaphore,
     /// How long a producer's retry is recognised.
     pub(super) window: Duration,
     /// Tells, when the last lane ends, that nothing is committed any more.
@@ -138,7 +143,9 @@ impl Writer {
         let locations =
             self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
         let events = self.events(ids, batch, locations);
+        let turn = if lane >= self.large_from { self.large_statements.acquire().await.ok() } else { None };
         let rows = self.timed("rows", self.accept(run, lane, &events)).await?;
+        drop(turn);
         let committed =
             || rows.iter().zip(events.iter().zip(batch)).filter(|(row, _)| **row == Row::Committed);
         if committed().next().is_none() {

@@ -17,7 +17,7 @@ use crate::settings::CommitSettings;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// So many events under way are many: then it is worth waiting for company, so many times as long.
 const MANY: usize = 32;
-const PATIENCE: u32 = 5;
+const LONGER: u32 = 5;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
 /// Lanes for large bodies: so many are stored at once.
@@ -77,7 +77,9 @@ fn serve(
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
             while let Some(batch) = queue.next_batch().await {
-                queue.commit(&writer, lane, batch).await;
+                let events = batch.len();
+                writer.commit(lane, batch).await;
+                queue.ended(events);
             }
             Ok(())
         });
@@ -94,44 +96,64 @@ impl Queue {
         let first = waiting.recv().await?;
         let mut bytes = first.body.len();
         let mut batch = vec![first];
-        let patience = sleep(self.patience());
+        let patience = sleep(patience(self.linger, self.others()));
         tokio::pin!(patience);
         while batch.len() < self.most && bytes < BATCH_BYTES {
+            // Made before it is looked whether others are at work, so that no end of theirs is missed.
+            let ended = self.ended.notified();
             let next = match waiting.try_recv() {
                 Ok(next) => next,
-                Err(_) if self.is_company(batch.len()) => break,
+                Err(_) if is_company(batch.len(), self.others()) => break,
                 Err(_) => tokio::select! {
                     next = waiting.recv() => match next {
                         Some(next) => next,
                         None => break,
                     },
-                    () = self.ended.notified() => continue,
+                    () = ended => continue,
                     () = &mut patience => break,
                 },
             };
             bytes += next.body.len();
             batch.push(next);
         }
+        // Before the next lane has its turn.
+        self.in_flight.fetch_add(batch.len(), Ordering::Relaxed);
         Some(batch)
     }
 
-    /// How long a batch waits for company: longer while many others are being committed.
-    fn patience(&self) -> Duration {
-        let many = self.in_flight.load(Ordering::Relaxed) >= MANY;
-        if many { self.linger * PATIENCE } else { self.linger }
+    fn others(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Nobody else is at work, or this batch is not small beside what they have.
-    fn is_company(&self, events: usize) -> bool {
-        let others = self.in_flight.load(Ordering::Relaxed);
-        others == 0 || (others >= MANY && events * 2 >= others)
-    }
-
-    async fn commit(&self, writer: &Writer, lane: usize, batch: Vec<Pending>) {
-        let events = batch.len();
-        self.in_flight.fetch_add(events, Ordering::Relaxed);
-        writer.commit(lane, batch).await;
+    /// A batch of so many events is over.
+    fn ended(&self, events: usize) {
         self.in_flight.fetch_sub(events, Ordering::Relaxed);
         self.ended.notify_waiters();
+    }
+}
+
+/// How long a batch waits for company: longer while many others are being committed.
+fn patience(linger: Duration, others: usize) -> Duration {
+    if others >= MANY { linger * LONGER } else { linger }
+}
+
+/// Nobody else is at work, or this batch is not small beside the many that they have.
+fn is_company(events: usize, others: usize) -> bool {
+    others == 0 || (others >= MANY && events * 2 >= others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_waits_only_while_others_are_at_work_and_for_no_more_than_it_is_worth() {
+        let linger = Duration::from_millis(1);
+        assert!(is_company(1, 0), "a lone event goes at once");
+        assert!(!is_company(1, 1));
+        assert!(!is_company(20, 10), "few others: the linger is short anyway");
+        assert!(!is_company(49, 100) && is_company(50, 100));
+        assert_eq!(patience(linger, MANY - 1), linger);
+        assert_eq!(patience(linger, MANY), 5 * linger);
     }
 }

@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures::future::join_all;
 use ravenpost_bus::Producer;
 use ravenpost_bus::message::INLINE_LIMIT;
-use ravenpost_chassis::Context;
+use ravenpost_chassis::{Context, clock};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{EventId, InstanceId};
 use ravenpost_store::system::{NewEvent, Peer};
 use ravenpost_store::{Payloads, System};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::cursor::{Next, Outbox};
 use super::instance::{Instance, Run};
@@ -35,8 +35,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: i64 = 500;
 /// Most objects that are read at once.
 const READS: usize = 8;
-/// Above every id.
-const END: EventId = EventId(Uuid::max());
+/// Most runs that are taken over at once: their reading and publishing comes beside what is accepted.
+const TAKEN_OVER_AT_ONCE: usize = 2;
+/// How far the clock of a run that has died may have been ahead of ours: twice what makes a service unready (PROTOCOLS
+/// D1).
+const AHEAD: TimeDelta = TimeDelta::seconds(10);
 
 /// Publishes late what is committed.
 pub(super) struct Relay {
@@ -51,6 +54,7 @@ pub(super) struct Relay {
     /// More waits for Kafka than may.
     pub(super) full: Arc<AtomicBool>,
     pub(super) adopting: Mutex<HashSet<InstanceId>>,
+    pub(super) slots: Semaphore,
     /// From then on nobody is adopted any more.
     pub(super) stopping: CancellationToken,
 }
@@ -95,6 +99,11 @@ pub(super) fn start(ctx: &Context, relay: Arc<Relay>, over: CancellationToken) {
 }
 
 impl Relay {
+    /// So many runs are taken over at once.
+    pub(super) fn slots() -> Semaphore {
+        Semaphore::new(TAKEN_OVER_AT_ONCE)
+    }
+
     /// Does what is next; answers when to look again.
     async fn step(&self) -> Duration {
         let run = self.instance.run();
@@ -153,12 +162,16 @@ impl Relay {
     }
 
     async fn take_over(&self, left: Peer) -> Result<(), Failure> {
+        // Never closed.
+        let Ok(_slot) = self.slots.acquire().await else { return Ok(()) };
         let Some(published) = self.system.adopt_instance(left).await? else { return Ok(()) };
         info!(instance_id = %left.id, published_through = %published, "an instance that was left is adopted");
         self.metrics.adopted.inc();
         let (progress, seen) = watch::channel(published);
+        // It has no lanes any more, so that nothing comes after now.
+        let end = EventId::new(clock::now() + AHEAD, [u8::MAX; 10]).max(published);
         tokio::select! {
-            () = self.publish_rest(left.id, &progress) => {}
+            () = self.publish_rest(left.id, &progress, end) => {}
             () = self.look_after(left.id, &seen) => {}
         }
         self.system.retire_instance(left.id).await?;
@@ -167,10 +180,10 @@ impl Relay {
     }
 
     /// Publishes all that an adopted run has left.
-    async fn publish_rest(&self, left: InstanceId, progress: &watch::Sender<EventId>) {
-        while *progress.borrow() != END {
+    async fn publish_rest(&self, left: InstanceId, progress: &watch::Sender<EventId>, end: EventId) {
+        while *progress.borrow() < end {
             let published = *progress.borrow();
-            match self.publish(left, published, END).await {
+            match self.publish(left, published, end).await {
                 Ok(page) => drop(progress.send_replace(page.through)),
                 Err(failure) => {
                     failure.warn(left, "the backlog of an adopted instance waits");
