@@ -68,7 +68,7 @@ impl Api {
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
         let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
-        Self { keys, store, payloads, hook_base_url, deduplication_window, certificates }
+        Self { store, keys, payloads, hook_base_url, deduplication_window, certificates }
     }
 }
 
