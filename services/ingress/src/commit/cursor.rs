@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(cursor.committed(second[0]), Way::Relayed, "nothing says that it moves");
         cursor.relayed(late[0], 1);
         assert_eq!(cursor.committed(newer[0]), Way::Soon);
-        assert_eq!(cursor.next(), Next::Publish { first: second[0], last: second[0] });
+        assert_eq!(cursor.next(), Next::Publish { first: late[0].successor(), last: second[0] });
         tokio::join!(cursor.until_clear(newer[0]), async { cursor.relayed(second[0], 1) });
         assert_eq!(cursor.outbox().events, 0);
         cursor.overdue(newer[0]);
