@@ -158,16 +158,21 @@ fn verify_scheme(scheme: &Scheme, secrets: &[Secret], request: &Request<'_>) -> 
 }
 
 /// What has to be fetched before [`verify`] can decide: a certificate that the request names, at a host that is known
-/// to be its provider's. A rejection when the request names one anywhere else.
-pub fn to_fetch(verification: &Verification, request: &Request<'_>) -> Result<Option<url::Url>, Rejection> {
+/// to be its provider's. A rejection when the request names one anywhere else, or is not believed whatever the
+/// certificate: nobody has us fetch for that.
+pub fn to_fetch(
+    verification: &Verification,
+    secrets: &[Secret],
+    request: &Request<'_>,
+) -> Result<Option<url::Url>, Rejection> {
     match verification {
         Verification::Provider { provider } => match &provider.profile().scheme {
-            Scheme::Odd(odd) => odd.to_fetch(request),
+            Scheme::Odd(odd) => odd.to_fetch(secrets, request),
             _ => Ok(None),
         },
         Verification::All { of } => {
             for one in of {
-                if let Some(url) = to_fetch(one, request)? {
+                if let Some(url) = to_fetch(one, secrets, request)? {
                     return Ok(Some(url));
                 }
             }

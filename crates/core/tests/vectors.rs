@@ -142,7 +142,7 @@ fn verification(name: &str) -> Verification {
 /// Verifies as ingress does, with what the vector says a certificate's URL serves.
 fn outcome(verification: &Verification, sent: &Sent, pieces: &Pieces<'_>) -> Result<(), Rejection> {
     let mut request = pieces.request();
-    if let Some(url) = signature::to_fetch(verification, &request)? {
+    if let Some(url) = signature::to_fetch(verification, &pieces.secrets, &request)? {
         let served = sent.certificate.as_ref().or_else(|| sent.certificates.get(url.as_str()));
         request.fetched = served.map(String::as_bytes);
     }

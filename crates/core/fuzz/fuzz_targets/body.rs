@@ -27,7 +27,7 @@ pub(crate) fn run(data: &[u8]) {
             received_at: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap_or_default(),
             fetched: Some(body),
         };
-        let _ = to_fetch(&verification, &request);
+        let _ = to_fetch(&verification, &secrets, &request);
         let believed = verify(&verification, &secrets, &request).is_ok();
         assert!(!believed, "{verification:?} believes a request that nobody has signed");
         let _ = handshake::unsigned(&verification, &secrets, &request);

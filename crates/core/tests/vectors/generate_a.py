@@ -1208,6 +1208,15 @@ def paypal():
         vector("expired_certificate", [a], headers(a), "wrong_signature", expired),
         vector("certificate_of_someone_else", [a], headers(a), "wrong_signature", stranger),
         vector("foreign_certificate_url", [a], headers(a, url=foreign), "malformed_header", leaf, foreign),
+        *(
+            vector(label, [a], headers(a, url=address + end), "malformed_header", leaf, address + end)
+            for label, end in (
+                ("certificate_url_with_query", "?x=1"),
+                ("certificate_url_with_escapes", "%2F..%2F..%2Fx"),
+                ("certificate_url_with_more_path", "/x"),
+                ("certificate_url_with_fragment", "#x"),
+            )
+        ),
         vector("other_algorithm", [a], headers(a, algorithm="SHA1withRSA"), "malformed_header"),
         vector("missing_header", [a], headers(a, drop="PAYPAL-TRANSMISSION-SIG"), "missing_header"),
         vector("missing_certificate_url", [a], headers(a, drop="PAYPAL-CERT-URL"), "missing_header"),

@@ -1145,6 +1145,19 @@ def public_keys():
                 ("x-amz-sns-topic-arn", arn), ("Content-Type", "text/plain; charset=UTF-8")]
         return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert)
     confirm = "SubscriptionConfirmation"
+    # Somebody publishes to a topic of his own what looks like the end of a message to ours, and moves the end that
+    # was signed with it into the type.
+    theirs = "arn:aws:sns:us-east-1:999999999999:Theirs"
+    tail = "evil\nMessageId\nx\nTimestamp\nt\nTopicArn\n" + topic + "\nType\nNotification"
+    genuine = json.loads(sns(s1, arn=theirs, text=tail))
+    moved = dict(genuine, Message="evil", MessageId="x", Timestamp="t", TopicArn=topic,
+                 Type="Notification\nMessageId\n%s\nTimestamp\n%s\nTopicArn\n%s\nType\nNotification"
+                      % (genuine["MessageId"], genuine["Timestamp"], theirs))
+
+    def without(name):
+        message = json.loads(sns(s1))
+        del message[name]
+        return json.dumps(message, indent=2)
     version3 = json.loads(sns(s1))
     version3["SignatureVersion"] = "3"
     unsigned = json.loads(sns(s1))
@@ -1174,6 +1187,15 @@ def public_keys():
         sns_vector("missing_header", json.dumps(unsigned, indent=2), "missing_header"),
         sns_vector("malformed", json.dumps(odd, indent=2), "malformed_header"),
         sns_vector("unknown_version", json.dumps(version3, indent=2), "malformed_header"),
+        sns_vector("fields_in_the_message_of_another_topic", json.dumps(moved, indent=2), "malformed_header"),
+        sns_vector("line_break_in_a_field", sns(s1, subject="a\nTimestamp\nb"), "malformed_header"),
+        sns_vector("carriage_return_in_a_field", sns(s1, subject="a\rb"), "malformed_header"),
+        sns_vector("unknown_kind", sns(s1, kind="Other"), "malformed_header", kind="Other"),
+        sns_vector("missing_message_id", without("MessageId"), "missing_header"),
+        sns_vector("missing_timestamp", without("Timestamp"), "missing_header"),
+        sns_vector("page_with_a_certificate", sns(s1), "wrong_signature", cert="<p>\n" + pem),
+        sns_vector("certificate_url_with_query", sns(s1, where=cert_url + "?x=1"), "wrong_signature"),
+        sns_vector("certificate_url_of_another_name", sns(s1, where=cert_url.replace("SimpleN", "N")), "wrong_signature"),
     ])
 
 
