@@ -72,7 +72,7 @@ fn part(part: &Part<'_>, rule: &Rule<'_>) -> String {
         Part::PathAndQuery => "path and query".to_owned(),
         Part::Header(name) => format!("`{name}`"),
         Part::Json(pointer) => format!("body's `{pointer}`"),
-        Part::FormField(name) => format!("form's `{name}`"),
+        Part::OnlyField(name) => format!("form's only field `{name}`"),
         Part::SortedForm => "sorted form".to_owned(),
     }
 }

@@ -1008,6 +1008,8 @@ def adyen():
         case.vector("other_secret", [a], [], "wrong_signature", body=wrap([item(c)])),
         case.vector("rotated", [a, b], [], body=wrap([item(b)])),
         case.vector("original_reference", [a], [], body=wrap([second]), event_type="CAPTURE"),
+        case.vector("many_items", [a], [], body=wrap([item()] * 100)),
+        case.vector("too_many_items", [a], [], "malformed_header", body=wrap([item()] * 101)),
         case.vector("special_characters", [a], [], body=wrap([item(**special)])),
         case.vector("unsigned_field_changed", [a], [], body=wrap([item(changed={"paymentMethod": "mc"})])),
         case.vector("two_items_one_forged", [a], [], "wrong_signature", body=wrap([second, forged])),

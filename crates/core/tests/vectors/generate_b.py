@@ -886,6 +886,7 @@ def canonical():
     key, key2, key3 = "CNcdI5QJbqDkVMPV1lTWdg", "DOdeJ6RKcrElWNQW2mUXeh", "AAAAAAAAAAAAAAAAAAAAAA"
     ok = ("X-Mandrill-Signature", mandrill(key, url, fields))
     ping = {"mandrill_events": "[]"}
+    thousand = {"f%d" % n: "" for n in range(1000)}
     provider("mailchimp_transactional", "Mailchimp Transactional help, \"How to Authenticate Webhook Requests\" (Mandrill)", [
         vector("good", [key], [ok, form], text, "accepted", url=url),
         vector("more_fields", [key], [("X-Mandrill-Signature", mandrill(key, url, many)), form],
@@ -900,6 +901,12 @@ def canonical():
                urllib.parse.urlencode(ping), "accepted", url=url),
         vector("missing_header", [key], [form], text, "missing_header", url=url),
         vector("malformed", [key], [("X-Mandrill-Signature", "not base64!"), form], text, "malformed_header", url=url),
+        vector("no_form", [key], [("X-Mandrill-Signature", mandrill(key, url, {})), JSON], text, "wrong_signature",
+               url=url),
+        vector("as_many_fields_as_are_sorted", [key], [("X-Mandrill-Signature", mandrill(key, url, thousand)), form],
+               urllib.parse.urlencode(thousand), "accepted", url=url),
+        vector("too_many_fields", [key], [("X-Mandrill-Signature", mandrill(key, url, dict(thousand, z=""))), form],
+               urllib.parse.urlencode(dict(thousand, z="")), "malformed_header", url=url),
     ])
 
 
@@ -1095,6 +1102,9 @@ def public_keys():
         vector("good", [public_pem(t1)], travis(t1, payload), sent, "accepted"),
         vector("percent_encoded_spaces", [public_pem(t1)], travis(t1, payload), percent, "accepted"),
         vector("tampered", [public_pem(t1)], travis(t1, payload), other, "wrong_signature"),
+        vector("another_field", [public_pem(t1)], travis(t1, payload), sent + "&more=1", "malformed_header"),
+        vector("another_field_first", [public_pem(t1)], travis(t1, payload), "more=1&" + sent, "malformed_header"),
+        vector("second_payload", [public_pem(t1)], travis(t1, payload), sent + "&" + other, "malformed_header"),
         vector("signed_raw_body", [public_pem(t1)], travis(t1, sent), sent, "wrong_signature"),
         vector("other_secret", [public_pem(t1)], travis(t3, payload), sent, "wrong_signature"),
         vector("rotated", [public_pem(t1), public_pem(t2)], travis(t2, payload), sent, "accepted"),
