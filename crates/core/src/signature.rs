@@ -150,6 +150,10 @@ fn verify_scheme(scheme: &Scheme, secrets: &[Secret], request: &Request<'_>) -> 
         Scheme::Token { place, prefix } => credentials::verify_token(*place, prefix, secrets, request),
         Scheme::BasicAuth => credentials::verify_basic(None, secrets, request.headers),
         Scheme::Odd(odd) => odd.verify(secrets, request),
+        Scheme::ByHeader { header, with, without } => {
+            let rules = if request.headers.contains_key(*header) { with } else { without };
+            rule::verify_any(rules, secrets, request)
+        }
         Scheme::Any(schemes) => rule::first_success(schemes.iter().map(|scheme| {
             let result = verify_scheme(scheme, secrets, request);
             result.map_err(|rejection| (rule::progress(&rejection), rejection))

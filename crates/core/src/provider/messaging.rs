@@ -1,6 +1,6 @@
 //! Mail, chat, calls and social networks.
 
-use super::developer::SVIX_RULES;
+use super::developer::{SVIX_ID, SVIX_SCHEME};
 use super::row::{hmac, timestamp};
 use super::{Profile, Scheme, SecretOrigin};
 use crate::handshake::{Handshake, Is};
@@ -212,8 +212,8 @@ pub(super) static RESEND: Profile = Profile {
     source: "Resend documentation, \"Verify webhooks requests\"",
     setup: "Add the endpoint's URL as a webhook and paste the signing secret that it shows (`whsec_…`) as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
-    scheme: Scheme::Rules(SVIX_RULES),
-    event_id: &[Header("svix-id")],
+    scheme: SVIX_SCHEME,
+    event_id: SVIX_ID,
     event_type: &[Json("/type")],
     handshake: Handshake::None,
 };

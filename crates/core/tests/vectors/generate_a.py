@@ -216,6 +216,14 @@ def svix():
         ["webhook-signature", v1(WHSEC_A, message_id, NOW, CONTACT)],
     ]
     vectors.append(case.vector("white_label_headers", [WHSEC_A], white_label))
+    # Only one family is signed: the id of the other would be anybody's to choose.
+    own = [["svix-" + name.removeprefix("webhook-"), value] for name, value in white_label]
+    replayed = [["svix-id", "msg_new"]] + white_label
+    vectors += [
+        case.vector("both_families", [WHSEC_A], own + [["webhook-id", "msg_new"]]),
+        case.vector("unsigned_id_beside_white_label_headers", [WHSEC_A], replayed, "missing_header"),
+        case.vector("unsigned_family_beside_white_label_headers", [WHSEC_A], replayed + own[1:], "wrong_signature"),
+    ]
     return vectors
 
 
@@ -850,6 +858,7 @@ def gitlab():
         case.vector("signed_rotated", [WHSEC_A, WHSEC_B], signed(WHSEC_B)),
         case.vector("signed_stale", [WHSEC_A], signed(WHSEC_A, timestamp=NOW - 301), "stale"),
         case.vector("signed_missing_header", [WHSEC_A], always() + extra, "missing_header"),
+        case.vector("signed_other_idempotency_key", [WHSEC_A], signed(WHSEC_A)[:-1] + [["Idempotency-Key", "new"]]),
     ]
 
 
