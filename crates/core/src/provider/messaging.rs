@@ -274,7 +274,8 @@ pub(super) static VIBER: Profile = Profile {
     setup: "Call `set_webhook` with the endpoint's URL and paste the account's authentication token as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[hmac("X-Viber-Content-Signature", Sha256, Hex, Form::BARE)]),
-    event_id: &[Json("/message_token")],
+    // `message_token` is a message's: what happens to it later has the same.
+    event_id: &[],
     event_type: &[Json("/event")],
     handshake: Handshake::None,
 };

@@ -693,7 +693,8 @@ def zendesk():
         '"time":"2023-11-14T22:13:20Z","type":"zen:event-type:ticket.created","zendesk_event_version":"2022-06-20"}'
     )
     a, b, c = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==", "zendesk-second", "zendesk-third"
-    case = Case("zendesk", body, "2b24ef10-19d4-4740-93cf-8f98ec4776c0", "zen:event-type:ticket.created")
+    # `/id` is an event's only where the event is Zendesk's: the body of a trigger is the customer's.
+    case = Case("zendesk", body, None, "zen:event-type:ticket.created")
     names = "X-Zendesk-Webhook-Signature", "X-Zendesk-Webhook-Signature-Timestamp"
 
     def headers(secret, text=body, sent=iso(NOW)):
@@ -705,7 +706,7 @@ def zendesk():
         case.vector("tampered_timestamp", [a], headers(a, sent=iso(NOW + 1)), "wrong_signature"),
         case.vector("other_secret", [a], headers(c), "wrong_signature"),
         case.vector("rotated", [a, b], headers(b)),
-        case.vector("no_body", [a], headers(a, ""), body="", event_id=None, event_type=None),
+        case.vector("no_body", [a], headers(a, ""), body="", event_type=None),
         case.vector("missing_header", [a], headers(a)[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[:1], "missing_header"),
     ]
