@@ -128,7 +128,10 @@ pub fn verify(
     match verification {
         Verification::None {} => Ok(()),
         Verification::StandardWebhooks {} => rule::verify_any(standard_webhooks::RULES, secrets, request),
-        Verification::Provider { provider } => verify_scheme(&provider.profile().scheme, secrets, request),
+        Verification::Provider { provider } => {
+            verify_scheme(&provider.profile().scheme, secrets, request)?;
+            provider.profile().handshake.check_body(request.body)
+        }
         Verification::Hmac(scheme) => scheme.verify(secrets, request),
         Verification::BasicAuth { username } => {
             credentials::verify_basic(Some(username), secrets, request.headers)

@@ -271,13 +271,18 @@ def body_only():
            hex_body("X-Hub-Signature-256", prefix="sha256="), meta, message, None, "messages",
            malformed=[("X-Hub-Signature-256", "sha256=xyz")])
 
+    x_secret = "z3ZX4v7mAAUGykl3EcmkqbartmuW8VFOOzCloLx9Q45P0hLrFu"
     family("x", "X developer platform, \"V2 Webhooks API, Quickstart\" (signature header, CRC)",
            b64_body("x-twitter-webhooks-signature", prefix="sha256="),
-           ("z3ZX4v7mAAUGykl3EcmkqbartmuW8VFOOzCloLx9Q45P0hLrFu", "Yk2pQ7v0sB4nT9xW1cR6mZ8aL3dF5gH7jK2lP4oI6uY8tR0eWq",
+           (x_secret, "Yk2pQ7v0sB4nT9xW1cR6mZ8aL3dF5gH7jK2lP4oI6uY8tR0eWq",
             "00000000000000000000000000000000000000000000000000"),
            compact({"for_user_id": "2244994945", "favorite_events": [
                {"id": "a7ba59eab0bfcba386f7acedac279542", "created_at": "Tue Nov 14 22:13:20 +0000 2023"}]}),
-           malformed=[("x-twitter-webhooks-signature", "no prefix")])
+           malformed=[("x-twitter-webhooks-signature", "no prefix")],
+           # What a CRC has had signed, sent as if it were an event.
+           more=(vector("answer_of_a_crc", [x_secret],
+                        [("x-twitter-webhooks-signature", "sha256=" + b64(mac(x_secret, "crc-token"))), JSON],
+                        "crc-token", "malformed_header"),))
 
     family("sentry", "Sentry documentation, \"Integration platform webhooks\"",
            hex_body("Sentry-Hook-Signature"),
