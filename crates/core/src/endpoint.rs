@@ -221,7 +221,9 @@ pub fn event_type(verification: &Verification, headers: &http::HeaderMap, body: 
 
 fn first(places: &[Place<'_>], headers: &http::HeaderMap, body: &[u8], longest: usize) -> Option<String> {
     let found = places.iter().find_map(|place| place.find(headers, body))?;
-    (!found.is_empty() && found.len() <= longest).then_some(found)
+    // The database stores no NUL, and nobody means any other control character.
+    let usable = !found.is_empty() && found.len() <= longest && !found.chars().any(char::is_control);
+    usable.then_some(found)
 }
 
 #[cfg(test)]
@@ -244,5 +246,25 @@ mod tests {
         let hmac = json!({"type": "hmac", "header": "X-Sig", "algorithm": "sha1", "encoding": "base64", "prefix": "",
             "timestamp": {"header": "X-Time", "tolerance": "5m"}});
         assert_eq!(serde_json::to_value(read(hmac.clone()).unwrap()).unwrap(), hmac);
+    }
+
+    #[test]
+    fn what_is_told_of_an_event_has_no_control_characters() {
+        let stripe = Verification::Provider { provider: Provider::Stripe };
+        let told = |body: &str| {
+            let headers = http::HeaderMap::new();
+            let id = event_id(&stripe, &headers, body.as_bytes());
+            (id, event_type(&stripe, &headers, body.as_bytes()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(told(r#"{"id": "evt_é", "type": "a b"}"#), (some("evt_é"), some("a b")));
+        assert_eq!(told(r#"{"id": "a\u0000b", "type": "charge"}"#), (None, some("charge")));
+        assert_eq!(told(r#"{"id": "evt", "type": "\u0000"}"#), (some("evt"), None));
+        assert_eq!(told(r#"{"id": "a\nb", "type": "a\u0085"}"#), (None, None));
+        let headers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("webhook-id"),
+            http::HeaderValue::from_static("a\tb"),
+        )]);
+        assert_eq!(event_id(&Verification::StandardWebhooks {}, &headers, b"{}"), None);
     }
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::endpoint::Verification;
 use crate::secret::Secret;
-use crate::signature::{Request, verify};
+use crate::signature::{Rejection, Request, verify};
 
 /// What a provider asks. Part of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,17 @@ pub enum Handshake {
         /// The field (RFC 6901 pointer).
         field: &'static str,
     },
+}
+
+impl Handshake {
+    /// Refuses a body whose signature the handshake gives to whoever asks: X' events are objects, and
+    /// what [`Handshake::Crc`] signs never begins like one.
+    pub(crate) fn check_body(self, body: &[u8]) -> Result<(), Rejection> {
+        if self != Self::Crc || body.trim_ascii_start().starts_with(b"{") {
+            return Ok(());
+        }
+        Err(Rejection::MalformedField("/".to_owned(), "not a JSON object"))
+    }
 }
 
 /// What a request says of itself.

@@ -64,6 +64,16 @@ pub enum Scheme {
     BasicAuth,
     /// By a scheme with code of its own.
     Odd(Odd),
+    /// By a signature in one of two families of headers: where both are there, only one is signed, so this header decides
+    /// which counts.
+    ByHeader {
+        /// The header.
+        header: &'static str,
+        /// Any of these suffices where it is there.
+        with: &'static [Rule<'static>],
+        /// Any of these suffices where it is not.
+        without: &'static [Rule<'static>],
+    },
     /// By any of these, whichever the customer has chosen at the provider.
     Any(&'static [Scheme]),
 }
@@ -223,11 +233,13 @@ fn secret_kind(scheme: &Scheme) -> SecretKind {
         Scheme::Odd(Odd::Adyen) => SecretKind::Key(KeyForm::Hex),
         // Two schemes may want two kinds of secret: nothing can be asked of it.
         Scheme::Token { .. } | Scheme::Odd(_) | Scheme::Any(_) => SecretKind::Shared,
-        Scheme::Rules(rules) => match rules.first().map(|rule| (rule.primitive, rule.key)) {
-            Some((Primitive::PublicKey(kind), form)) => SecretKind::PublicKey(kind, form),
-            Some((Primitive::Hmac(_), KeyForm::Text)) | None => SecretKind::Shared,
-            Some((Primitive::Hmac(_), form)) => SecretKind::Key(form),
-        },
+        Scheme::Rules(rules) | Scheme::ByHeader { with: rules, .. } => {
+            match rules.first().map(|rule| (rule.primitive, rule.key)) {
+                Some((Primitive::PublicKey(kind), form)) => SecretKind::PublicKey(kind, form),
+                Some((Primitive::Hmac(_), KeyForm::Text)) | None => SecretKind::Shared,
+                Some((Primitive::Hmac(_), form)) => SecretKind::Key(form),
+            }
+        }
     }
 }
 
@@ -235,7 +247,7 @@ fn credential_header(scheme: &Scheme) -> Option<&'static str> {
     match scheme {
         Scheme::Token { place, .. } => place.header(),
         Scheme::BasicAuth => Some("authorization"),
-        Scheme::Rules(_) | Scheme::Odd(_) => None,
+        Scheme::Rules(_) | Scheme::ByHeader { .. } | Scheme::Odd(_) => None,
         Scheme::Any(schemes) => schemes.iter().find_map(credential_header),
     }
 }

@@ -128,7 +128,10 @@ pub fn verify(
     match verification {
         Verification::None {} => Ok(()),
         Verification::StandardWebhooks {} => rule::verify_any(standard_webhooks::RULES, secrets, request),
-        Verification::Provider { provider } => verify_scheme(&provider.profile().scheme, secrets, request),
+        Verification::Provider { provider } => {
+            verify_scheme(&provider.profile().scheme, secrets, request)?;
+            provider.profile().handshake.check_body(request.body)
+        }
         Verification::Hmac(scheme) => scheme.verify(secrets, request),
         Verification::BasicAuth { username } => {
             credentials::verify_basic(Some(username), secrets, request.headers)
@@ -150,6 +153,10 @@ fn verify_scheme(scheme: &Scheme, secrets: &[Secret], request: &Request<'_>) -> 
         Scheme::Token { place, prefix } => credentials::verify_token(*place, prefix, secrets, request),
         Scheme::BasicAuth => credentials::verify_basic(None, secrets, request.headers),
         Scheme::Odd(odd) => odd.verify(secrets, request),
+        Scheme::ByHeader { header, with, without } => {
+            let rules = if request.headers.contains_key(*header) { with } else { without };
+            rule::verify_any(rules, secrets, request)
+        }
         Scheme::Any(schemes) => rule::first_success(schemes.iter().map(|scheme| {
             let result = verify_scheme(scheme, secrets, request);
             result.map_err(|rejection| (rule::progress(&rejection), rejection))
@@ -158,16 +165,21 @@ fn verify_scheme(scheme: &Scheme, secrets: &[Secret], request: &Request<'_>) -> 
 }
 
 /// What has to be fetched before [`verify`] can decide: a certificate that the request names, at a host that is known
-/// to be its provider's. A rejection when the request names one anywhere else.
-pub fn to_fetch(verification: &Verification, request: &Request<'_>) -> Result<Option<url::Url>, Rejection> {
+/// to be its provider's. A rejection when the request names one anywhere else, or is not believed whatever the
+/// certificate: nobody has us fetch for that.
+pub fn to_fetch(
+    verification: &Verification,
+    secrets: &[Secret],
+    request: &Request<'_>,
+) -> Result<Option<url::Url>, Rejection> {
     match verification {
         Verification::Provider { provider } => match &provider.profile().scheme {
-            Scheme::Odd(odd) => odd.to_fetch(request),
+            Scheme::Odd(odd) => odd.to_fetch(secrets, request),
             _ => Ok(None),
         },
         Verification::All { of } => {
             for one in of {
-                if let Some(url) = to_fetch(one, request)? {
+                if let Some(url) = to_fetch(one, secrets, request)? {
                     return Ok(Some(url));
                 }
             }

@@ -30,6 +30,16 @@ fn seeds() -> Vec<Vec<u8>> {
             seeds.push(seed(choice, vector));
         }
     }
+    // What is no provider reads headers that no vector has.
+    let first_other = u8::try_from(Provider::ALL.len()).unwrap();
+    for choice in (first_other..).take(body::OTHERS) {
+        for signature in ["v1=AAAA,v1=BBBB", "v1=AAAA", &"0a".repeat(64), ""] {
+            let headers = format!(
+                "x=1\nX-Signature: {signature}\nX-Timestamp: 1700000000000\nDate: now\nAuthorization: Basic dXNlcjp4\n\n"
+            );
+            seeds.push([&[choice], headers.as_bytes(), br#"{"id": "x"}"#].concat());
+        }
+    }
     seeds.sort();
     seeds
 }

@@ -142,7 +142,7 @@ fn verification(name: &str) -> Verification {
 /// Verifies as ingress does, with what the vector says a certificate's URL serves.
 fn outcome(verification: &Verification, sent: &Sent, pieces: &Pieces<'_>) -> Result<(), Rejection> {
     let mut request = pieces.request();
-    if let Some(url) = signature::to_fetch(verification, &request)? {
+    if let Some(url) = signature::to_fetch(verification, &pieces.secrets, &request)? {
         let served = sent.certificate.as_ref().or_else(|| sent.certificates.get(url.as_str()));
         request.fetched = served.map(String::as_bytes);
     }
@@ -286,9 +286,11 @@ fn needed(scheme: &Scheme) -> Vec<&'static str> {
     let mut needed = vec!["good", "other_secret", "rotated"];
     let limits = |rule: &Rule<'_>| rule.timestamp.is_some_and(|timestamp| timestamp.tolerance.is_some());
     match scheme {
-        Scheme::Rules(rules) if rules.iter().any(limits) => needed.extend(["tampered", "stale"]),
+        Scheme::Rules(rules) | Scheme::ByHeader { with: rules, .. } if rules.iter().any(limits) => {
+            needed.extend(["tampered", "stale"]);
+        }
         Scheme::Odd(Odd::Contentful) => needed.extend(["tampered", "stale"]),
-        Scheme::Rules(_) | Scheme::Odd(_) => needed.push("tampered"),
+        Scheme::Rules(_) | Scheme::ByHeader { .. } | Scheme::Odd(_) => needed.push("tampered"),
         Scheme::Any(_) | Scheme::Token { .. } | Scheme::BasicAuth => {}
     }
     needed

@@ -59,7 +59,7 @@ impl Certificates {
         secrets: &[Secret],
         request: Request<'_>,
     ) -> Result<(), Rejection> {
-        let Some(url) = signature::to_fetch(verification, &request)? else {
+        let Some(url) = signature::to_fetch(verification, secrets, &request)? else {
             return signature::verify(verification, secrets, &request);
         };
         // Boxed: rare, and large.

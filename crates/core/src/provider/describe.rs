@@ -22,10 +22,9 @@ impl Profile {
 
 fn scheme(known: &Scheme) -> String {
     match known {
-        Scheme::Rules(rules) => {
-            let mut told: Vec<String> = rules.iter().map(rule).collect();
-            told.dedup();
-            told.join("; or ")
+        Scheme::Rules(rules) => self::rules(rules),
+        Scheme::ByHeader { header, with, without } => {
+            format!("{}; or, without `{header}`, {}", self::rules(with), self::rules(without))
         }
         Scheme::Token { place, prefix: "" } => format!("the secret itself in {}", self::place(place)),
         Scheme::Token { place, prefix } => {
@@ -35,6 +34,12 @@ fn scheme(known: &Scheme) -> String {
         Scheme::Odd(odd) => self::odd(*odd).to_owned(),
         Scheme::Any(schemes) => schemes.iter().map(scheme).collect::<Vec<_>>().join("; or "),
     }
+}
+
+fn rules(rules: &[Rule<'_>]) -> String {
+    let mut told: Vec<String> = rules.iter().map(rule).collect();
+    told.dedup();
+    told.join("; or ")
 }
 
 fn rule(rule: &Rule<'_>) -> String {
@@ -72,7 +77,7 @@ fn part(part: &Part<'_>, rule: &Rule<'_>) -> String {
         Part::PathAndQuery => "path and query".to_owned(),
         Part::Header(name) => format!("`{name}`"),
         Part::Json(pointer) => format!("body's `{pointer}`"),
-        Part::FormField(name) => format!("form's `{name}`"),
+        Part::OnlyField(name) => format!("form's only field `{name}`"),
         Part::SortedForm => "sorted form".to_owned(),
     }
 }
@@ -107,7 +112,9 @@ fn odd(odd: Odd) -> &'static str {
 
 fn tolerance(scheme: &Scheme) -> Option<u64> {
     match scheme {
-        Scheme::Rules(rules) => rules.iter().find_map(|rule| rule.timestamp?.tolerance),
+        Scheme::Rules(rules) | Scheme::ByHeader { with: rules, .. } => {
+            rules.iter().find_map(|rule| rule.timestamp?.tolerance)
+        }
         Scheme::Any(schemes) => schemes.iter().find_map(tolerance),
         Scheme::Odd(odd) => odd.tolerance(),
         Scheme::Token { .. } | Scheme::BasicAuth => None,

@@ -4,6 +4,7 @@ use super::row::hmac;
 use super::{Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::encoding::Encoding::Hex;
+use crate::signature::request::Place;
 use crate::signature::request::Place::{Header, Json};
 use crate::signature::rule::Algorithm::Sha256;
 use crate::signature::rule::{Form, Rule};
@@ -30,8 +31,8 @@ pub(super) static CLERK: Profile = Profile {
     source: "Clerk documentation, \"Sync Clerk data to your app with webhooks\"; Svix, \"Verifying Webhooks Manually\"",
     setup: "Add the endpoint's URL under Webhooks in Clerk's dashboard and paste the signing secret that it shows (`whsec_…`) as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
-    scheme: Scheme::Rules(SVIX_RULES),
-    event_id: &[Header("svix-id")],
+    scheme: SVIX_SCHEME,
+    event_id: SVIX_ID,
     event_type: &[Json("/type")],
     handshake: Handshake::None,
 };
@@ -58,7 +59,8 @@ pub(super) static GITLAB: Profile = Profile {
         Scheme::Rules(standard_webhooks::RULES),
         Scheme::Token { place: Header("X-Gitlab-Token"), prefix: "" },
     ]),
-    event_id: &[Header("Idempotency-Key")],
+    // The first is signed where there is a signing token.
+    event_id: &[Header("webhook-id"), Header("Idempotency-Key")],
     event_type: &[Header("X-Gitlab-Event")],
     handshake: Handshake::None,
 };
@@ -112,8 +114,8 @@ pub(super) static SVIX: Profile = Profile {
     source: "Svix documentation, \"Verifying Webhooks Manually\"",
     setup: "For any sender that delivers through Svix: paste the endpoint's signing secret that its portal shows (`whsec_…`) as the secret.",
     secret: SecretOrigin::Theirs,
-    scheme: Scheme::Rules(SVIX_RULES),
-    event_id: &[Header("svix-id"), Header("webhook-id")],
+    scheme: SVIX_SCHEME,
+    event_id: SVIX_ID,
     event_type: &[Json("/type")],
     handshake: Handshake::None,
 };
@@ -124,5 +126,7 @@ const SVIX_HEADERS: [Rule<'static>; 2] = standard_webhooks::rules(
     "svix-signature",
 );
 /// Svix' own headers, or Standard Webhooks' where a sender has chosen those.
-pub(super) const SVIX_RULES: &[Rule<'static>] =
-    &[SVIX_HEADERS[0], SVIX_HEADERS[1], standard_webhooks::RULES[0], standard_webhooks::RULES[1]];
+pub(super) const SVIX_SCHEME: Scheme =
+    Scheme::ByHeader { header: "svix-id", with: &SVIX_HEADERS, without: standard_webhooks::RULES };
+/// The id that is signed: in the order in which the scheme decides.
+pub(super) const SVIX_ID: &[Place<'static>] = &[Header("svix-id"), Header("webhook-id")];

@@ -1,6 +1,6 @@
 //! Mail, chat, calls and social networks.
 
-use super::developer::SVIX_RULES;
+use super::developer::{SVIX_ID, SVIX_SCHEME};
 use super::row::{hmac, timestamp};
 use super::{Profile, Scheme, SecretOrigin};
 use crate::handshake::{Handshake, Is};
@@ -212,8 +212,8 @@ pub(super) static RESEND: Profile = Profile {
     source: "Resend documentation, \"Verify webhooks requests\"",
     setup: "Add the endpoint's URL as a webhook and paste the signing secret that it shows (`whsec_…`) as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
-    scheme: Scheme::Rules(SVIX_RULES),
-    event_id: &[Header("svix-id")],
+    scheme: SVIX_SCHEME,
+    event_id: SVIX_ID,
     event_type: &[Json("/type")],
     handshake: Handshake::None,
 };
@@ -274,7 +274,8 @@ pub(super) static VIBER: Profile = Profile {
     setup: "Call `set_webhook` with the endpoint's URL and paste the account's authentication token as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[hmac("X-Viber-Content-Signature", Sha256, Hex, Form::BARE)]),
-    event_id: &[Json("/message_token")],
+    // `message_token` is a message's: what happens to it later has the same.
+    event_id: &[],
     event_type: &[Json("/event")],
     handshake: Handshake::None,
 };

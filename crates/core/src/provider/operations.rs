@@ -163,7 +163,7 @@ pub(super) static TRAVIS_CI: Profile = Profile {
     scheme: Scheme::Rules(&[Rule {
         primitive: Primitive::PublicKey(PublicKey::RsaSha1),
         key: KeyForm::Spki,
-        signed: &[Part::FormField("payload")],
+        signed: &[Part::OnlyField("payload")],
         ..hmac("Signature", Sha1, Base64, Form::BARE)
     }]),
     event_id: &[],

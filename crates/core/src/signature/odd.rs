@@ -41,12 +41,12 @@ impl Odd {
         (self == Self::Contentful).then_some(contentful::TOLERANCE)
     }
 
-    /// The certificate that has to be fetched first.
-    pub fn to_fetch(self, request: &Request<'_>) -> Result<Option<url::Url>, Rejection> {
+    /// The certificate that has to be fetched first; a rejection where none would help.
+    pub fn to_fetch(self, secrets: &[Secret], request: &Request<'_>) -> Result<Option<url::Url>, Rejection> {
         match self {
             Self::Adyen | Self::Contentful | Self::Twilio => Ok(None),
             Self::PayPal => paypal::certificate(request).map(Some),
-            Self::Sns => sns::certificate(request).map(Some),
+            Self::Sns => sns::certificate(secrets, request).map(Some),
         }
     }
 }

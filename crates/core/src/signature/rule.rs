@@ -13,7 +13,7 @@ use super::Rejection;
 use super::encoding::{Encoding, LENIENT, MAX_SIGNATURE};
 use super::public_key::{self, PublicKey};
 use super::request::{Place, Request};
-use super::template::Part;
+use super::template::{Part, sorted_form};
 use super::timestamp::Timestamp;
 use crate::secret::Secret;
 
@@ -159,18 +159,34 @@ pub(super) fn first_success(
 /// What is told where a list holds no signature of a rule's form, which is then not meant.
 const NO_SUCH_FORM: &str = "no signature of the expected form is in it";
 
-impl Rule<'_> {
+impl<'a> Rule<'a> {
     /// Checks a request: any of its signatures by any of `secrets`, compared in constant time.
     pub fn verify(&self, secrets: &[Secret], request: &Request<'_>) -> Result<(), Rejection> {
         let text = self.signature.read_all(request)?;
         self.check_form(&text)?;
         let timestamp = self.timestamp.map(|timestamp| timestamp.fresh(request)).transpose()?;
         let timestamp = timestamp.as_deref().unwrap_or_default();
+        if !self.signed.contains(&Part::SortedForm) {
+            return self.matches_any(secrets, request, timestamp, &text);
+        }
+        let form = sorted_form(request)?;
+        let made = |part: &Part<'a>| if *part == Part::SortedForm { Part::Literal(&form) } else { *part };
+        let signed: Vec<Part<'_>> = self.signed.iter().map(made).collect();
+        Rule { signed: &signed, ..*self }.matches_any(secrets, request, timestamp, &text)
+    }
+
+    fn matches_any(
+        &self,
+        secrets: &[Secret],
+        request: &Request<'_>,
+        timestamp: &str,
+        text: &str,
+    ) -> Result<(), Rejection> {
         for secret in secrets {
             let Some(key) = self.key.key(secret) else { continue };
             let matches = match self.primitive {
-                Primitive::Hmac(algorithm) => self.hmac_matches(algorithm, &key, request, timestamp, &text),
-                Primitive::PublicKey(kind) => self.key_matches(kind, &key, request, timestamp, &text),
+                Primitive::Hmac(algorithm) => self.hmac_matches(algorithm, &key, request, timestamp, text),
+                Primitive::PublicKey(kind) => self.key_matches(kind, &key, request, timestamp, text),
             };
             if matches? {
                 return Ok(());

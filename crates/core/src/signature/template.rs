@@ -1,5 +1,7 @@
 //! The string that is signed: a sequence of parts, as providers' rows give it or as a customer's template writes it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -31,10 +33,10 @@ pub enum Part<'a> {
     Header(&'a str),
     /// A text field of a JSON body (RFC 6901 pointer).
     Json(&'a str),
-    /// A field of a form, decoded.
-    FormField(&'a str),
-    /// The parameters of a form, each once, sorted, each name followed by its value, nothing between them. Nothing
-    /// where the body is no form.
+    /// The only field of a form, decoded: another one would not be signed.
+    OnlyField(&'a str),
+    /// The parameters of a form, each once, sorted, each name followed by its value, nothing between them. No other
+    /// body is signed so, except an empty one.
     SortedForm,
 }
 
@@ -61,13 +63,8 @@ impl Part<'_> {
             Self::PathAndQuery => sink(request.url.path_and_query.as_bytes()),
             Self::Header(name) => sink(header(request.headers, name)?.as_bytes()),
             Self::Json(pointer) => sink(Place::Json(pointer).read(request)?.as_bytes()),
-            Self::FormField(name) => {
-                let mut fields = url::form_urlencoded::parse(request.body);
-                let found = fields.find_map(|(key, value)| (key == name).then_some(value));
-                sink(found.ok_or_else(|| Rejection::MissingField(name.to_owned()))?.as_bytes());
-            }
-            Self::SortedForm if is_form(request) => sorted_form(request.body, sink),
-            Self::SortedForm => {}
+            Self::OnlyField(name) => sink(only_field(request.body, name)?.as_bytes()),
+            Self::SortedForm => sink(sorted_form(request)?.as_bytes()),
         }
         Ok(())
     }
@@ -116,14 +113,36 @@ pub(super) fn is_form(request: &Request<'_>) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn sorted_form(body: &[u8], sink: &mut impl FnMut(&[u8])) {
-    let mut fields: Vec<_> = url::form_urlencoded::parse(body).collect();
+fn only_field<'b>(body: &'b [u8], name: &str) -> Result<Cow<'b, str>, Rejection> {
+    let mut fields = url::form_urlencoded::parse(body);
+    match (fields.next(), fields.next()) {
+        (Some((key, value)), None) if key == name => Ok(value),
+        (Some(_), Some(_)) => {
+            Err(Rejection::MalformedField(name.to_owned(), "not the only field of the form"))
+        }
+        _ => Err(Rejection::MissingField(name.to_owned())),
+    }
+}
+
+/// Most fields of a form that is sorted: many times what providers send.
+const MAX_FIELDS: usize = 1_000;
+
+/// The text of [`Part::SortedForm`]. Sorting costs: whoever checks several secrets makes it once.
+pub(super) fn sorted_form(request: &Request<'_>) -> Result<String, Rejection> {
+    if !request.body.is_empty() && !is_form(request) {
+        return Err(Rejection::WrongSignature);
+    }
+    let mut fields: Vec<_> = url::form_urlencoded::parse(request.body).take(MAX_FIELDS + 1).collect();
+    if fields.len() > MAX_FIELDS {
+        return Err(Rejection::MalformedField("body".to_owned(), "more than 1,000 fields"));
+    }
     fields.sort();
     fields.dedup();
+    let mut text = String::with_capacity(request.body.len());
     for (name, value) in fields {
-        sink(name.as_bytes());
-        sink(value.as_bytes());
+        text.extend([name, value]);
     }
+    Ok(text)
 }
 
 /// Most parts of a template.

@@ -216,6 +216,14 @@ def svix():
         ["webhook-signature", v1(WHSEC_A, message_id, NOW, CONTACT)],
     ]
     vectors.append(case.vector("white_label_headers", [WHSEC_A], white_label))
+    # Only one family is signed: the id of the other would be anybody's to choose.
+    own = [["svix-" + name.removeprefix("webhook-"), value] for name, value in white_label]
+    replayed = [["svix-id", "msg_new"]] + white_label
+    vectors += [
+        case.vector("both_families", [WHSEC_A], own + [["webhook-id", "msg_new"]]),
+        case.vector("unsigned_id_beside_white_label_headers", [WHSEC_A], replayed, "missing_header"),
+        case.vector("unsigned_family_beside_white_label_headers", [WHSEC_A], replayed + own[1:], "wrong_signature"),
+    ]
     return vectors
 
 
@@ -685,7 +693,8 @@ def zendesk():
         '"time":"2023-11-14T22:13:20Z","type":"zen:event-type:ticket.created","zendesk_event_version":"2022-06-20"}'
     )
     a, b, c = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==", "zendesk-second", "zendesk-third"
-    case = Case("zendesk", body, "2b24ef10-19d4-4740-93cf-8f98ec4776c0", "zen:event-type:ticket.created")
+    # `/id` is an event's only where the event is Zendesk's: the body of a trigger is the customer's.
+    case = Case("zendesk", body, None, "zen:event-type:ticket.created")
     names = "X-Zendesk-Webhook-Signature", "X-Zendesk-Webhook-Signature-Timestamp"
 
     def headers(secret, text=body, sent=iso(NOW)):
@@ -697,7 +706,7 @@ def zendesk():
         case.vector("tampered_timestamp", [a], headers(a, sent=iso(NOW + 1)), "wrong_signature"),
         case.vector("other_secret", [a], headers(c), "wrong_signature"),
         case.vector("rotated", [a, b], headers(b)),
-        case.vector("no_body", [a], headers(a, ""), body="", event_id=None, event_type=None),
+        case.vector("no_body", [a], headers(a, ""), body="", event_type=None),
         case.vector("missing_header", [a], headers(a)[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[:1], "missing_header"),
     ]
@@ -850,6 +859,7 @@ def gitlab():
         case.vector("signed_rotated", [WHSEC_A, WHSEC_B], signed(WHSEC_B)),
         case.vector("signed_stale", [WHSEC_A], signed(WHSEC_A, timestamp=NOW - 301), "stale"),
         case.vector("signed_missing_header", [WHSEC_A], always() + extra, "missing_header"),
+        case.vector("signed_other_idempotency_key", [WHSEC_A], signed(WHSEC_A)[:-1] + [["Idempotency-Key", "new"]]),
     ]
 
 
@@ -1008,6 +1018,8 @@ def adyen():
         case.vector("other_secret", [a], [], "wrong_signature", body=wrap([item(c)])),
         case.vector("rotated", [a, b], [], body=wrap([item(b)])),
         case.vector("original_reference", [a], [], body=wrap([second]), event_type="CAPTURE"),
+        case.vector("many_items", [a], [], body=wrap([item()] * 100)),
+        case.vector("too_many_items", [a], [], "malformed_header", body=wrap([item()] * 101)),
         case.vector("special_characters", [a], [], body=wrap([item(**special)])),
         case.vector("unsigned_field_changed", [a], [], body=wrap([item(changed={"paymentMethod": "mc"})])),
         case.vector("two_items_one_forged", [a], [], "wrong_signature", body=wrap([second, forged])),
@@ -1208,6 +1220,15 @@ def paypal():
         vector("expired_certificate", [a], headers(a), "wrong_signature", expired),
         vector("certificate_of_someone_else", [a], headers(a), "wrong_signature", stranger),
         vector("foreign_certificate_url", [a], headers(a, url=foreign), "malformed_header", leaf, foreign),
+        *(
+            vector(label, [a], headers(a, url=address + end), "malformed_header", leaf, address + end)
+            for label, end in (
+                ("certificate_url_with_query", "?x=1"),
+                ("certificate_url_with_escapes", "%2F..%2F..%2Fx"),
+                ("certificate_url_with_more_path", "/x"),
+                ("certificate_url_with_fragment", "#x"),
+            )
+        ),
         vector("other_algorithm", [a], headers(a, algorithm="SHA1withRSA"), "malformed_header"),
         vector("missing_header", [a], headers(a, drop="PAYPAL-TRANSMISSION-SIG"), "missing_header"),
         vector("missing_certificate_url", [a], headers(a, drop="PAYPAL-CERT-URL"), "missing_header"),

@@ -271,13 +271,18 @@ def body_only():
            hex_body("X-Hub-Signature-256", prefix="sha256="), meta, message, None, "messages",
            malformed=[("X-Hub-Signature-256", "sha256=xyz")])
 
+    x_secret = "z3ZX4v7mAAUGykl3EcmkqbartmuW8VFOOzCloLx9Q45P0hLrFu"
     family("x", "X developer platform, \"V2 Webhooks API, Quickstart\" (signature header, CRC)",
            b64_body("x-twitter-webhooks-signature", prefix="sha256="),
-           ("z3ZX4v7mAAUGykl3EcmkqbartmuW8VFOOzCloLx9Q45P0hLrFu", "Yk2pQ7v0sB4nT9xW1cR6mZ8aL3dF5gH7jK2lP4oI6uY8tR0eWq",
+           (x_secret, "Yk2pQ7v0sB4nT9xW1cR6mZ8aL3dF5gH7jK2lP4oI6uY8tR0eWq",
             "00000000000000000000000000000000000000000000000000"),
            compact({"for_user_id": "2244994945", "favorite_events": [
                {"id": "a7ba59eab0bfcba386f7acedac279542", "created_at": "Tue Nov 14 22:13:20 +0000 2023"}]}),
-           malformed=[("x-twitter-webhooks-signature", "no prefix")])
+           malformed=[("x-twitter-webhooks-signature", "no prefix")],
+           # What a CRC has had signed, sent as if it were an event.
+           more=(vector("answer_of_a_crc", [x_secret],
+                        [("x-twitter-webhooks-signature", "sha256=" + b64(mac(x_secret, "crc-token"))), JSON],
+                        "crc-token", "malformed_header"),))
 
     family("sentry", "Sentry documentation, \"Integration platform webhooks\"",
            hex_body("Sentry-Hook-Signature"),
@@ -326,12 +331,12 @@ def body_only():
            b64_body("X-WC-Webhook-Signature"),
            ("my-super-secret-private-key", "T$|2b8Uo&k~)@w?{Yz#9", "another secret"),
            compact({"id": 727, "status": "processing", "currency": "USD", "total": "29.35"}),
-           "a1b2c3d4e5f60718293a4b5c6d7e8f90", "order.updated",
+           None, "order.updated",
            plain=(("X-WC-Webhook-Source", "https://shop.example.com/"), ("X-WC-Webhook-Topic", "order.updated"),
                   ("X-WC-Webhook-Resource", "order"), ("X-WC-Webhook-Event", "updated"), ("X-WC-Webhook-ID", "535"),
                   ("X-WC-Webhook-Delivery-ID", "a1b2c3d4e5f60718293a4b5c6d7e8f90"), JSON),
            malformed=[("X-WC-Webhook-Signature", "not base64!")],
-           more=(vector("published", ["my-super-secret-private-key"], woo_head, woo_doc, "accepted", "378",
+           more=(vector("published", ["my-super-secret-private-key"], woo_head, woo_doc, "accepted", None,
                         "action.woocommerce_add_to_cart"),))
 
     xero = ("OSd0eLlVIY9ZhViEqlDUh4+6n6M+Lo+eDaEJheJ6OCCgWwIz2D3JIAU6jPMipHRbgKTLz2uJ+xiACXGDBLrgdA==",
@@ -515,12 +520,12 @@ def body_only():
            compact({"event": "message", "timestamp": 1700000000000, "message_token": 4912661846655238145,
                     "sender": {"id": "01234567890A=", "name": "John McClane"},
                     "message": {"type": "text", "text": "a message to the service"}}),
-           "4912661846655238145", "message", malformed=[("X-Viber-Content-Signature", "aaaaaaaaaaaaaaaaaaaaaazz")],
+           None, "message", malformed=[("X-Viber-Content-Signature", "aaaaaaaaaaaaaaaaaaaaaazz")],
            more=(vector("published", ["44dafb7e0f40021e-61a47a1e6778d187-f2c5a676a07050b3"],
                         [("X-Viber-Content-Signature",
                           "d21b343448c8aee33b8e93768ef6ceb64a6ba6163099973a2b8bd028fea510ef"), JSON],
                         '{"event":"webhook","timestamp":4977069964384421269,"message_token":1478683725125}',
-                        "accepted", "1478683725125", "webhook"),))
+                        "accepted", None, "webhook"),))
 
     airtable_doc = ('{"base": {"id": "app00000000000000"}, "webhook": {"id": "ach00000000000000"}, '
                     '"timestamp": "2022-02-01T21:25:05.663Z"}')
@@ -886,6 +891,7 @@ def canonical():
     key, key2, key3 = "CNcdI5QJbqDkVMPV1lTWdg", "DOdeJ6RKcrElWNQW2mUXeh", "AAAAAAAAAAAAAAAAAAAAAA"
     ok = ("X-Mandrill-Signature", mandrill(key, url, fields))
     ping = {"mandrill_events": "[]"}
+    thousand = {"f%d" % n: "" for n in range(1000)}
     provider("mailchimp_transactional", "Mailchimp Transactional help, \"How to Authenticate Webhook Requests\" (Mandrill)", [
         vector("good", [key], [ok, form], text, "accepted", url=url),
         vector("more_fields", [key], [("X-Mandrill-Signature", mandrill(key, url, many)), form],
@@ -900,6 +906,12 @@ def canonical():
                urllib.parse.urlencode(ping), "accepted", url=url),
         vector("missing_header", [key], [form], text, "missing_header", url=url),
         vector("malformed", [key], [("X-Mandrill-Signature", "not base64!"), form], text, "malformed_header", url=url),
+        vector("no_form", [key], [("X-Mandrill-Signature", mandrill(key, url, {})), JSON], text, "wrong_signature",
+               url=url),
+        vector("as_many_fields_as_are_sorted", [key], [("X-Mandrill-Signature", mandrill(key, url, thousand)), form],
+               urllib.parse.urlencode(thousand), "accepted", url=url),
+        vector("too_many_fields", [key], [("X-Mandrill-Signature", mandrill(key, url, dict(thousand, z=""))), form],
+               urllib.parse.urlencode(dict(thousand, z="")), "malformed_header", url=url),
     ])
 
 
@@ -1095,6 +1107,9 @@ def public_keys():
         vector("good", [public_pem(t1)], travis(t1, payload), sent, "accepted"),
         vector("percent_encoded_spaces", [public_pem(t1)], travis(t1, payload), percent, "accepted"),
         vector("tampered", [public_pem(t1)], travis(t1, payload), other, "wrong_signature"),
+        vector("another_field", [public_pem(t1)], travis(t1, payload), sent + "&more=1", "malformed_header"),
+        vector("another_field_first", [public_pem(t1)], travis(t1, payload), "more=1&" + sent, "malformed_header"),
+        vector("second_payload", [public_pem(t1)], travis(t1, payload), sent + "&" + other, "malformed_header"),
         vector("signed_raw_body", [public_pem(t1)], travis(t1, sent), sent, "wrong_signature"),
         vector("other_secret", [public_pem(t1)], travis(t3, payload), sent, "wrong_signature"),
         vector("rotated", [public_pem(t1), public_pem(t2)], travis(t2, payload), sent, "accepted"),
@@ -1145,6 +1160,19 @@ def public_keys():
                 ("x-amz-sns-topic-arn", arn), ("Content-Type", "text/plain; charset=UTF-8")]
         return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert)
     confirm = "SubscriptionConfirmation"
+    # Somebody publishes to a topic of his own what looks like the end of a message to ours, and moves the end that
+    # was signed with it into the type.
+    theirs = "arn:aws:sns:us-east-1:999999999999:Theirs"
+    tail = "evil\nMessageId\nx\nTimestamp\nt\nTopicArn\n" + topic + "\nType\nNotification"
+    genuine = json.loads(sns(s1, arn=theirs, text=tail))
+    moved = dict(genuine, Message="evil", MessageId="x", Timestamp="t", TopicArn=topic,
+                 Type="Notification\nMessageId\n%s\nTimestamp\n%s\nTopicArn\n%s\nType\nNotification"
+                      % (genuine["MessageId"], genuine["Timestamp"], theirs))
+
+    def without(name):
+        message = json.loads(sns(s1))
+        del message[name]
+        return json.dumps(message, indent=2)
     version3 = json.loads(sns(s1))
     version3["SignatureVersion"] = "3"
     unsigned = json.loads(sns(s1))
@@ -1174,6 +1202,15 @@ def public_keys():
         sns_vector("missing_header", json.dumps(unsigned, indent=2), "missing_header"),
         sns_vector("malformed", json.dumps(odd, indent=2), "malformed_header"),
         sns_vector("unknown_version", json.dumps(version3, indent=2), "malformed_header"),
+        sns_vector("fields_in_the_message_of_another_topic", json.dumps(moved, indent=2), "malformed_header"),
+        sns_vector("line_break_in_a_field", sns(s1, subject="a\nTimestamp\nb"), "malformed_header"),
+        sns_vector("carriage_return_in_a_field", sns(s1, subject="a\rb"), "malformed_header"),
+        sns_vector("unknown_kind", sns(s1, kind="Other"), "malformed_header", kind="Other"),
+        sns_vector("missing_message_id", without("MessageId"), "missing_header"),
+        sns_vector("missing_timestamp", without("Timestamp"), "missing_header"),
+        sns_vector("page_with_a_certificate", sns(s1), "wrong_signature", cert="<p>\n" + pem),
+        sns_vector("certificate_url_with_query", sns(s1, where=cert_url + "?x=1"), "wrong_signature"),
+        sns_vector("certificate_url_of_another_name", sns(s1, where=cert_url.replace("SimpleN", "N")), "wrong_signature"),
     ])
 
 

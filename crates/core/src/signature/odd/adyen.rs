@@ -10,6 +10,8 @@ use super::super::encoding::LENIENT;
 use super::super::{Rejection, Request};
 use crate::secret::Secret;
 
+/// Most items of one request. Adyen sends one in each.
+const MAX_ITEMS: usize = 100;
 const SIGNATURE: &str = "/notificationItems/0/NotificationRequestItem/additionalData/hmacSignature";
 
 #[derive(Deserialize)]
@@ -57,6 +59,9 @@ pub(super) fn verify(secrets: &[Secret], request: &Request<'_>) -> Result<(), Re
     let body: Notification = serde_json::from_slice(request.body).map_err(|_| malformed())?;
     if body.notification_items.is_empty() {
         return Err(Rejection::MissingField(SIGNATURE.to_owned()));
+    }
+    if body.notification_items.len() > MAX_ITEMS {
+        return Err(Rejection::MalformedField("/notificationItems".to_owned(), "more than 100 items"));
     }
     // One forged item among good ones would be delivered with them: all have to be right.
     body.notification_items.iter().try_for_each(|envelope| {

@@ -23,11 +23,18 @@ pub(super) fn certificate(request: &Request<'_>) -> Result<Url, Rejection> {
     let served_by_paypal = |url: &Url| {
         super::is_plain_https(url)
             && HOSTS.contains(&url.host_str().unwrap_or_default())
-            && url.path().starts_with(PATH)
+            && url.path().strip_prefix(PATH).is_some_and(is_name)
+            && url.query().is_none()
+            && url.fragment().is_none()
     };
     Url::parse(header(request.headers, CERTIFICATE)?).ok().filter(served_by_paypal).ok_or_else(|| {
         Rejection::MalformedHeader(CERTIFICATE.to_owned(), "not where PayPal has certificates")
     })
+}
+
+/// Letters, digits, `-` and `_`: no other place of the host, by whatever way of writing it.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// The secrets are the ids of webhooks, as PayPal's dashboard shows them.

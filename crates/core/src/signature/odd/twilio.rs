@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::super::encoding::Encoding;
 use super::super::request::Place;
 use super::super::rule::{Algorithm, Form, KeyForm, Primitive, Rule, verify_any};
-use super::super::template::{Part, is_form};
+use super::super::template::{Part, is_form, sorted_form};
 use super::super::{Rejection, Request};
 use crate::secret::Secret;
 
@@ -18,14 +18,17 @@ const RULE: Rule<'static> = Rule {
     primitive: Primitive::Hmac(Algorithm::Sha1),
     key: KeyForm::Text,
     timestamp: None,
-    signed: &[Part::Url, Part::SortedForm],
+    signed: &[],
 };
-/// Twilio signs some URLs with the port that their scheme implies; its own libraries accept either.
-const RULES: &[Rule<'static>] = &[RULE, Rule { signed: &[Part::UrlWithPort, Part::SortedForm], ..RULE }];
 
 pub(super) fn verify(secrets: &[Secret], request: &Request<'_>) -> Result<(), Rejection> {
-    verify_any(RULES, secrets, request)?;
-    if request.body.is_empty() || is_form(request) {
+    let form = is_form(request).then(|| sorted_form(request)).transpose()?;
+    let text = Part::Literal(form.as_deref().unwrap_or_default());
+    // Twilio signs some URLs with the port that their scheme implies; its own libraries accept either.
+    let rules =
+        [Rule { signed: &[Part::Url, text], ..RULE }, Rule { signed: &[Part::UrlWithPort, text], ..RULE }];
+    verify_any(&rules, secrets, request)?;
+    if request.body.is_empty() || form.is_some() {
         return Ok(());
     }
     let hash = Place::Query("bodySHA256").read(request)?;
