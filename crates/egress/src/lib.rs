@@ -3,6 +3,7 @@
 //! ```text
 //! Request ──▶ client: URL fit to be sent to? ──▶ resolve: every address vetted ──▶ connect to a vetted one
 //!                                                     └─ address (pure)              └──▶ Answer, bounded
+//! certificates: what providers have us fetch, from hosts that their rows have pinned, by the same client
 //! ```
 //!
 //! Whatever a customer's URL, its DNS or its server's redirects say, a connection is only ever opened to an address

@@ -20,8 +20,8 @@ use crate::send::Job;
 /// Most messages that are taken together: their look-ups cost one query.
 const BATCH: usize = 256;
 
-/// What was received longer ago may have been relayed to the owner before, and this is the first copy, late: a process
-/// that was stopped counts as dead after at least twice this time (PROTOCOLS I5, W3).
+/// What was received longer ago may have been relayed to an owner before, and this is the first copy, late: a process
+/// that was stopped counts as dead only after more than this time (PROTOCOLS I5, W3).
 const LATE: TimeDelta = TimeDelta::seconds(5);
 
 /// A message and where it stood.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the vectors of providers that sign nothing but use HTTP basic authentication.
 
-Usage: generate_c.py OUTPUT_FOLDER
+Usage: generate_basic_auth.py OUTPUT_FOLDER
 """
 
 import base64
