@@ -1,4 +1,4 @@
-//! Every provider against vectors that were computed independently (`vectors/*.py`), as one table test.
+//! Every provider against vectors that were computed independently (`vectors/generate`), as one table test.
 
 #![expect(clippy::unwrap_used, reason = "a vector that does not read fails its test")]
 
