@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use ravenpost_testkit::sign;
 use serde_json::json;
 
 use crate::support::{
     Endpoint, SHARED, alone, endpoint, ensure_problem, post, sample, text, until_all_succeed, until_status,
 };
 use ravenpost_testkit::system::System;
+use ravenpost_testkit::{sign, wait};
 
 /// Retries at the same time.
 const AT_ONCE: usize = 40;
@@ -48,6 +48,27 @@ fn a_producers_retry_is_told_the_id_of_the_first() {
         until_all_succeed(system, &told, crate::support::BOUND).await?;
         let another = crate::support::endpoint(system, "/another", standard).await?;
         assert_ne!(send_as(&another, "msg_1", "{}").await?, first, "each endpoint has its own");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_repeat_leaves_no_payload_of_its_own() {
+    alone(System::builder(), async |system| {
+        let standard = json!({ "verification": { "type": "standard_webhooks" } });
+        let endpoint = endpoint(system, "/repeated", standard).await?;
+        let large = "x".repeat(100 * 1024);
+        let first = send_as(&endpoint, "msg_1", &large).await?;
+        for body in [&large, "small and alone"] {
+            assert_eq!(send_as(&endpoint, "msg_1", body).await?, first);
+        }
+        // The producer is answered first.
+        let only = [format!("payloads/{first}.json")];
+        wait::until_true("only the first one's payload to be there", crate::support::BOUND, || async {
+            Ok(system.object_keys().await? == only)
+        })
+        .await?;
+        until_status(system, &first, "SUCCESS").await?;
         Ok(())
     });
 }

@@ -1,5 +1,9 @@
 //! How a producer's retry is recognised: by an id that it repeats (PROTOCOLS I7).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
@@ -51,6 +55,40 @@ impl DeduplicationKey {
         }
         Ok(Some(Self::new(IDEMPOTENCY_KEY, text, true)))
     }
+
+    /// Whether a request with this key repeats the event that has the key, by SHA-256 of the bodies of both.
+    pub fn is_repeated(self, request: &[u8; 32], event: &[u8; 32]) -> bool {
+        !self.same_body || request == event
+    }
+}
+
+/// What was received together, taken apart so that every key occurs once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met<T> {
+    /// The first of each key, and what has none.
+    pub firsts: Vec<T>,
+    /// Those that have the key of an earlier one, with its place among the firsts.
+    pub repeats: Vec<(usize, T)>,
+}
+
+/// Lets those with equal keys meet in memory, since one statement can't take a key twice. Order is kept.
+pub fn meet<T, K: Hash + Eq>(together: Vec<T>, key: impl Fn(&T) -> Option<K>) -> Met<T> {
+    let mut places = HashMap::new();
+    let mut met = Met { firsts: Vec::with_capacity(together.len()), repeats: Vec::new() };
+    for one in together {
+        let Some(key) = key(&one) else {
+            met.firsts.push(one);
+            continue;
+        };
+        match places.entry(key) {
+            Entry::Occupied(place) => met.repeats.push((*place.get(), one)),
+            Entry::Vacant(place) => {
+                place.insert(met.firsts.len());
+                met.firsts.push(one);
+            }
+        }
+    }
+    met
 }
 
 #[cfg(test)]
@@ -91,5 +129,22 @@ mod tests {
             let headers = headers(&[("idempotency-key", text)]);
             assert_eq!(DeduplicationKey::of(&Verification::None {}, &headers, b""), Err(InvalidKey));
         }
+    }
+
+    #[test]
+    fn only_an_idempotency_key_minds_another_body() {
+        let key = |same_body| DeduplicationKey { hash: [1; 16], same_body };
+        assert!(key(false).is_repeated(&[1; 32], &[2; 32]));
+        assert!(key(true).is_repeated(&[1; 32], &[1; 32]));
+        assert!(!key(true).is_repeated(&[1; 32], &[2; 32]));
+    }
+
+    #[test]
+    fn equal_keys_meet() {
+        let met = meet(vec!["a1", "b1", "-", "a2", "-", "b2", "a3"], |one| {
+            one.chars().next().filter(|key| *key != '-')
+        });
+        assert_eq!(met.firsts, ["a1", "b1", "-", "-"]);
+        assert_eq!(met.repeats, [(0, "a2"), (1, "b2"), (0, "a3")]);
     }
 }

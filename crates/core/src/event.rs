@@ -1,8 +1,12 @@
-//! One accepted webhook: its status and where its payload is.
+//! One accepted webhook: what its request makes of it, its status and where its payload is.
+
+mod content;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EventId, RejectedRequestId};
+
+pub use content::Content;
 
 /// Where an event stands over all its destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -53,6 +57,17 @@ pub struct PayloadLocation {
 }
 
 impl PayloadLocation {
+    /// So many bytes of an object, from `offset` on.
+    pub fn within(s3_key: String, offset: usize, length: usize) -> Self {
+        let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        Self { s3_key, s3_offset: number(offset), s3_length: number(length) }
+    }
+
+    /// Where a payload of so many bytes is that has an object of its own.
+    pub fn of_event(event: EventId, length: usize) -> Self {
+        Self::within(Self::object_key(event), 0, length)
+    }
+
     /// The key of a payload that has an object of its own.
     pub fn object_key(event: EventId) -> String {
         format!("payloads/{event}.json")

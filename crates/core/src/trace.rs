@@ -14,6 +14,11 @@ pub struct Traceparent {
 }
 
 impl Traceparent {
+    /// The trace that a request belongs to.
+    pub fn of(headers: &http::HeaderMap) -> Option<Self> {
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Self::parse)
+    }
+
     /// Starts a trace, sampled, from random bytes.
     pub fn new(random: [u8; 24]) -> Self {
         let (mut trace_id, mut parent_id) = ([0; 16], [0; 8]);

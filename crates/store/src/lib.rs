@@ -14,6 +14,8 @@ mod connect;
 mod decode;
 mod error;
 mod lease;
+mod new_event;
+mod sealing;
 
 pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;
@@ -24,4 +26,4 @@ pub use system::System;
 pub use tenant::Tenant;
 
 /// What every operation answers.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

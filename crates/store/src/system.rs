@@ -18,11 +18,10 @@ mod unpublished;
 
 use std::time::Duration;
 
-use ravenpost_core::secret::{Keyring, Secret};
+use ravenpost_core::secret::Keyring;
 use sqlx::PgPool;
-use uuid::Uuid;
 
-pub use accept::{Accepted, Deduplication, NewEvent, Winner};
+pub use accept::Accepted;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, Route};
@@ -35,7 +34,8 @@ pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
 
-use crate::decode::{Damaged, Row};
+pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};
+use crate::sealing::Sealing;
 
 /// Everything, for the services themselves. Of a customer's request only the API key is looked up here, since only the
 /// key says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
@@ -43,19 +43,13 @@ use crate::decode::{Damaged, Row};
 #[derive(Clone)]
 pub struct System {
     pool: PgPool,
-    keyring: Option<Keyring>,
+    sealing: Sealing,
     /// How long a statement may take on our side.
     deadline: Duration,
 }
 
 impl System {
     pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, deadline: Duration) -> Self {
-        Self { pool, keyring, deadline }
-    }
-
-    fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {
-        let keyring =
-            self.keyring.as_ref().ok_or_else(|| row.damaged(column, &"no master key is configured"))?;
-        row.value(column, keyring.open(sealed, owner))
+        Self { pool, sealing: Sealing(keyring), deadline }
     }
 }

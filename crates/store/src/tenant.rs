@@ -34,8 +34,9 @@ pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHe
 pub use replay::{ReplayError, Replayed};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 
+use crate::Result;
 use crate::decode::Row;
-use crate::{Error, Result};
+use crate::sealing::Sealing;
 
 /// A secret and the fresh random bytes to seal it with.
 #[derive(Debug, Clone, Copy)]
@@ -50,13 +51,13 @@ pub struct ToSeal<'a> {
 #[derive(Clone)]
 pub struct Tenant {
     pool: PgPool,
-    keyring: Option<Keyring>,
+    sealing: Sealing,
     organization: OrganizationId,
 }
 
 impl Tenant {
     pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, organization: OrganizationId) -> Self {
-        Self { pool, keyring, organization }
+        Self { pool, sealing: Sealing(keyring), organization }
     }
 
     /// Begins a transaction that acts for the organization, in one round trip. Dropping it rolls back, which is also
@@ -80,11 +81,7 @@ impl Tenant {
     }
 
     fn seal(&self, to_seal: ToSeal<'_>, owner: Uuid) -> Result<Vec<u8>> {
-        let keyring = self.keyring.as_ref().ok_or_else(|| Error::Refused {
-            store: "the keyring",
-            cause: "no master key is configured".into(),
-        })?;
-        Ok(keyring.seal(to_seal.secret, owner, to_seal.nonce))
+        Ok(self.sealing.keyring()?.seal(to_seal.secret, owner, to_seal.nonce))
     }
 }
 

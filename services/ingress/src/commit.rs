@@ -10,8 +10,8 @@
 //!
 //! A body above [`LARGE`] goes the same way in a batch of its own, through lanes of its own, so that it stalls nobody.
 
+mod answers;
 mod batch;
-mod duplicates;
 mod lane;
 mod publish;
 
@@ -28,11 +28,10 @@ use bytes::Bytes;
 use ravenpost_bus::Producer;
 use ravenpost_chassis::Context;
 use ravenpost_chassis::problem::{Kind, Problem};
-use ravenpost_core::deduplication::DeduplicationKey;
-use ravenpost_core::endpoint::event_type;
-use ravenpost_core::headers;
+use ravenpost_core::event::Content;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::trace::Traceparent;
+use ravenpost_store::system::{Draft, KeyOfEndpoint};
 use ravenpost_store::{Payloads, System};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -56,20 +55,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A verified event that waits to be committed.
 struct Pending {
-    endpoint: Arc<ravenpost_store::system::Endpoint>,
-    received_at: chrono::DateTime<chrono::Utc>,
+    draft: Draft,
     body: Bytes,
-    headers: Bytes,
-    event_type: Option<String>,
-    content_type: Option<String>,
-    traceparent: Traceparent,
-    /// What its producer's retries repeat.
-    deduplication: Option<DeduplicationKey>,
     answer: oneshot::Sender<Result<EventId, NotCommitted>>,
     _share: Share,
 }
 
 impl Pending {
+    /// What its producer's retries repeat.
+    fn key(&self) -> Option<KeyOfEndpoint> {
+        self.draft.key().map(|key| (self.draft.endpoint_id, key.hash))
+    }
+
     /// Tells the producer; one that has gone does not hear of it.
     fn answer(self, told: Result<EventId, NotCommitted>) {
         let _ = self.answer.send(told);
@@ -91,6 +88,8 @@ enum NotCommitted {
 pub struct Committer {
     queue: mpsc::Sender<Pending>,
     large: mpsc::Sender<Pending>,
+    /// How long a producer's retry is recognised.
+    window: Duration,
     /// More waits for Kafka than may.
     outbox_full: Arc<AtomicBool>,
     metrics: IngressMetrics,
@@ -117,26 +116,15 @@ impl Committer {
         metrics: IngressMetrics,
         replicas: Replicas,
     ) -> anyhow::Result<Self> {
-        let Stores { system, payloads, producer } = stores;
         let lanes = settings.commit_lanes + lane::LARGE_LANES;
-        let instance = Arc::new(Instance::register(system.clone(), lanes).await?);
+        let instance = Arc::new(Instance::register(stores.system.clone(), lanes).await?);
         let outbox_full = Arc::new(AtomicBool::new(false));
-        let relay = Arc::new(Relay {
-            system: system.clone(),
-            payloads: payloads.clone(),
-            producer: producer.clone(),
-            instance: Arc::clone(&instance),
-            metrics: metrics.clone(),
-            replicas,
-            settings: outbox.clone(),
-            full: Arc::clone(&outbox_full),
-            adopting: std::sync::Mutex::default(),
-            slots: Relay::slots(),
-            stopping: ctx.stopping.clone(),
-        });
+        let (own, full) = (Arc::clone(&instance), Arc::clone(&outbox_full));
+        let relay = Arc::new(Relay::new(ctx, outbox, &stores, own, metrics.clone(), replicas, full));
         let over = CancellationToken::new();
         relay::start(ctx, Arc::clone(&relay), over.clone());
         instance::keep_alive(ctx, Arc::clone(&instance), relay, outbox.adopt_after, over.clone());
+        let Stores { system, payloads, producer } = stores;
         let writer = Writer {
             system,
             payloads,
@@ -145,11 +133,11 @@ impl Committer {
             metrics: metrics.clone(),
             large_from: usize::from(settings.commit_lanes),
             large_statements: Semaphore::new(LARGE_STATEMENTS),
-            window: settings.deduplication.deduplication_window,
             _over: over.drop_guard(),
         };
         let (queue, large) = lane::start(ctx, settings, writer);
-        Ok(Self { queue, large, outbox_full, metrics })
+        let window = settings.deduplication.deduplication_window;
+        Ok(Self { queue, large, window, outbox_full, metrics })
     }
 
     /// Commits one event: its id once it is accepted, that of the event that it repeats, or why it is not accepted.
@@ -158,25 +146,14 @@ impl Committer {
             return Err(unavailable("too much waits for its delivery to begin"));
         }
         let admitted = verified.into_inner();
-        let deduplication =
-            DeduplicationKey::of(&admitted.endpoint.verification, &admitted.headers, &admitted.body)
-                .map_err(|invalid| Problem::new(Kind::Malformed, invalid.to_string()))?;
-        let (answer, answered) = oneshot::channel();
+        let content = Content::of(&admitted.endpoint.verification, &admitted.headers, &admitted.body);
+        if let Err(invalid) = content.deduplication {
+            return Err(Problem::new(Kind::Malformed, invalid.to_string()));
+        }
+        let draft = Draft::new(&admitted.endpoint, content, admitted.received_at, traceparent, self.window);
         let queue = if admitted.body.len() > LARGE { &self.large } else { &self.queue };
-        let credential = admitted.endpoint.verification.credential_header();
-        let content_type = admitted.headers.get("content-type").and_then(|value| value.to_str().ok());
-        let pending = Pending {
-            event_type: event_type(&admitted.endpoint.verification, &admitted.headers, &admitted.body),
-            content_type: content_type.map(str::to_owned),
-            headers: headers::encode(&headers::to_forward(&admitted.headers, credential)).into(),
-            endpoint: admitted.endpoint,
-            received_at: admitted.received_at,
-            body: admitted.body,
-            traceparent,
-            deduplication,
-            answer,
-            _share: admitted.share,
-        };
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending { draft, body: admitted.body, answer, _share: admitted.share };
         queue.try_send(pending).map_err(|_| unavailable("more is being received than can be stored"))?;
         self.metrics.queue_events.inc();
         answered.await.unwrap_or(Err(NotCommitted::Unavailable)).map_err(NotCommitted::problem)

@@ -74,7 +74,7 @@ async fn handle(
     request: Request,
 ) -> Response {
     let started = Instant::now();
-    let incoming = traceparent(request.headers());
+    let incoming = Traceparent::of(request.headers());
     let span = info_span!("receive", event_id = tracing::field::Empty, endpoint_id = tracing::field::Empty);
     trace::follow(&span, incoming.as_ref());
     let received = async { receive(&ingress, &token?.0, request, incoming).await };
@@ -168,8 +168,4 @@ fn limited(ingress: &Ingress, exceeded: Exceeded, meter: &Meter) -> Refused {
     let mut refused = Refused::from(Problem::from(exceeded));
     meter.write_headers(Instant::now(), &mut refused.headers);
     refused
-}
-
-fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
-    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse)
 }

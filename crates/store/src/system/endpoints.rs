@@ -7,9 +7,9 @@ use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::secret::Secret;
 
 use super::System;
+use crate::Result;
 use crate::decode::Row;
 use crate::lease::bounded;
-use crate::{Error, Result};
 
 /// What ingress needs to know of an endpoint.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl System {
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
         let secrets = found.secret_key.into_iter().chain(found.older);
-        let secrets = secrets.map(|sealed| Ok(self.open(row, "secret_key", &sealed, found.id)?));
+        let secrets = secrets.map(|sealed| Ok(self.sealing.open(row, "secret_key", &sealed, found.id)?));
         Ok(Some(Endpoint {
             organization_id: found.organization_id.into(),
             id: found.id.into(),
@@ -90,11 +90,7 @@ impl System {
         nonce: [u8; 12],
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let keyring = self.keyring.as_ref().ok_or_else(|| Error::Refused {
-            store: "the keyring",
-            cause: "no master key is configured".into(),
-        })?;
-        let sealed = keyring.seal(secret, endpoint.0, nonce);
+        let sealed = self.sealing.keyring()?.seal(secret, endpoint.0, nonce);
         let kept = bounded!(
             self,
             sqlx::query!(

@@ -12,8 +12,8 @@ use ravenpost_core::secret::Keyring;
 use uuid::Uuid;
 
 use super::System;
+use crate::Result;
 use crate::lease::bounded;
-use crate::{Error, Result};
 
 /// How old a row is before it is removed: until then its object may still be on its way (the recorder of ingress gives
 /// a batch half of this time).
@@ -139,11 +139,7 @@ impl System {
     /// Keeps rejected requests and counts them, in one statement however many they are. `counts` names each endpoint's
     /// hour once.
     pub async fn keep_rejected(&self, requests: &[NewRejected], counts: &[RejectedCount]) -> Result<()> {
-        let keyring = self.keyring.as_ref().ok_or_else(|| Error::Refused {
-            store: "the keyring",
-            cause: "no master key is configured".into(),
-        })?;
-        let rows = Columns::of(requests, keyring);
+        let rows = Columns::of(requests, self.sealing.keyring()?);
         let counts = CountColumns::of(counts);
         bounded!(
             self,

@@ -116,92 +116,68 @@ impl EventRow {
     }
 }
 
+/// The query for [`EventRow`]s of the organization $1, by what else has to hold and their order.
+macro_rules! select_events {
+    ($rest:literal $(+ $more:literal)*, $($argument:expr),+) => {
+        sqlx::query_as!(
+            EventRow,
+            "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
+                 s3_length, pending, delivered, dead
+             from events where organization_id = $1 and " + $rest $(+ $more)*,
+            $($argument),+
+        )
+    };
+}
+
+/// As [`select_events`], newest first: those with ids from $2 to below $3 that match the filter.
+macro_rules! select_matching {
+    ($also:literal, $tenant:ident, $filter:ident, $page:ident $(, $argument:expr)*) => {{
+        let (low, high) = $filter.id_bounds($page);
+        select_events!(
+            $also + "id >= $2 and id < $3
+                 and ($4::text is null or status = $4) and ($5::text is null or event_type = $5)
+                 and ($6::timestamptz is null or received_at >= $6)
+                 and ($7::timestamptz is null or received_at < $7)
+             order by id desc limit $8",
+            $tenant.organization.0,
+            low,
+            high,
+            $filter.status.map(EventStatus::as_str),
+            $filter.event_type,
+            $filter.received_after,
+            $filter.received_before,
+            $page.to_read()
+            $(, $argument)*
+        )
+    }};
+}
+
 impl Tenant {
     /// The events that match, newest first.
     pub async fn events(&self, filter: &EventFilter<'_>, page: Page) -> Result<Listed<Event>> {
+        let mut transaction = self.begin().await?;
+        // Two statements rather than one with an optional endpoint: each has its own index, and a generic plan of the
+        // one would read all of an organization's events to find those of a quiet endpoint.
         let rows = match filter.endpoint {
-            Some(endpoint) => self.select_events_of(endpoint, filter, page).await?,
-            None => self.select_events(filter, page).await?,
+            None => select_matching!("", self, filter, page).fetch_all(&mut *transaction).await?,
+            Some(endpoint) => {
+                select_matching!("endpoint_id = $9 and ", self, filter, page, endpoint.0)
+                    .fetch_all(&mut *transaction)
+                    .await?
+            }
         };
         let events = rows.into_iter().map(EventRow::decode).collect::<Result<_>>()?;
         Ok(page.cut(events, |event: &Event| event.id.0))
     }
 
-    // Two statements rather than one with an optional endpoint: each has its own index, and a generic plan of the one
-    // would read all of an organization's events to find those of a quiet endpoint.
-    async fn select_events(&self, filter: &EventFilter<'_>, page: Page) -> Result<Vec<EventRow>> {
-        let mut transaction = self.begin().await?;
-        let (low, high) = filter.id_bounds(page);
-        let rows = sqlx::query_as!(
-            EventRow,
-            "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
-             from events where organization_id = $1 and id >= $2 and id < $3
-                 and ($4::text is null or status = $4) and ($5::text is null or event_type = $5)
-                 and ($6::timestamptz is null or received_at >= $6)
-                 and ($7::timestamptz is null or received_at < $7)
-             order by id desc limit $8",
-            self.organization.0,
-            low,
-            high,
-            filter.status.map(EventStatus::as_str),
-            filter.event_type,
-            filter.received_after,
-            filter.received_before,
-            page.to_read()
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        Ok(rows)
-    }
-
-    async fn select_events_of(
-        &self,
-        endpoint: EndpointId,
-        filter: &EventFilter<'_>,
-        page: Page,
-    ) -> Result<Vec<EventRow>> {
-        let mut transaction = self.begin().await?;
-        let (low, high) = filter.id_bounds(page);
-        let rows = sqlx::query_as!(
-            EventRow,
-            "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
-             from events where organization_id = $1 and endpoint_id = $9 and id >= $2 and id < $3
-                 and ($4::text is null or status = $4) and ($5::text is null or event_type = $5)
-                 and ($6::timestamptz is null or received_at >= $6)
-                 and ($7::timestamptz is null or received_at < $7)
-             order by id desc limit $8",
-            self.organization.0,
-            low,
-            high,
-            filter.status.map(EventStatus::as_str),
-            filter.event_type,
-            filter.received_after,
-            filter.received_before,
-            page.to_read(),
-            endpoint.0
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        Ok(rows)
-    }
-
     /// The event of that id.
     pub async fn event(&self, id: EventId) -> Result<Option<Event>> {
         let mut transaction = self.begin().await?;
-        sqlx::query_as!(
-            EventRow,
-            "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
-             from events where organization_id = $1 and id = $2",
-            self.organization.0,
-            id.0
-        )
-        .fetch_optional(&mut *transaction)
-        .await?
-        .map(EventRow::decode)
-        .transpose()
+        select_events!("id = $2", self.organization.0, id.0)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .map(EventRow::decode)
+            .transpose()
     }
 
     /// The headers that came with an event; empty when there is no such event.

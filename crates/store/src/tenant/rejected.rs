@@ -2,6 +2,7 @@
 
 mod accept;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -92,23 +93,6 @@ struct RejectedRow {
     accepted_at: Option<DateTime<Utc>>,
 }
 
-/// A row with its head, and the token of its endpoint.
-struct HeadRow {
-    id: Uuid,
-    endpoint_id: Uuid,
-    received_at: DateTime<Utc>,
-    reason: String,
-    detail: String,
-    method: String,
-    peer: Option<String>,
-    body_sha256: Vec<u8>,
-    body_length: i64,
-    event_id: Option<Uuid>,
-    accepted_at: Option<DateTime<Utc>>,
-    head: Vec<u8>,
-    token: String,
-}
-
 impl RejectedRow {
     fn decode(self) -> Result<RejectedRequest> {
         let row = Row { table: TABLE, id: self.id };
@@ -129,6 +113,19 @@ impl RejectedRow {
     }
 }
 
+/// The query for [`RejectedRow`]s of the organization $1, by what else has to hold and their order.
+macro_rules! select_rejected {
+    ($rest:literal, $($argument:expr),+) => {
+        sqlx::query_as!(
+            RejectedRow,
+            "select id, endpoint_id, received_at, reason, detail, method, peer, body_sha256, body_length, event_id,
+                 accepted_at
+             from rejected_requests where organization_id = $1 and deleted_at is null and " + $rest,
+            $($argument),+
+        )
+    };
+}
+
 impl Tenant {
     /// The rejected requests that match, newest first.
     pub async fn rejected_requests(
@@ -137,80 +134,43 @@ impl Tenant {
         page: Page,
     ) -> Result<Listed<RejectedRequest>> {
         let mut transaction = self.begin().await?;
+        // Two statements rather than one with an optional endpoint: each has its own index.
         let rows = match filter.endpoint {
-            Some(endpoint) => self.select_rejected_of(&mut transaction, endpoint, filter, page).await?,
-            None => self.select_rejected(&mut transaction, filter, page).await?,
+            None => {
+                select_rejected!(
+                    "id < $2 and ($3::text is null or reason = $3) order by id desc limit $4",
+                    self.organization.0,
+                    page.below(),
+                    filter.reason,
+                    page.to_read()
+                )
+                .fetch_all(&mut *transaction)
+                .await?
+            }
+            Some(endpoint) => {
+                select_rejected!(
+                    "endpoint_id = $5 and id < $2 and ($3::text is null or reason = $3)
+                     order by id desc limit $4",
+                    self.organization.0,
+                    page.below(),
+                    filter.reason,
+                    page.to_read(),
+                    endpoint.0
+                )
+                .fetch_all(&mut *transaction)
+                .await?
+            }
         };
         let requests = rows.into_iter().map(RejectedRow::decode).collect::<Result<_>>()?;
         Ok(page.cut(requests, |request: &RejectedRequest| request.id.0))
     }
 
-    // Two statements rather than one with an optional endpoint: each has its own index.
-    async fn select_rejected(
-        &self,
-        connection: &mut PgConnection,
-        filter: &RejectedFilter<'_>,
-        page: Page,
-    ) -> Result<Vec<RejectedRow>> {
-        let rows = sqlx::query_as!(
-            RejectedRow,
-            "select id, endpoint_id, received_at, reason, detail, method, peer, body_sha256, body_length, event_id,
-                 accepted_at
-             from rejected_requests
-             where organization_id = $1 and id < $2 and deleted_at is null and ($3::text is null or reason = $3)
-             order by id desc limit $4",
-            self.organization.0,
-            page.below(),
-            filter.reason,
-            page.to_read()
-        )
-        .fetch_all(connection)
-        .await?;
-        Ok(rows)
-    }
-
-    async fn select_rejected_of(
-        &self,
-        connection: &mut PgConnection,
-        endpoint: EndpointId,
-        filter: &RejectedFilter<'_>,
-        page: Page,
-    ) -> Result<Vec<RejectedRow>> {
-        let rows = sqlx::query_as!(
-            RejectedRow,
-            "select id, endpoint_id, received_at, reason, detail, method, peer, body_sha256, body_length, event_id,
-                 accepted_at
-             from rejected_requests
-             where organization_id = $1 and endpoint_id = $5 and id < $2 and deleted_at is null
-                 and ($3::text is null or reason = $3)
-             order by id desc limit $4",
-            self.organization.0,
-            page.below(),
-            filter.reason,
-            page.to_read(),
-            endpoint.0
-        )
-        .fetch_all(connection)
-        .await?;
-        Ok(rows)
-    }
-
     /// The rejected request of that id, with its head.
     pub async fn rejected_request(&self, id: RejectedRequestId) -> Result<Option<RejectedHead>> {
-        let mut transaction = self.begin().await?;
-        let found = sqlx::query_as!(
-            HeadRow,
-            "select r.id, r.endpoint_id, r.received_at, r.reason, r.detail, r.method, r.peer, r.body_sha256,
-                 r.body_length, r.event_id, r.accepted_at, r.head, e.token
-             from rejected_requests r
-             join endpoints e on e.organization_id = r.organization_id and e.id = r.endpoint_id
-             where r.organization_id = $1 and r.id = $2 and r.deleted_at is null",
-            self.organization.0,
-            id.0
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        found.map(|row| self.decode_head(row)).transpose()
+        let mut transaction = self.begin_reading().await?;
+        let found =
+            select_rejected!("id = $2", self.organization.0, id.0).fetch_all(&mut *transaction).await?;
+        Ok(self.with_heads(&mut transaction, found).await?.pop())
     }
 
     /// Of one endpoint, at most `limit` requests that are not accepted yet, the oldest first, after a cursor.
@@ -220,16 +180,9 @@ impl Tenant {
         after: Option<Uuid>,
         limit: u16,
     ) -> Result<Vec<RejectedHead>> {
-        let mut transaction = self.begin().await?;
-        let found = sqlx::query_as!(
-            HeadRow,
-            "select r.id, r.endpoint_id, r.received_at, r.reason, r.detail, r.method, r.peer, r.body_sha256,
-                 r.body_length, r.event_id, r.accepted_at, r.head, e.token
-             from rejected_requests r
-             join endpoints e on e.organization_id = r.organization_id and e.id = r.endpoint_id
-             where r.organization_id = $1 and r.endpoint_id = $2 and r.id > $3 and r.deleted_at is null
-                 and r.event_id is null
-             order by r.id limit $4",
+        let mut transaction = self.begin_reading().await?;
+        let found = select_rejected!(
+            "endpoint_id = $2 and id > $3 and event_id is null order by id limit $4",
             self.organization.0,
             endpoint.0,
             after.unwrap_or(Uuid::nil()),
@@ -237,32 +190,38 @@ impl Tenant {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        found.into_iter().map(|row| self.decode_head(row)).collect()
+        self.with_heads(&mut transaction, found).await
     }
 
-    fn decode_head(&self, found: HeadRow) -> Result<RejectedHead> {
-        let head = self.open_head(found.id, &found.head)?;
-        let row = RejectedRow {
-            id: found.id,
-            endpoint_id: found.endpoint_id,
-            received_at: found.received_at,
-            reason: found.reason,
-            detail: found.detail,
-            method: found.method,
-            peer: found.peer,
-            body_sha256: found.body_sha256,
-            body_length: found.body_length,
-            event_id: found.event_id,
-            accepted_at: found.accepted_at,
-        };
-        Ok(RejectedHead { request: row.decode()?, head, token: found.token })
+    /// Adds what lists go without: heads, which are long, and the tokens of endpoints.
+    async fn with_heads(
+        &self,
+        connection: &mut PgConnection,
+        rows: Vec<RejectedRow>,
+    ) -> Result<Vec<RejectedHead>> {
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let heads = sqlx::query!(
+            "select r.id, r.head, e.token from rejected_requests r
+             join endpoints e on e.organization_id = r.organization_id and e.id = r.endpoint_id
+             where r.organization_id = $1 and r.id = any ($2)",
+            self.organization.0,
+            &ids
+        )
+        .fetch_all(connection)
+        .await?;
+        let mut heads: HashMap<_, _> = heads.into_iter().map(|it| (it.id, (it.head, it.token))).collect();
+        let found = rows.into_iter().filter_map(|row| heads.remove(&row.id).map(|beside| (row, beside)));
+        found
+            .map(|(row, (sealed, token))| {
+                let head = self.open_head(row.id, &sealed)?;
+                Ok(RejectedHead { request: row.decode()?, head, token })
+            })
+            .collect()
     }
 
     fn open_head(&self, id: Uuid, sealed: &[u8]) -> Result<Head> {
         let row = Row { table: TABLE, id };
-        let keyring =
-            self.keyring.as_ref().ok_or_else(|| row.damaged("head", &"no master key is configured"))?;
-        let secret = row.value("head", keyring.open(sealed, id))?;
+        let secret = self.sealing.open(row, "head", sealed, id)?;
         Ok(row.value("head", Head::from_secret(&secret))?)
     }
 

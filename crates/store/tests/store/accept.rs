@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ravenpost_core::event::PayloadLocation;
-use ravenpost_core::ids::{EventId, EventIds, InstanceId, Slot};
+use ravenpost_core::deduplication::DeduplicationKey;
+use ravenpost_core::ids::{EventId, EventIds, InstanceId};
 use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Peer};
 use ravenpost_store::{Error, Settings, Store};
 use ravenpost_testkit::wait;
@@ -23,31 +23,19 @@ async fn registered(world: &World, lanes: i32) -> InstanceId {
     instance
 }
 
-fn event(world: &World, organization: &Organization, id: EventId) -> NewEvent {
-    NewEvent {
-        id,
-        organization_id: organization.id,
-        endpoint_id: organization.endpoint,
-        slot: Slot::of(organization.endpoint),
-        received_at: world.now,
-        payload: PayloadLocation { s3_key: "payloads/x.json".to_owned(), s3_offset: 0, s3_length: 2 },
-        body_sha256: random(),
-        headers: b"x-one: 1\r\n".as_slice().into(),
-        event_type: None,
-        content_type: None,
-        traceparent: None,
-        deduplication: None,
-    }
-}
-
 fn events(world: &World, organization: &Organization, keys: impl Iterator<Item = u8>) -> Vec<NewEvent> {
     let mut ids = EventIds::default();
     let expires_at = world.now + TimeDelta::hours(1);
     keys.map(|key| NewEvent {
-        deduplication: Some(Deduplication { key: [key; 16], expires_at }),
-        ..event(world, organization, ids.next(world.now, random()))
+        id: ids.next(world.now, random()),
+        deduplication: Some(deduplication(key, expires_at)),
+        ..world.new_event(organization)
     })
     .collect()
+}
+
+fn deduplication(key: u8, expires_at: DateTime<Utc>) -> Deduplication {
+    Deduplication { key: DeduplicationKey { hash: [key; 16], same_body: false }, expires_at }
 }
 
 /// A statement of ingress that is still under way: it holds its lane and has inserted an event.
@@ -112,7 +100,7 @@ async fn adopting_waits_for_what_is_under_way_and_refuses_what_comes_later() {
     let published = adopting.await.unwrap().expect("the heartbeat stood still");
     assert!(published < id);
     assert_eq!(unpublished(&world, instance).await, [id], "what was under way is found");
-    let late = event(&world, &acme, EventId::new(world.now, random()));
+    let late = world.new_event(&acme);
     assert_eq!(system.accept(instance, 0, &[late]).await.unwrap(), Accepted::Adopted);
     assert_eq!(unpublished(&world, instance).await, [id]);
     assert!(!system.heartbeat(instance, None).await.unwrap(), "it learns that it was adopted");
@@ -159,9 +147,9 @@ async fn a_statement_that_arrives_after_its_lane_was_replaced_inserts_nothing() 
     transaction.commit().await.unwrap();
     assert!(replacing.await.unwrap());
     assert_eq!(unpublished(&world, instance).await, [id], "what was under way is found");
-    let late = event(&world, &acme, EventId::new(world.now, random()));
+    let late = world.new_event(&acme);
     assert_eq!(system.accept(instance, 0, &[late]).await.unwrap(), Accepted::Adopted);
-    let next = event(&world, &acme, EventId::new(world.now, random()));
+    let next = world.new_event(&acme);
     let committed = Accepted::Committed(HashSet::from([next.id]));
     assert_eq!(system.accept(instance, 1, &[next]).await.unwrap(), committed);
     assert!(system.replace_lane(instance, 0, 1).await.unwrap(), "whose answer was lost, asks again");
@@ -174,7 +162,7 @@ async fn what_is_left_behind_waits_for_a_peer() {
     let acme = world.organization().await;
     let system = world.store.system();
     let (instance, other) = (registered(&world, 3).await, registered(&world, 1).await);
-    let left = event(&world, &acme, EventId::new(world.now, random()));
+    let left = world.new_event(&acme);
     system.accept(instance, 2, std::slice::from_ref(&left)).await.unwrap();
     assert!(system.heartbeat(instance, None).await.unwrap());
     system.abandon_instance(instance).await.unwrap();
@@ -266,7 +254,7 @@ async fn accept_until(
     expires_at: DateTime<Utc>,
 ) -> bool {
     let mut batch = events(world, acme, [7].into_iter());
-    batch[0].deduplication = Some(Deduplication { key: [7; 16], expires_at });
+    batch[0].deduplication = Some(deduplication(7, expires_at));
     let accepted = world.store.system().accept(instance, 0, &batch).await.unwrap();
     accepted == Accepted::Committed(HashSet::from([batch[0].id]))
 }

@@ -1,9 +1,10 @@
 //! Rejected requests: kept in batches, removed beyond their caps, and accepted each once (PROTOCOLS I10).
 
 use chrono::TimeDelta;
-use ravenpost_core::event::{EventStatus, PayloadLocation};
-use ravenpost_core::ids::{EventId, InstanceId, RejectedRequestId, Slot};
-use ravenpost_store::system::{Deduplication, RejectedCaps, RejectedCount};
+use ravenpost_core::deduplication::DeduplicationKey;
+use ravenpost_core::event::EventStatus;
+use ravenpost_core::ids::{InstanceId, RejectedRequestId};
+use ravenpost_store::system::{Deduplication, NewEvent, RejectedCaps, RejectedCount};
 use ravenpost_store::tenant::{Acceptance, Accepted, CountOfHour, Page, RejectedFilter};
 use uuid::Uuid;
 
@@ -17,26 +18,19 @@ pub(crate) fn acceptance(
     organization: &Organization,
     request: RejectedRequestId,
 ) -> Acceptance {
-    let event = EventId::new(world.now, random());
-    let s3_key = PayloadLocation::object_key(event);
-    Acceptance {
-        request,
-        event,
-        endpoint_id: organization.endpoint,
-        slot: Slot::of(organization.endpoint),
-        payload: PayloadLocation { s3_key, s3_offset: 0, s3_length: 100 },
-        body_sha256: vec![7; 32],
-        headers: b"content-type: application/json\r\n".as_slice().into(),
-        event_type: Some("push".to_owned()),
-        content_type: Some("application/json".to_owned()),
-        traceparent: None,
-        deduplication: None,
-        same_body: false,
-    }
+    Acceptance { request, event: NewEvent { body_sha256: [7; 32], ..world.new_event(organization) } }
 }
 
 fn instance(world: &World) -> InstanceId {
     InstanceId::new(world.now, random())
+}
+
+/// How many events and instances there are.
+async fn made(world: &World) -> (i64, i64) {
+    sqlx::query_as("select (select count(*) from events), (select count(*) from ingress_instances)")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap()
 }
 
 /// As if the rows were written so long ago.
@@ -155,16 +149,19 @@ async fn accepting_makes_pending_events_under_an_instance_that_is_born_dead() {
     let instance = instance(&world);
     let accepted = acme.tenant.accept_rejected(&acceptances, instance, world.now).await.unwrap();
     let expected: Vec<_> =
-        acceptances.iter().map(|new| Accepted { request: new.request, event: new.event }).collect();
+        acceptances.iter().map(|new| Accepted { request: new.request, event: new.event.id }).collect();
     assert_eq!(accepted, expected);
 
     for new in &acceptances {
-        let event = acme.tenant.event(new.event).await.unwrap().unwrap();
+        let event = acme.tenant.event(new.event.id).await.unwrap().unwrap();
         assert_eq!((event.status, event.pending), (EventStatus::Pending, None));
-        assert_eq!((event.received_at, event.payload), (world.now, new.payload.clone()));
-        assert_eq!(acme.tenant.event_headers(new.event).await.unwrap()["content-type"], "application/json");
+        assert_eq!((event.received_at, event.payload), (world.now, new.event.payload.clone()));
+        assert_eq!(
+            acme.tenant.event_headers(new.event.id).await.unwrap()["content-type"],
+            "application/json"
+        );
         let request = acme.tenant.rejected_request(new.request).await.unwrap().unwrap().request;
-        assert_eq!((request.event_id, request.accepted_at), (Some(new.event), Some(world.now)));
+        assert_eq!((request.event_id, request.accepted_at), (Some(new.event.id), Some(world.now)));
     }
     let adoptable: Vec<(Uuid, i64)> = sqlx::query_as(
         "select i.id, (select count(*) from events e where e.instance_id = i.id) from ingress_instances i
@@ -194,12 +191,7 @@ async fn a_request_is_accepted_once_however_many_try_at_the_same_time() {
     }
     assert_eq!(answers.len(), 8);
     assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
-    let made: (i64, i64) =
-        sqlx::query_as("select (select count(*) from events), (select count(*) from ingress_instances)")
-            .fetch_one(&world.pool)
-            .await
-            .unwrap();
-    assert_eq!(made, (1, 1));
+    assert_eq!(made(&world).await, (1, 1));
 }
 
 #[tokio::test]
@@ -214,8 +206,8 @@ async fn what_is_gone_is_not_accepted_and_its_neighbours_are() {
     let mut accepted = acme.tenant.accept_rejected(&again, instance(&world), world.now).await.unwrap();
     accepted.sort_by_key(|accepted| accepted.request);
     let expected = [
-        Accepted { request: ids[0], event: before.event },
-        Accepted { request: ids[2], event: again[2].event },
+        Accepted { request: ids[0], event: before.event.id },
+        Accepted { request: ids[2], event: again[2].event.id },
     ];
     assert_eq!(accepted, expected);
 }
@@ -238,16 +230,17 @@ async fn what_a_producer_sent_again_and_again_is_one_event() {
     let world = World::new().await;
     let acme = world.organization().await;
     let expires_at = world.now + TimeDelta::hours(1);
-    let key = Some(Deduplication { key: [9; 16], expires_at });
+    let key =
+        |same_body| Some(Deduplication { key: DeduplicationKey { hash: [9; 16], same_body }, expires_at });
     let mut acceptances = Vec::new();
-    let requests = world.rejected(&acme, 4).await;
-    for request in &requests[..3] {
-        acceptances.push(Acceptance { deduplication: key, ..acceptance(&world, &acme, *request) });
+    for request in world.rejected(&acme, 4).await {
+        let mut new = acceptance(&world, &acme, request);
+        new.event.deduplication = key(false);
+        acceptances.push(new);
     }
     // The same Idempotency-Key with another body: a person says that it counts.
-    let other = requests[3];
-    let other = Acceptance { body_sha256: vec![8; 32], same_body: true, ..acceptance(&world, &acme, other) };
-    acceptances.push(Acceptance { deduplication: key, ..other });
+    acceptances[3].event.deduplication = key(true);
+    acceptances[3].event.body_sha256 = [8; 32];
     let accepted = acme.tenant.accept_rejected(&acceptances, instance(&world), world.now).await.unwrap();
     assert_eq!(accepted.len(), 4);
     let events: std::collections::HashSet<_> = accepted.iter().map(|accepted| accepted.event).collect();
@@ -263,4 +256,23 @@ async fn what_a_producer_sent_again_and_again_is_one_event() {
     .await
     .unwrap();
     assert_eq!(stored, 2);
+}
+
+#[tokio::test]
+async fn what_repeats_events_of_before_makes_neither_events_nor_an_instance() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let requests = world.rejected(&acme, 2).await;
+    let repeat = |request| {
+        let mut new = acceptance(&world, &acme, request);
+        let key = DeduplicationKey { hash: [3; 16], same_body: true };
+        new.event.deduplication = Some(Deduplication { key, expires_at: world.now + TimeDelta::hours(1) });
+        new
+    };
+    let first = repeat(requests[0]);
+    acme.tenant.accept_rejected(std::slice::from_ref(&first), instance(&world), world.now).await.unwrap();
+    let second = repeat(requests[1]);
+    let accepted = acme.tenant.accept_rejected(&[second], instance(&world), world.now).await.unwrap();
+    assert_eq!(accepted, [Accepted { request: requests[1], event: first.event.id }]);
+    assert_eq!(made(&world).await, (1, 1));
 }

@@ -117,24 +117,30 @@ impl World {
         tenant.create_destination(endpoint, &new, self.now).await.unwrap().unwrap().id
     }
 
-    /// An event as ingress accepts it, not routed.
-    pub(crate) async fn event(&self, organization: &Organization) -> EventId {
-        let instance = InstanceId::new(self.now, random());
-        self.store.system().register_instance(instance, 1).await.unwrap();
-        let event = NewEvent {
-            id: EventId::new(self.now, random()),
+    /// What ingress could accept now.
+    pub(crate) fn new_event(&self, organization: &Organization) -> NewEvent {
+        let id = EventId::new(self.now, random());
+        NewEvent {
+            id,
             organization_id: organization.id,
             endpoint_id: organization.endpoint,
             slot: Slot::of(organization.endpoint),
             received_at: self.now,
-            payload: PayloadLocation { s3_key: "payloads/x.json".to_owned(), s3_offset: 0, s3_length: 2 },
-            body_sha256: [0; 32],
+            payload: PayloadLocation::of_event(id, 100),
+            body_sha256: random(),
             headers: b"content-type: application/json\r\n".as_slice().into(),
             event_type: Some("push".to_owned()),
             content_type: Some("application/json".to_owned()),
             traceparent: None,
             deduplication: None,
-        };
+        }
+    }
+
+    /// An event as ingress accepts it, not routed.
+    pub(crate) async fn event(&self, organization: &Organization) -> EventId {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let event = self.new_event(organization);
         self.store.system().accept(instance, 0, std::slice::from_ref(&event)).await.unwrap();
         event.id
     }

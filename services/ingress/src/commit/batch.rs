@@ -1,20 +1,18 @@
 //! One batch through the three stores, always in this order: payload, rows, messages, answers (PROTOCOLS I1).
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
+use ravenpost_core::deduplication::{Met, meet};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::EventId;
-use ravenpost_store::system::{Accepted, Deduplication, NewEvent, Winner};
+use ravenpost_store::system::{Accepted, NewEvent};
 use ravenpost_store::{Error, Payloads, System};
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
-use tracing::error;
+use tracing::{error, warn};
 
-use super::duplicates::{self, Met};
 use super::instance::{Instance, Run};
 use super::publish::{Publisher, message};
 use super::{NotCommitted, Pending};
@@ -31,15 +29,13 @@ pub(super) struct Writer {
     pub(super) large_from: usize,
     /// Their statements at once: they upload side by side, and leave connections to Postgres to the others.
     pub(super) large_statements: Semaphore,
-    /// How long a producer's retry is recognised.
-    pub(super) window: Duration,
     /// Tells, when the last lane ends, that nothing is committed any more.
     pub(super) _over: DropGuard,
 }
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
+pub(super) enum Row {
     /// It is committed.
     Committed,
     /// It repeats an event that was committed before.
@@ -65,71 +61,21 @@ impl Writer {
     pub(super) async fn commit(&self, lane: usize, batch: Vec<Pending>) {
         self.metrics.queue_events.sub(i64::try_from(batch.len()).unwrap_or(i64::MAX));
         self.metrics.batch_events.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-        let Met { batch, repeats } = duplicates::meet(batch);
+        let Met { firsts: batch, repeats } = meet(batch, Pending::key);
         let run = self.instance.run();
         let ids = run.cursor.cut(batch.len());
         let Some(first) = ids.first().copied() else { return };
         match self.write(&run, lane, &ids, &batch).await {
-            Ok(rows) => self.answer(&ids, batch, repeats, &rows).await,
+            Ok(rows) => {
+                self.answer(&ids, batch, repeats, &rows).await;
+                self.clear(&ids, &rows).await;
+            }
             Err(failure) => {
                 self.fail(&run, lane, first, &failure, batch.len()).await;
                 for pending in batch.into_iter().chain(repeats.into_iter().map(|(_, repeat)| repeat)) {
                     pending.answer(Err(NotCommitted::Unavailable));
                 }
             }
-        }
-    }
-
-    /// Answers everybody of a batch: first those whose events are committed, then those who repeat an event that was
-    /// committed before, since that has to be read.
-    async fn answer(
-        &self,
-        ids: &[EventId],
-        batch: Vec<Pending>,
-        repeats: Vec<(usize, Pending)>,
-        rows: &[Row],
-    ) {
-        let mut waiting = Vec::new();
-        for (place, repeat) in repeats {
-            match rows[place] {
-                Row::Committed => {
-                    let body_sha256 = Sha256::digest(&batch[place].body).into();
-                    let told = duplicates::answer(&repeat, Winner { event_id: ids[place], body_sha256 });
-                    self.metrics.duplicates.inc();
-                    repeat.answer(told);
-                }
-                Row::Repeats => waiting.push(repeat),
-                // Its own fate is open: it is tried when it comes again.
-                Row::Refused => repeat.answer(Err(NotCommitted::Unavailable)),
-            }
-        }
-        for ((pending, id), row) in batch.into_iter().zip(ids).zip(rows) {
-            match row {
-                Row::Committed => pending.answer(Ok(*id)),
-                Row::Refused => pending.answer(Err(NotCommitted::Refused)),
-                Row::Repeats => waiting.push(pending),
-            }
-        }
-        if !waiting.is_empty() {
-            self.answer_repeats(waiting).await;
-        }
-    }
-
-    /// Answers those who repeat events that were committed before. Where there is none, it was never committed, and a
-    /// producer that is told 503 tries again.
-    async fn answer_repeats(&self, repeats: Vec<Pending>) {
-        self.metrics.duplicates.inc_by(u64::try_from(repeats.len()).unwrap_or(0));
-        let key = |repeat: &Pending| Some((repeat.endpoint.id, repeat.deduplication?.hash));
-        let keys: Vec<_> = repeats.iter().filter_map(key).collect();
-        let winners = self.system.winners(&keys).await.unwrap_or_else(|cause| {
-            error!(error = &cause as &dyn std::error::Error, "the events that requests repeat can't be read");
-            HashMap::new()
-        });
-        for repeat in repeats {
-            let winner = key(&repeat).and_then(|key| winners.get(&key)).copied();
-            let told =
-                winner.map_or(Err(NotCommitted::Unavailable), |winner| duplicates::answer(&repeat, winner));
-            repeat.answer(told);
         }
     }
 
@@ -142,7 +88,9 @@ impl Writer {
     ) -> Result<Vec<Row>, Failure> {
         let locations =
             self.timed("payload", self.store_payloads(ids, batch)).await.map_err(Failure::Payload)?;
-        let events = self.events(ids, batch, locations);
+        let stored = ids.iter().zip(batch).zip(locations);
+        let events: Vec<_> =
+            stored.map(|((id, pending), payload)| pending.draft.clone().stored(*id, payload)).collect();
         let turn = if lane >= self.large_from { self.large_statements.acquire().await.ok() } else { None };
         let rows = self.timed("rows", self.accept(run, lane, &events)).await?;
         drop(turn);
@@ -198,40 +146,32 @@ impl Writer {
         batch: &[Pending],
     ) -> ravenpost_store::Result<Vec<PayloadLocation>> {
         if let ([id], [pending]) = (ids, batch) {
-            let key = PayloadLocation::object_key(*id);
-            self.payloads.put(&key, pending.body.clone()).await?;
-            return Ok(vec![location(&key, 0, pending.body.len())]);
+            let location = PayloadLocation::of_event(*id, pending.body.len());
+            self.payloads.put(&location.s3_key, pending.body.clone()).await?;
+            return Ok(vec![location]);
         }
         let key = PayloadLocation::segment_key(ids[0]);
         let mut segment = BytesMut::with_capacity(batch.iter().map(|pending| pending.body.len()).sum());
         let mut locations = Vec::with_capacity(batch.len());
         for pending in batch {
-            locations.push(location(&key, segment.len(), pending.body.len()));
+            locations.push(PayloadLocation::within(key.clone(), segment.len(), pending.body.len()));
             segment.extend_from_slice(&pending.body);
         }
         self.payloads.put(&key, segment.freeze()).await?;
         Ok(locations)
     }
 
-    fn events(&self, ids: &[EventId], batch: &[Pending], locations: Vec<PayloadLocation>) -> Vec<NewEvent> {
-        let rows = ids.iter().zip(batch).zip(locations);
-        rows.map(|((id, pending), payload)| NewEvent {
-            id: *id,
-            organization_id: pending.endpoint.organization_id,
-            endpoint_id: pending.endpoint.id,
-            slot: pending.endpoint.slot,
-            received_at: pending.received_at,
-            payload,
-            body_sha256: Sha256::digest(&pending.body).into(),
-            headers: pending.headers.clone(),
-            event_type: pending.event_type.clone(),
-            content_type: pending.content_type.clone(),
-            traceparent: Some(pending.traceparent.to_string()),
-            deduplication: pending
-                .deduplication
-                .map(|key| Deduplication { key: key.hash, expires_at: pending.received_at + self.window }),
-        })
-        .collect()
+    /// A payload with an object of its own whose event is certainly not committed belongs to nothing. What belongs to
+    /// nothing in a segment stays with its neighbours.
+    async fn clear(&self, ids: &[EventId], rows: &[Row]) {
+        let ([id], [Row::Repeats | Row::Refused]) = (ids, rows) else { return };
+        let s3_key = PayloadLocation::object_key(*id);
+        if let Err(error) = self.payloads.delete(&s3_key).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                s3_key, "a payload that belongs to nothing stays"
+            );
+        }
     }
 
     async fn timed<T>(&self, stage: &str, work: impl Future<Output = T>) -> T {
@@ -271,9 +211,4 @@ impl Writer {
             "a batch could not be committed; its producers are told 503"
         );
     }
-}
-
-fn location(key: &str, offset: usize, length: usize) -> PayloadLocation {
-    let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
-    PayloadLocation { s3_key: key.to_owned(), s3_offset: number(offset), s3_length: number(length) }
 }

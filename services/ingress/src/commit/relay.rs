@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Stores;
 use super::cursor::{Next, Outbox};
 use super::instance::{Instance, Run};
 use super::publish::relayed;
@@ -99,9 +100,29 @@ pub(super) fn start(ctx: &Context, relay: Arc<Relay>, over: CancellationToken) {
 }
 
 impl Relay {
-    /// So many runs are taken over at once.
-    pub(super) fn slots() -> Semaphore {
-        Semaphore::new(TAKEN_OVER_AT_ONCE)
+    /// `full` tells while more waits for Kafka than may; `replicas` hears how many runs of ingress live.
+    pub(super) fn new(
+        ctx: &Context,
+        settings: &OutboxSettings,
+        stores: &Stores,
+        instance: Arc<Instance>,
+        metrics: IngressMetrics,
+        replicas: Replicas,
+        full: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            system: stores.system.clone(),
+            payloads: stores.payloads.clone(),
+            producer: stores.producer.clone(),
+            instance,
+            metrics,
+            replicas,
+            settings: settings.clone(),
+            full,
+            adopting: Mutex::default(),
+            slots: Semaphore::new(TAKEN_OVER_AT_ONCE),
+            stopping: ctx.stopping.clone(),
+        }
     }
 
     /// Does what is next; answers when to look again.

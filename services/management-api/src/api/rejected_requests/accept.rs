@@ -6,21 +6,19 @@
 use axum::Json as Answer;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method};
+use axum::http::Method;
 use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
-use ravenpost_chassis::{clock, random};
+use ravenpost_chassis::{clock, random, trace};
 use ravenpost_core::access::{decode_cursor, encode_cursor};
-use ravenpost_core::deduplication::DeduplicationKey;
-use ravenpost_core::endpoint::event_type;
-use ravenpost_core::event::PayloadLocation;
-use ravenpost_core::headers;
+use ravenpost_core::event::{Content, PayloadLocation};
 use ravenpost_core::ids::{EventId, EventIds, InstanceId, RejectedRequestId};
 use ravenpost_core::signature::{Rejection, Request, Url};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::Tenant;
-use ravenpost_store::system::{Deduplication, Endpoint};
+use ravenpost_store::system::{Draft, Endpoint};
 use ravenpost_store::tenant::{Acceptance, Accepted, RejectedHead};
 use serde::{Deserialize, Serialize};
+use tracing::{Span, warn};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::endpoints::{self, EndpointPath};
@@ -147,8 +145,8 @@ pub(in super::super) async fn accept(
         return Ok(Answer(Accepted { request: rejected.request.id, event }.into()));
     }
     let endpoint = endpoint_now(&api, &rejected.token).await?;
-    let event = EventIds::default().next(clock::now(), random::bytes());
-    let acceptance = prepare(&api, &endpoint, &rejected, event).await?.map_err(Problem::from)?;
+    let acceptance =
+        prepare(&api, &endpoint, &rejected, &mut EventIds::default()).await?.map_err(Problem::from)?;
     let accepted = commit(&api, &caller.tenant, vec![acceptance]).await?;
     let accepted = accepted.into_iter().next().ok_or_else(missing)?;
     Ok(Answer(accepted.into()))
@@ -193,8 +191,7 @@ async fn prepare_all(
     let mut ids = EventIds::default();
     let mut acceptances = Vec::new();
     for (examined, rejected) in requests.iter().enumerate() {
-        let event = ids.next(clock::now(), random::bytes());
-        match prepare(api, endpoint, rejected, event).await {
+        match prepare(api, endpoint, rejected, &mut ids).await {
             Ok(prepared) => acceptances.extend(prepared.ok()),
             Err(failure) if acceptances.is_empty() => return Err(failure),
             // Their payloads are stored: they are accepted, and the next call meets what has failed.
@@ -248,47 +245,27 @@ async fn believed(
     Ok(verified.map(|()| body).map_err(Refusal::Rejected))
 }
 
-/// What makes an event of a request that is believed now; its payload is stored.
+/// What makes an event of a request that is believed now; its payload is stored. It is received now.
 async fn prepare(
     api: &Api,
     endpoint: &Endpoint,
     rejected: &RejectedHead,
-    event: EventId,
+    ids: &mut EventIds,
 ) -> Result<Result<Acceptance, Refusal>, Failure> {
     let body = match believed(api, endpoint, rejected).await? {
         Ok(body) => body,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let s3_key = PayloadLocation::object_key(event);
-    let payload = PayloadLocation { s3_key, s3_offset: 0, s3_length: rejected.request.body.s3_length };
     let received = &rejected.head.headers;
-    let event_type = event_type(&endpoint.verification, received, &body);
-    // One that can't be used is told to its producer by ingress; here a person has decided.
-    let key = DeduplicationKey::of(&endpoint.verification, received, &body).unwrap_or_default();
+    let traceparent = trace::current(&Span::none(), Traceparent::of(received).as_ref());
+    // An `Idempotency-Key` that can't be used is told to its producer by ingress; here a person has decided.
+    let content = Content::of(&endpoint.verification, received, &body);
+    let now = clock::now();
+    let id = ids.next(now, random::bytes());
+    let payload = PayloadLocation::of_event(id, body.len());
     api.payloads.put(&payload.s3_key, body).await?;
-    let credential = endpoint.verification.credential_header();
-    let content_type = received.get("content-type").and_then(|value| value.to_str().ok());
-    Ok(Ok(Acceptance {
-        request: rejected.request.id,
-        event,
-        endpoint_id: endpoint.id,
-        slot: endpoint.slot,
-        payload,
-        body_sha256: rejected.request.body_sha256.clone(),
-        headers: headers::encode(&headers::to_forward(received, credential)).into(),
-        event_type,
-        content_type: content_type.map(str::to_owned),
-        traceparent: Some(traceparent(received).to_string()),
-        deduplication: key
-            .map(|key| Deduplication { key: key.hash, expires_at: clock::now() + api.deduplication_window }),
-        same_body: key.is_some_and(|key| key.same_body),
-    }))
-}
-
-fn traceparent(received: &HeaderMap) -> Traceparent {
-    let incoming =
-        received.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse);
-    incoming.map_or_else(|| Traceparent::new(random::bytes()), |incoming| incoming.child(random::bytes()))
+    let draft = Draft::new(endpoint, content, now, traceparent, api.deduplication_window);
+    Ok(Ok(Acceptance { request: rejected.request.id, event: draft.stored(id, payload) }))
 }
 
 /// Makes events of them, and takes away the payloads of those that somebody else has accepted or deleted meanwhile.
@@ -298,15 +275,14 @@ async fn commit(api: &Api, tenant: &Tenant, acceptances: Vec<Acceptance>) -> Res
     // When this fails nobody knows whether it is committed: then no payload is taken away.
     let accepted = tenant.accept_rejected(&acceptances, instance, now).await?;
     for acceptance in acceptances {
-        if accepted.iter().any(|accepted| accepted.event == acceptance.event) {
+        if accepted.iter().any(|accepted| accepted.event == acceptance.event.id) {
             continue;
         }
-        if let Err(error) = api.payloads.delete(&acceptance.payload.s3_key).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                s3_key = acceptance.payload.s3_key,
-                "a payload that belongs to nothing stays"
+        let s3_key = acceptance.event.payload.s3_key;
+        if let Err(error) = api.payloads.delete(&s3_key).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                s3_key, "a payload that belongs to nothing stays"
             );
         }
     }
