@@ -18,8 +18,9 @@ mod unpublished;
 
 use std::time::Duration;
 
-use ravenpost_core::secret::Keyring;
+use ravenpost_core::secret::{Keyring, Secret};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 pub use accept::Accepted;
 pub use bootstrap::Bootstrapped;
@@ -34,6 +35,7 @@ pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
 
+use crate::decode::{Damaged, Row};
 pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};
 use crate::sealing::Sealing;
 
@@ -51,5 +53,9 @@ pub struct System {
 impl System {
     pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, deadline: Duration) -> Self {
         Self { pool, sealing: Sealing(keyring), deadline }
+    }
+
+    fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {
+        self.sealing.open(row, column, sealed, owner)
     }
 }

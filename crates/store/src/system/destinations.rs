@@ -111,7 +111,7 @@ impl System {
         let row = Row { table: "destinations", id: stored.id };
         Ok(DeliveryConfig {
             url: row.value("url", Url::parse(&stored.url))?,
-            signing_secret: self.sealing.open(row, "signing_secret", &stored.signing_secret, stored.id)?,
+            signing_secret: self.open(row, "signing_secret", &stored.signing_secret, stored.id)?,
             retry_policy: row.json("retry_policy", stored.retry_policy)?,
             timeout: Duration::from_millis(row.value("timeout_ms", u64::try_from(stored.timeout_ms))?),
         })

@@ -57,7 +57,7 @@ impl System {
         let Some(found) = found else { return Ok(None) };
         let row = Row { table: "endpoints", id: found.id };
         let secrets = found.secret_key.into_iter().chain(found.older);
-        let secrets = secrets.map(|sealed| Ok(self.sealing.open(row, "secret_key", &sealed, found.id)?));
+        let secrets = secrets.map(|sealed| Ok(self.open(row, "secret_key", &sealed, found.id)?));
         Ok(Some(Endpoint {
             organization_id: found.organization_id.into(),
             id: found.id.into(),
