@@ -221,16 +221,23 @@ fn postgres_is_away_for_longer_than_the_lease_and_nobody_is_taken_for_dead() {
                 for away in [Mode::Cut, Mode::HalfOpen(Silent::Both)] {
                     let lived = heartbeats(system).await?;
                     assert_eq!(lived.len(), 2);
+                    // Before and after, one sees for a while that the other's heart stands.
+                    system.ingress[1].pause()?;
+                    until_the_other_has_looked(system).await?;
                     proxy.set(away);
+                    system.ingress[1].resume()?;
+                    let before = heartbeats(system).await?;
                     // So long it is away; nothing is waited for.
                     tokio::time::sleep(LEASE + LEASE / 2).await;
-                    let meanwhile = heartbeats(system).await?;
+                    let after = heartbeats(system).await?;
                     ensure!(
-                        lived.iter().all(|(id, count)| meanwhile[id] <= count + 2),
-                        "hearts have beaten without Postgres: {lived:?}, {meanwhile:?}"
+                        before.iter().all(|(id, count)| after[id] <= count + 2),
+                        "hearts have beaten without Postgres: {before:?}, {after:?}"
                     );
+                    system.ingress[1].pause()?;
                     proxy.set(Mode::Pass);
-                    // Whoever judged by what it had seen before would judge at the first look.
+                    until_the_other_has_looked(system).await?;
+                    system.ingress[1].resume()?;
                     ensure_the_same_live(system, &lived, 5).await?;
                 }
                 Ok(())
@@ -248,6 +255,16 @@ fn postgres_is_away_for_longer_than_the_lease_and_nobody_is_taken_for_dead() {
         })
         .await
     });
+}
+
+/// While one replica is stopped, waits until the other one has looked at it twice: far sooner than its lease ends.
+async fn until_the_other_has_looked(system: &System) -> Result<()> {
+    let before = heartbeats(system).await?;
+    wait::until_true("the other one to look around", BOUND, || async {
+        let now = heartbeats(system).await?;
+        Ok(before.iter().any(|(id, count)| now.get(id) >= Some(&(count + 2))))
+    })
+    .await
 }
 
 /// More at once than there are lanes, of each kind, at each replica.
