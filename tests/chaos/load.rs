@@ -141,8 +141,36 @@ impl Load {
         }
     }
 
+    /// Sends one more event to one replica, again and again, until that one accepts it; tells how long that took, or
+    /// nothing when it took longer than the bound.
+    pub(crate) async fn until_accepted_by(
+        &self,
+        replica: usize,
+        bound: Duration,
+    ) -> Result<Option<Duration>> {
+        let original = Original(self.next.fetch_add(1, Ordering::Relaxed));
+        let endpoint = usize::try_from(original.0)? % self.endpoints.len();
+        let mut sent = Sent { original, endpoint, attempts: Vec::new(), despaired: false };
+        let started = Instant::now();
+        let took = loop {
+            let attempt = self.attempt_at(replica, &sent).await?;
+            let is_accepted = matches!(attempt.heard, Heard::Accepted(_));
+            sent.attempts.push(attempt);
+            let took = started.elapsed();
+            if is_accepted || took > bound {
+                break Some(took).filter(|took| *took <= bound);
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        lock(&self.sent).push(sent);
+        Ok(took)
+    }
+
     async fn attempt(&self, sent: &Sent) -> Result<Attempt> {
-        let replica = self.choose();
+        self.attempt_at(self.choose(), sent).await
+    }
+
+    async fn attempt_at(&self, replica: usize, sent: &Sent) -> Result<Attempt> {
         let Replica { base_url, avoided_until } = &self.replicas[replica];
         let (at, started) = (producer::now(), Instant::now());
         let endpoint = &self.endpoints[sent.endpoint];

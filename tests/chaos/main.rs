@@ -162,7 +162,7 @@ async fn under_load(
         let before = load.count();
         wait::until_true("some calm", BOUND, || async { Ok(load.count() >= before + CALM) }).await?;
         tell(&format!("  {step}"));
-        violations.extend(world.suffer(step).await?);
+        violations.extend(world.suffer(step, load).await?);
     }
     over.send_replace(true);
     while let Some(ended) = producers.join_next().await {

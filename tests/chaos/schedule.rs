@@ -90,8 +90,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// What the short form can't do without: each kind of accident once, and a pair. An ingress that is paused for longer
-/// than `lease` is adopted by its peer.
+/// What the short form can't do without: each kind of accident once, processes and stores killed and paused, networks that
+/// fail, and pairs. An ingress that is paused for longer than `lease` is adopted by its peer.
 pub(crate) fn short(seed: u64, lease: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let one = random.random_range(0..REPLICAS);
@@ -112,8 +112,10 @@ pub(crate) fn short(seed: u64, lease: Duration) -> Vec<Step> {
         Step(vec![fault(Victim::Ingress(other), Harm::Pause, past_lease, past_lease + 0.5)]),
         Step(vec![fault(Victim::Ingress(one), Harm::Kill, 0.3, 1.0)]),
         Step(vec![fault(Victim::Kafka, Harm::Network(Mode::Cut), 2.5, 3.5)]),
+        Step(vec![fault(Victim::Postgres, Harm::Kill, 0.3, 1.0)]),
         Step(vec![fault(Victim::Postgres, Harm::Network(Mode::HalfOpen(Silent::Both)), 2.0, 3.0)]),
         Step(vec![fault(Victim::S3, Harm::Network(Mode::Cut), 1.0, 2.0)]),
+        Step(vec![fault(Victim::S3, Harm::Kill, 0.3, 1.0), fault(Victim::Kafka, Harm::Pause, 1.5, 2.5)]),
     ]
 }
 
@@ -232,6 +234,24 @@ mod tests {
         assert_eq!(random(7, LONG, LEASE), random(7, LONG, LEASE));
         assert_ne!(random(7, LONG, LEASE), random(8, LONG, LEASE));
         assert_eq!(short(7, LEASE), short(7, LEASE));
+    }
+
+    #[test]
+    fn the_short_form_is_short_and_spares_no_store() {
+        for seed in 0..100 {
+            let steps = short(seed, LEASE);
+            let lasts: Duration = steps.iter().map(Step::lasts).sum();
+            assert!(lasts < Duration::from_secs(40), "{lasts:?} with the seed {seed}");
+            let faults: Vec<Fault> = steps.into_iter().flat_map(|step| step.0).collect();
+            let suffers =
+                |victim, harm| faults.iter().any(|fault| (fault.victim, fault.harm) == (victim, harm));
+            let stores = [Victim::Postgres, Victim::S3, Victim::Kafka];
+            assert!(stores.into_iter().any(|store| suffers(store, Harm::Kill)), "none is killed");
+            assert!(stores.into_iter().any(|store| suffers(store, Harm::Pause)), "none is paused");
+            for store in stores {
+                assert!(faults.iter().any(|fault| fault.victim == store), "{store} is spared");
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    load::Load,
     producer::{self, Dialect, Endpoint},
     schedule::{Fault, Harm, REPLICAS, Step, Victim},
     verdict::{Promise, Violation},
@@ -31,7 +32,8 @@ use crate::{
 const ENDPOINTS: usize = 4;
 /// What a lease has to be longer than Kafka's timeout, as ingress demands.
 const ADOPTION_MARGIN: Duration = Duration::from_secs(5);
-/// Within this a process is ready again after its stores are back: "within seconds", on a machine that others load too.
+/// Within this after its stores are back a process is ready, and an ingress has accepted an event: "within seconds", on a
+/// machine that others load too.
 const RECOVERY: Duration = Duration::from_secs(20);
 
 /// A system whose every part can be made to suffer. The stores are not its own: they outlive it.
@@ -90,18 +92,20 @@ impl<'stores> World<'stores> {
     }
 
     /// Lets a step's faults happen, waits until its stores are back, and then until everybody has recovered.
-    pub(crate) async fn suffer(&self, step: &Step) -> Result<Vec<Violation>> {
+    pub(crate) async fn suffer(&self, step: &Step, load: &Load) -> Result<Vec<Violation>> {
         for outcome in join_all(step.0.iter().map(|fault| self.suffer_one(fault))).await {
             outcome?;
         }
         self.until_whole().await?;
         self.note("all is whole".to_owned());
         let back = Instant::now();
-        let processes = self.ingress.iter().chain(&self.others);
-        let recoveries = join_all(processes.map(|process| recover(process, step))).await;
+        let numbered = self.ingress.iter().enumerate();
+        let ingress = join_all(numbered.map(|(number, process)| recover(process, Some((load, number)))));
+        let others = join_all(self.others.iter().map(|process| recover(process, None)));
+        let (ingress, others) = tokio::join!(ingress, others);
         let mut violations = Vec::new();
-        for recovery in recoveries {
-            violations.extend(recovery?);
+        for recovery in ingress.into_iter().chain(others) {
+            violations.extend(recovery?.map(|what| not_recovered(&what, step)));
         }
         self.note(format!("all have recovered after {:?}", back.elapsed()));
         Ok(violations)
@@ -173,31 +177,42 @@ impl<'stores> World<'stores> {
     }
 }
 
-/// Waits until a process is ready. One that has ended by itself is accused, and started again as Kubernetes would.
-async fn recover(process: &Mutex<Process>, step: &Step) -> Result<Option<Violation>> {
+/// Waits until a process has recovered; tells what is wrong with one that does not, and starts it again as Kubernetes
+/// would. An ingress comes with its number among the replicas of a load.
+async fn recover(process: &Mutex<Process>, ingress: Option<(&Load, usize)>) -> Result<Option<String>> {
     let mut process = process.lock().await;
-    let name = process.name().to_owned();
-    let accuse = |what: String| Violation {
-        promise: Promise::Recovered,
-        what: format!("{name} {what}, after: {step}"),
-        original: None,
-        events: [].into(),
-    };
+    let Some(wrong) = what_is_wrong(&mut process, ingress).await? else { return Ok(None) };
+    let wrong = format!("{} {wrong}", process.name());
+    process.restart().await?;
+    Ok(Some(wrong))
+}
+
+/// Nothing, as soon as a process that did not end is ready, and accepts an event if it is an ingress.
+async fn what_is_wrong(process: &mut Process, ingress: Option<(&Load, usize)>) -> Result<Option<String>> {
     if let Err(ended) = process.daemon().ensure_running() {
-        process.restart().await?;
-        return Ok(Some(accuse(format!("ended by itself: {ended:#}"))));
+        return Ok(Some(format!("ended by itself: {ended:#}")));
     }
-    let waited =
-        wait::until_true("it to be ready", RECOVERY, || async { Ok(process.is_ready().await) }).await;
-    match waited {
-        Ok(()) => Ok(None),
-        Err(_elapsed) => {
-            let ended = process.daemon().ensure_running().err();
-            let why = ended.map(|error| format!("; {error:#}")).unwrap_or_default();
-            process.restart().await?;
-            Ok(Some(accuse(format!("is not ready after {RECOVERY:?}{why}"))))
-        }
-    }
+    let ready = wait::until_true("it to be ready", RECOVERY, || async { Ok(process.is_ready().await) });
+    let wrong = match tokio::join!(ready, accepts(ingress)) {
+        (_, Err(error)) => return Err(error),
+        (Ok(()), Ok(true)) => return Ok(None),
+        (Err(_elapsed), _) => format!("is not ready after {RECOVERY:?}"),
+        (Ok(()), Ok(false)) => format!("is ready and has accepted nothing after {RECOVERY:?}"),
+    };
+    let ended = process.daemon().ensure_running().err();
+    let why = ended.map(|error| format!("; {error:#}")).unwrap_or_default();
+    Ok(Some(format!("{wrong}{why}")))
+}
+
+/// Whether an ingress accepts an event in time; who is none has nothing to accept.
+async fn accepts(ingress: Option<(&Load, usize)>) -> Result<bool> {
+    let Some((load, number)) = ingress else { return Ok(true) };
+    Ok(load.until_accepted_by(number, RECOVERY).await?.is_some())
+}
+
+fn not_recovered(what: &str, step: &Step) -> Violation {
+    let what = format!("{what}, after: {step}");
+    Violation { promise: Promise::Recovered, what, original: None, events: [].into() }
 }
 
 async fn endpoints(system: &System) -> Result<Vec<Endpoint>> {

@@ -23,7 +23,7 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(5);
 
 /// Sends until something else than 202 is answered; gives that, and how many were accepted.
-async fn until_refused(endpoint: &Endpoint) -> Result<(Answer, u32)> {
+pub(crate) async fn until_refused(endpoint: &Endpoint) -> Result<(Answer, u32)> {
     let started = Instant::now();
     for accepted in 0.. {
         let answer = post(&endpoint.hook_url, &[], "{}").await?;

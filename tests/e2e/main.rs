@@ -19,9 +19,11 @@ mod crash;
 mod deduplication;
 mod outage;
 mod relay;
+mod replicas;
 mod takeover;
 
 mod connections;
+mod full;
 mod limits;
 
 mod api;

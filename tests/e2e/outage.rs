@@ -23,7 +23,7 @@ use crate::support::{
 const PROMPT: Duration = Duration::from_secs(20);
 
 /// The shared stores, with Postgres behind a network that fails on command.
-async fn behind_postgres() -> Result<(FaultProxy, Addresses)> {
+pub(crate) async fn behind_postgres() -> Result<(FaultProxy, Addresses)> {
     let mut stores = stack::shared().await?.clone();
     let url = stores.postgres_url.clone();
     let (_, rest) = url.split_once('@').context("the URL of Postgres")?;

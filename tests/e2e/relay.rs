@@ -1,8 +1,11 @@
 //! What is committed is published, by whoever can: late when Kafka was away, by a peer when a process has died.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
     stack::{self, Addresses, Kafka, Options, Progress},
@@ -13,19 +16,19 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::support::{
-    BOUND, Endpoint, alone, by_event, endpoint, ensure_problem, number, on, post, run, sample, send, text,
-    until_all_succeed, until_status,
+    BOUND, Endpoint, alone, by_event, endpoint, ensure_problem, header, number, on, post, run, sample, send,
+    text, until_all_succeed, until_status,
 };
 
 /// A Kafka of one's own: clients of Kafka connect to where the broker says that it is, past any proxy.
-async fn own_kafka(folder: &tempfile::TempDir) -> Result<(Kafka, Addresses)> {
+pub(crate) async fn own_kafka(folder: &tempfile::TempDir) -> Result<(Kafka, Addresses)> {
     let kafka = Kafka::start(folder.path(), &Options::for_tests(), &Progress::silent()).await?;
     let stores = Addresses { kafka_brokers: kafka.brokers(), ..stack::shared().await?.clone() };
     Ok((kafka, stores))
 }
 
 /// The sum of a metric over all ingresses.
-async fn total(system: &System, metric: &str) -> Result<f64> {
+pub(crate) async fn total(system: &System, metric: &str) -> Result<f64> {
     let mut sum = 0.0;
     for ingress in &system.ingress {
         sum += sample(&ingress.metrics().await?, metric).with_context(|| metric.to_owned())?;
@@ -34,11 +37,24 @@ async fn total(system: &System, metric: &str) -> Result<f64> {
 }
 
 /// Each arrived once.
-fn ensure_once(system: &System, events: &BTreeSet<String>) {
+pub(crate) fn ensure_once(system: &System, events: &BTreeSet<String>) {
     let arrived = by_event(system.receiver.received());
     for id in events {
         assert_eq!(arrived.get(id).map_or(0, Vec::len), 1, "{id} arrived so often");
     }
+}
+
+/// Of each of these lists, events are in Kafka in the order of the list, some perhaps once more later.
+pub(crate) async fn ensure_in_order(system: &System, accepted: &[Vec<String>]) -> Result<()> {
+    let messages = system.messages(topic::INGEST).await?;
+    for accepted in accepted {
+        let own: BTreeSet<&str> = accepted.iter().map(String::as_str).collect();
+        let mut seen = BTreeSet::new();
+        let ids = messages.iter().filter_map(|message| message.header("ce_id"));
+        let order: Vec<&str> = ids.filter(|id| own.contains(id) && seen.insert(*id)).collect();
+        assert_eq!(order, *accepted, "not in the order in which they were accepted");
+    }
+    Ok(())
 }
 
 #[test]
@@ -70,14 +86,7 @@ fn kafka_is_away_and_what_was_accepted_follows_in_order() {
             assert_eq!(all.len(), EVENTS + 2);
             until_all_succeed(system, &all, BOUND).await?;
             ensure_once(system, &all);
-            let messages = system.messages(topic::INGEST).await?;
-            let mut order: Vec<_> = messages
-                .iter()
-                .filter_map(|message| message.header("ce_id"))
-                .filter(|id| all.contains(*id))
-                .collect();
-            order.dedup();
-            assert_eq!(order, accepted, "in the order in which they were accepted");
+            ensure_in_order(system, &[accepted]).await?;
             assert!(total(system, "ravenpost_ingress_relayed_total").await? >= 1.0);
             assert_eq!(system.ingress[0].daemon().pid(), pid);
             Ok(())
@@ -119,6 +128,59 @@ fn more_than_may_wait_for_kafka_is_refused() {
             assert!(accepted.len() >= 10, "{} were accepted", accepted.len());
             until_all_succeed(system, &accepted, BOUND).await?;
             ensure_once(system, &accepted);
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn what_waits_for_kafka_too_long_has_others_refused() {
+    const AGE: Duration = Duration::from_secs(4);
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let (mut kafka, stores) = own_kafka(&folder).await?;
+        let builder = System::builder()
+            .stores(stores)
+            .setting("RAVENPOST_KAFKA_TIMEOUT", "1s")
+            .setting("RAVENPOST_OUTBOX_AGE", format!("{}s", AGE.as_secs()));
+        on(builder, async |system| {
+            let endpoint = endpoint(system, "/old", json!({})).await?;
+            let before = send(&endpoint, "before").await?;
+            until_status(system, &before, "SUCCESS").await?;
+            kafka.daemon().kill9()?;
+            let first_sent = Instant::now();
+            let mut accepted = vec![send(&endpoint, "first").await?];
+            let mut pace = tokio::time::interval(Duration::from_millis(20));
+            let refused = loop {
+                pace.tick().await;
+                ensure!(first_sent.elapsed() < BOUND, "nothing is refused");
+                let answer = post(&endpoint.hook_url, &[], "{}").await?;
+                if answer.status != 202 {
+                    break answer;
+                }
+                accepted.push(text(&answer.json()?, "/id")?);
+            };
+            ensure!(first_sent.elapsed() >= AGE, "refused after {:?}", first_sent.elapsed());
+            ensure!(accepted.len() >= 2, "only the first was accepted");
+            let problem = ensure_problem(&refused, 503, "unavailable")?;
+            ensure!(problem["detail"] == "too much waits for its delivery to begin", "{problem}");
+            ensure!(header(&refused.headers, "retry-after").is_some(), "no Retry-After");
+            wait::until_true("ingress to be unready", BOUND, || async {
+                Ok(!system.ingress[0].is_ready().await)
+            })
+            .await?;
+            ensure_problem(&post(&endpoint.hook_url, &[], "{}").await?, 503, "unavailable")?;
+
+            kafka.restart().await?;
+            system.ingress[0].wait_until_ready().await?;
+            accepted.push(send(&endpoint, "after").await?);
+            let all: BTreeSet<String> = accepted.iter().cloned().collect();
+            until_all_succeed(system, &all, BOUND).await?;
+            ensure_once(system, &all);
+            ensure_in_order(system, &[accepted]).await?;
+            let rows = number(system, "select count(*) from events").await?;
+            assert_eq!(usize::try_from(rows)?, all.len() + 1, "what was refused is not there");
             Ok(())
         })
         .await

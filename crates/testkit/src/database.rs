@@ -66,6 +66,17 @@ impl Database {
         Ok(connection.close().await?)
     }
 
+    /// How many transactions have ended in it so far. Sessions report theirs once a second at most, and at the latest when
+    /// they have been idle for ten seconds.
+    pub async fn transactions(&self) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let query =
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+        let count = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(count)
+    }
+
     /// A small pool as the superuser, to whom no row security applies.
     pub async fn pool(&self) -> Result<PgPool> {
         Ok(PgPoolOptions::new().max_connections(4).connect(&self.url).await?)

@@ -3,9 +3,9 @@
 //! Each case (body, load, way of committing) runs several times, in turns with the others, so that a noisy moment of
 //! the machine meets all of them; figures are medians. Afterwards every acknowledged event has to be in all three stores.
 
-mod cases;
-mod machine;
-mod measure;
+pub(super) mod cases;
+pub(super) mod machine;
+pub(super) mod measure;
 mod report;
 mod subject;
 
@@ -170,10 +170,10 @@ async fn in_quiet(
 }
 
 async fn measured(subject: &mut Subject, stack: &mut Stack, load: Load) -> Result<measure::Run> {
-    let meter = Meter::start(subject, stack).await?;
+    let meter = Meter::start(&mut subject.system, stack).await?;
     let outcome = load::run(load).await?;
     subject.keep(&outcome.acknowledged);
-    meter.stop(subject, &outcome).await
+    meter.stop(&mut subject.system, &outcome).await
 }
 
 fn write(results: &Results) -> Result<()> {

@@ -69,7 +69,17 @@ fn each_alone() -> Environment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OpenLoop {
     per_second: u32,
-    connections: usize,
+    pub(crate) connections: usize,
+}
+
+impl OpenLoop {
+    pub(crate) fn pace(self) -> Pace {
+        Pace::Open { per_second: self.per_second }
+    }
+
+    pub(crate) fn name(self) -> String {
+        format!("{}/s on {}", self.per_second, self.connections)
+    }
 }
 
 /// Reads `RATExCONNECTIONS`.
@@ -137,7 +147,7 @@ impl Case {
     pub(crate) fn pace(self) -> Pace {
         match self.traffic {
             Traffic::Closed { .. } => Pace::Closed,
-            Traffic::Open(OpenLoop { per_second, .. }) => Pace::Open { per_second },
+            Traffic::Open(open) => open.pace(),
         }
     }
 
@@ -149,7 +159,7 @@ impl Case {
     pub(crate) fn load_name(self) -> String {
         match self.traffic {
             Traffic::Closed { connections } => format!("{connections} connections"),
-            Traffic::Open(OpenLoop { per_second, connections }) => format!("{per_second}/s on {connections}"),
+            Traffic::Open(open) => open.name(),
         }
     }
 

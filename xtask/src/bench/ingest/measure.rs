@@ -9,10 +9,9 @@ use anyhow::{Context, Result};
 use ravenpost_testkit::{
     load::Outcome,
     stack::{Stack, usage},
+    system::System,
 };
 use serde::Serialize;
-
-use super::subject::Subject;
 
 /// Figures by name, in the order in which they are told.
 pub(crate) type Figures = BTreeMap<String, f64>;
@@ -75,9 +74,9 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) async fn start(subject: &mut Subject, stack: &mut Stack) -> Result<Self> {
-        let metrics = subject.system.ingress[0].metrics().await?;
-        let ingress = subject.system.ingress[0].daemon();
+    pub(crate) async fn start(system: &mut System, stack: &mut Stack) -> Result<Self> {
+        let metrics = system.ingress[0].metrics().await?;
+        let ingress = system.ingress[0].daemon();
         ingress.forget_peak()?;
         let mut processes = vec![("ingress", ingress.pid())];
         let stores = stack.daemons().into_iter().filter(|daemon| daemon.name() != "smtp");
@@ -91,7 +90,7 @@ impl Meter {
         Ok(Self { processes, started: Instant::now(), cpu, machine, metrics })
     }
 
-    pub(crate) async fn stop(self, subject: &mut Subject, outcome: &Outcome) -> Result<Run> {
+    pub(crate) async fn stop(self, system: &mut System, outcome: &Outcome) -> Result<Run> {
         let elapsed = self.started.elapsed();
         let machine = usage::machine_cpu()?.saturating_sub(self.machine);
         let used: Vec<Duration> = cpu(&self.processes)
@@ -110,8 +109,8 @@ impl Meter {
         figures.insert("cpu_ms_per_event.sum".to_owned(), millis(product) / events);
         let others = machine.saturating_sub(ours).as_secs_f64() / elapsed.as_secs_f64();
         figures.insert("others_cores".to_owned(), others);
-        memory(subject, &mut figures)?;
-        commits(&self.metrics, &subject.system.ingress[0].metrics().await?, &mut figures);
+        memory(system, &mut figures)?;
+        commits(&self.metrics, &system.ingress[0].metrics().await?, &mut figures);
         let Outcome { statuses, broken, unsent, .. } = outcome.clone();
         Ok(Run { figures, statuses, broken, unsent })
     }
@@ -141,8 +140,8 @@ fn latencies(outcome: &Outcome) -> Figures {
     figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
-    let memory = subject.system.ingress[0].daemon().memory()?;
+fn memory(system: &mut System, figures: &mut Figures) -> Result<()> {
+    let memory = system.ingress[0].daemon().memory()?;
     let mebibytes =
         |bytes: u64| f64::from(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX)) * 1_024.0 / MEBIBYTE;
     figures.insert("ingress_mib".to_owned(), mebibytes(memory.now));
