@@ -59,8 +59,7 @@ const LONGEST: usize = 64;
 impl<'q> Macs<'q> {
     /// Those of a string; the same ones whoever asks, as long as algorithm, key and string are the same.
     pub(super) fn of(&mut self, algorithm: Algorithm, key: KeyForm, signed: Signed<'q>) -> &mut Made<'q> {
-        let same =
-            |made: &Made<'_>| made.algorithm == algorithm && made.key == key && made.signed == signed;
+        let same = |made: &Made<'_>| made.algorithm == algorithm && made.key == key && made.signed == signed;
         let index = self.0.iter().position(same).unwrap_or_else(|| {
             self.0.push(Made { algorithm, key, signed, by: Vec::new() });
             self.0.len() - 1

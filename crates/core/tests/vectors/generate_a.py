@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 NOW = 1700000000
+HOUR = 3600
 HOST = "https://hooks.example.com/h/"
 JSON_TYPE = ["Content-Type", "application/json"]
 FORM_TYPE = ["Content-Type", "application/x-www-form-urlencoded"]
@@ -671,6 +672,9 @@ def zoom():
         case.vector("missing_header", [a], headers(a)[:1], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[1:], "missing_header"),
         case.vector("malformed", [a], [headers(a)[0], ["x-zm-signature", headers(a)[1][1][3:]]], "malformed_header"),
+        # Zoom tries again after 5, 20 and 60 minutes.
+        case.vector("old_but_fresh", [a], headers(a), now=NOW + 2 * HOUR - 30),
+        case.vector("stale", [a], headers(a), "stale", now=NOW + 2 * HOUR + 30),
     ]
     token = "qgg8vlvZRS6UYooatFL8Aw"
     challenge = '{"payload":{"plainToken":"' + token + '"},"event_ts":1700000000000,"event":"endpoint.url_validation"}'
@@ -707,6 +711,8 @@ def zendesk():
         case.vector("other_secret", [a], headers(c), "wrong_signature"),
         case.vector("rotated", [a, b], headers(b)),
         case.vector("no_body", [a], headers(a, ""), body="", event_type=None),
+        case.vector("old_but_fresh", [a], headers(a), now=NOW + HOUR // 4 - 30),
+        case.vector("stale", [a], headers(a), "stale", now=NOW + HOUR // 4 + 30),
         case.vector("missing_header", [a], headers(a)[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[:1], "missing_header"),
     ]
@@ -944,6 +950,9 @@ def mailgun():
         case.vector("other_secret", [a], [], "wrong_signature", body=text(c)),
         case.vector("rotated", [a, b], [], body=text(b)),
         case.vector("event_data_is_not_signed", [a], [], body=text(a, recipient="mallet@example.com")),
+        # Mailgun tries again for 8 hours.
+        case.vector("old_but_fresh", [a], [], now=NOW + 9 * HOUR - 30),
+        case.vector("stale", [a], [], "stale", now=NOW + 9 * HOUR + 30),
         case.vector("missing_header", [a], [], "missing_header", body=unsigned),
     ]
 
@@ -1079,6 +1088,9 @@ def sendgrid():
         case.vector("missing_header", [a], headers(keys[0])[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(keys[0])[:1], "missing_header"),
         case.vector("malformed", [a], headers(keys[0], signature="not base64!"), "malformed_header"),
+        # SendGrid tries again for 24 hours.
+        case.vector("old_but_fresh", [a], headers(keys[0]), now=NOW + 25 * HOUR - 30),
+        case.vector("stale", [a], headers(keys[0]), "stale", now=NOW + 25 * HOUR + 30),
         case.vector("published", [public], headers(None, "1600112502", published), now=1600112502, body=text),
     ]
 
@@ -1213,6 +1225,9 @@ def paypal():
         vector("good", [a], headers(a)),
         vector("tampered", [a], headers(a), "wrong_signature", body=tamper(body, "\"4.50\"", "\"9.50\"")),
         vector("tampered_time", [a], headers(a, time=iso(NOW + 1)), "wrong_signature"),
+        # PayPal tries again for three days.
+        vector("old_but_fresh", [a], headers(a), now=NOW + 73 * HOUR - 30),
+        vector("stale", [a], headers(a), "stale", now=NOW + 73 * HOUR + 30),
         vector("other_secret", [a], headers(c), "wrong_signature"),
         vector("rotated", [a, b], headers(b)),
         vector("other_key", [a], headers(a, "other leaf"), "wrong_signature"),

@@ -682,7 +682,7 @@ def timed():
         "payload": {"data": {"type": "inquiry", "id": "inq_2CVZ4HyVg7qaboXz2PUHknAn"}}}}})
     family("persona", "Persona documentation, \"Webhook Best Practices, Checking signatures\"",
            lambda s, b, at: [("Persona-Signature", persona(s, b, at))], persona_key, inquiry,
-           "evt_CNf5w1vXhTTTcsAoUQ9dpE1n", "inquiry.completed",
+           "evt_CNf5w1vXhTTTcsAoUQ9dpE1n", "inquiry.completed", tolerance=7200,
            malformed=[("Persona-Signature", "v1=abcdef")],
            more=(vector("second_signature", [persona_key[0]],
                         [("Persona-Signature", persona(persona_key[1], inquiry, NOW) + " " +
@@ -1054,6 +1054,9 @@ def public_keys():
         vector("rotated", [discord_hex(k1), discord_hex(k2)], discord(k2, body), body, "accepted", None, kind),
         vector("lowercase_headers", [discord_hex(k1)], [(n.lower(), x) for n, x in discord(k1, body)], body, "accepted",
                None, kind),
+        # Discord tries again for 10 minutes.
+        vector("old_but_fresh", [discord_hex(k1)], discord(k1, body), body, "accepted", None, kind, now=NOW + 870),
+        vector("stale", [discord_hex(k1)], discord(k1, body), body, "stale", now=NOW + 930),
         vector("missing_header", [discord_hex(k1)], [discord(k1, body)[1], JSON], body, "missing_header"),
         vector("missing_timestamp", [discord_hex(k1)], [discord(k1, body)[0], JSON], body, "missing_header"),
         vector("malformed", [discord_hex(k1)], [("X-Signature-Ed25519", "xyz"), ("X-Signature-Timestamp", str(NOW)), JSON],
@@ -1155,10 +1158,11 @@ def public_keys():
             m["UnsubscribeURL"] = "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn=" + arn + ":c9135db0"
         return json.dumps(m, indent=2, ensure_ascii=False)
 
-    def sns_vector(name, text, expect, secrets=(topic,), kind="Notification", arn=topic, cert=pem):
+    def sns_vector(name, text, expect, secrets=(topic,), kind="Notification", arn=topic, cert=pem, now=NOW):
         head = [("x-amz-sns-message-type", kind), ("x-amz-sns-message-id", "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324"),
                 ("x-amz-sns-topic-arn", arn), ("Content-Type", "text/plain; charset=UTF-8")]
-        return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert)
+        return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert,
+                      now=now)
     confirm = "SubscriptionConfirmation"
     # Somebody publishes to a topic of his own what looks like the end of a message to ours, and moves the end that
     # was signed with it into the type.
@@ -1196,6 +1200,9 @@ def public_keys():
         sns_vector("other_secret", sns(s3), "wrong_signature"),
         sns_vector("other_topic", sns(s1, arn=topic2), "wrong_signature", arn=topic2),
         sns_vector("rotated", sns(s1, arn=topic2), "accepted", secrets=(topic, topic2), arn=topic2),
+        # The time is the message's own, the same on each attempt: SNS tries again for an hour at most.
+        sns_vector("old_but_fresh", sns(s1), "accepted", now=NOW + 86400 - 30),
+        sns_vector("stale", sns(s1), "stale", now=NOW + 86400 + 30),
         sns_vector("foreign_certificate_url", sns(s1, where="https://sns.us-east-1.amazonaws.com.example.org/cert.pem"),
                    "wrong_signature"),
         sns_vector("certificate_url_without_tls", sns(s1, where=cert_url.replace("https:", "http:")), "wrong_signature"),

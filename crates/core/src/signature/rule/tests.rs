@@ -18,7 +18,8 @@ fn secrets(count: usize) -> Vec<Secret> {
 
 /// Checks a request with these headers; how many HMACs it took.
 fn cost(provider: Provider, secrets: &[Secret], headers: &HeaderMap) -> (Result<(), Rejection>, usize) {
-    let request = testing::request(headers, b"{}", chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap());
+    let request =
+        testing::request(headers, b"{}", chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap());
     let mut macs = Macs::default();
     let result = verify_sharing(rules(provider), secrets, &request, &mut macs);
     (result, macs.count())
@@ -30,7 +31,10 @@ fn ten_headers_cost_no_more_than_one() {
     let mut headers = HeaderMap::new();
     let mut costs = Vec::new();
     for rule in rules(Provider::Docusign) {
-        headers.insert(rule.signature.header().unwrap().parse::<http::HeaderName>().unwrap(), wrong.parse().unwrap());
+        headers.insert(
+            rule.signature.header().unwrap().parse::<http::HeaderName>().unwrap(),
+            wrong.parse().unwrap(),
+        );
         let (result, count) = cost(Provider::Docusign, &secrets(10), &headers);
         assert_eq!(result, Err(Rejection::WrongSignature));
         costs.push(count);
