@@ -77,7 +77,7 @@ async fn carry_out(
             Ok(answer.as_ref().map(response))
         }
         Step::Confirm(url) => {
-            if ingress.certificates.confirm(&url).await {
+            if ingress.certificates.confirm(endpoint.id, &url).await {
                 tracing::info!(endpoint_id = %endpoint.id, "a subscription was confirmed");
                 return Ok(Some(response(&Answer::empty(200))));
             }
