@@ -19,6 +19,7 @@ mod crash;
 mod deduplication;
 mod outage;
 mod relay;
+mod stored;
 mod takeover;
 
 mod connections;
