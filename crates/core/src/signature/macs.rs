@@ -50,8 +50,14 @@ pub(super) struct Made<'q> {
     by: Vec<Option<Output>>,
 }
 
-/// An HMAC, or `None` where the secret has not the form of a key.
-type Output = Option<([u8; LONGEST], usize)>;
+/// What a secret makes of a signed string.
+#[derive(Clone, Copy)]
+enum Output {
+    /// Nothing: it has not the form of a key.
+    NoKey,
+    /// An HMAC of so many bytes.
+    Mac([u8; LONGEST], usize),
+}
 
 /// SHA-512's, in bytes.
 const LONGEST: usize = 64;
@@ -80,21 +86,24 @@ impl Made<'_> {
         if self.by.len() <= index {
             self.by.resize(index + 1, None);
         }
-        let (algorithm, pieces) = (self.algorithm, &self.signed.0);
-        let output = self.by[index].get_or_insert_with(|| {
-            let key = self.key.key(secret)?;
-            Some(match algorithm {
+        let (algorithm, form, pieces) = (self.algorithm, self.key, &self.signed.0);
+        let made = self.by[index].get_or_insert_with(|| match form.key(secret) {
+            None => Output::NoKey,
+            Some(key) => match algorithm {
                 Algorithm::Sha256 => mac::<Hmac<Sha256>>(&key, pieces),
                 Algorithm::Sha384 => mac::<Hmac<Sha384>>(&key, pieces),
                 Algorithm::Sha512 => mac::<Hmac<Sha512>>(&key, pieces),
                 Algorithm::Sha1 => mac::<Hmac<Sha1>>(&key, pieces),
-            })
+            },
         });
-        output.as_ref().map(|(bytes, length)| &bytes[..*length])
+        match made {
+            Output::NoKey => None,
+            Output::Mac(bytes, length) => bytes.get(..*length),
+        }
     }
 }
 
-fn mac<M: Mac + KeyInit>(key: &[u8], pieces: &[Cow<'_, [u8]>]) -> ([u8; LONGEST], usize) {
+fn mac<M: Mac + KeyInit>(key: &[u8], pieces: &[Cow<'_, [u8]>]) -> Output {
     let mut mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
     for piece in pieces {
         mac.update(piece);
@@ -102,5 +111,5 @@ fn mac<M: Mac + KeyInit>(key: &[u8], pieces: &[Cow<'_, [u8]>]) -> ([u8; LONGEST]
     let output = mac.finalize().into_bytes();
     let mut bytes = [0; LONGEST];
     bytes[..output.len()].copy_from_slice(&output);
-    (bytes, output.len())
+    Output::Mac(bytes, output.len())
 }
