@@ -20,6 +20,7 @@ mod deduplication;
 mod outage;
 mod relay;
 mod replicas;
+mod stored;
 mod takeover;
 
 mod connections;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 
 use crate::support::{
-    BOUND, Endpoint, SHARED, answer, client, endpoint, ensure_problem, post, text, until_status,
+    BOUND, Endpoint, SHARED, answer, client, endpoint, ensure_problem, header, post, text, until_status,
 };
 
 const BODY: &[u8] = br#"{"type": "invoice.paid", "id": "evt_1"}"#;
@@ -84,6 +84,8 @@ fn a_signed_question_is_answered_only_when_it_is_signed() {
         for (signature, status) in [(right.as_str(), 200), ("AAAA", 401)] {
             let answered = post(&xero.hook_url, &[("x-xero-signature", signature)], intent).await?;
             ensure!(answered.status == status && answered.body.is_empty(), "{answered:?}");
+            let challenge = header(&answered.headers, "www-authenticate");
+            ensure!(challenge == (status == 401).then_some("Signature realm=\"ravenpost\""), "{challenge:?}");
         }
         let received = system.receiver.received();
         ensure!(received.iter().all(|request| request.path != "/slack" && request.path != "/xero"));
@@ -188,22 +190,40 @@ fn credentials_count_and_are_not_delivered() {
         let basic = endpoint(system, "/basic", basic).await?;
         let authorization = |pair: String| format!("Basic {}", STANDARD.encode(pair));
         let right = authorization(format!("producer:{}", basic.secret));
-        shown(system, &basic, "authorization", &right, &authorization("producer:guessed".to_owned())).await?;
+        shown(
+            system,
+            &basic,
+            "authorization",
+            &right,
+            &authorization("producer:guessed".to_owned()),
+            "Basic",
+        )
+        .await?;
 
         let bearer = endpoint(system, "/bearer", json!({ "verification": { "type": "bearer" } })).await?;
-        shown(system, &bearer, "authorization", &format!("Bearer {}", bearer.secret), "Bearer guessed")
-            .await?;
+        let right = format!("Bearer {}", bearer.secret);
+        shown(system, &bearer, "authorization", &right, "Bearer guessed", "Bearer").await?;
 
         let key = json!({ "verification": { "type": "api_key", "header": "X-Producer-Key" } });
         let key = endpoint(system, "/api-key", key).await?;
-        shown(system, &key, "x-producer-key", &key.secret, "guessed").await
+        shown(system, &key, "x-producer-key", &key.secret, "guessed", "Token").await
     });
 }
 
-async fn shown(system: &System, endpoint: &Endpoint, header: &str, right: &str, wrong: &str) -> Result<()> {
-    ensure_problem(&post(&endpoint.hook_url, &[(header, wrong)], BODY).await?, 401, "signature-invalid")?;
-    ensure_problem(&post(&endpoint.hook_url, &[], BODY).await?, 401, "signature-missing")?;
-    let accepted = post(&endpoint.hook_url, &[(header, right)], BODY).await?.expect(202)?;
+async fn shown(
+    system: &System,
+    endpoint: &Endpoint,
+    name: &str,
+    right: &str,
+    wrong: &str,
+    scheme: &str,
+) -> Result<()> {
+    ensure_problem(&post(&endpoint.hook_url, &[(name, wrong)], BODY).await?, 401, "signature-invalid")?;
+    let missing = post(&endpoint.hook_url, &[], BODY).await?;
+    ensure_problem(&missing, 401, "signature-missing")?;
+    let challenge = header(&missing.headers, "www-authenticate").unwrap_or_default();
+    ensure!(challenge.starts_with(&format!("{scheme} realm=")), "{challenge}");
+    let accepted = post(&endpoint.hook_url, &[(name, right)], BODY).await?.expect(202)?;
     until_status(system, &text(&accepted, "/id")?, "SUCCESS").await?;
     let received = system.receiver.received();
     let of_it = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.contains(right));
@@ -212,6 +232,23 @@ async fn shown(system: &System, endpoint: &Endpoint, header: &str, right: &str, 
         "the credential was delivered"
     );
     Ok(())
+}
+
+#[test]
+fn large_bodies_are_verified_like_small_ones() {
+    SHARED.run(async |system| {
+        let github = endpoint(system, "/large", provider("github")).await?;
+        let large = vec![b'x'; 300 * 1_024];
+        let signature = sign::github(SECRET, &large);
+        let send = async |body: Vec<u8>| {
+            post(&github.hook_url, &[("x-hub-signature-256", signature.as_str())], body).await
+        };
+        let accepted = send(large.clone()).await?.expect(202)?;
+        until_status(system, &text(&accepted, "/id")?, "SUCCESS").await?;
+        let mut other = large;
+        other[200 * 1_024] = b'y';
+        ensure_problem(&send(other).await?, 401, "signature-invalid").map(drop)
+    });
 }
 
 #[test]

@@ -9,11 +9,12 @@ use ravenpost_testkit::{stack::Progress, workspace};
 use crate::{cargo, generate, tools};
 
 pub(crate) async fn run() -> Result<ExitCode> {
-    let progress = Progress::printed(5);
+    let progress = Progress::printed(6);
     let outcomes = [
         ("format", progress.step("format", format()).await),
         ("generated files", generated(&progress).await),
         ("lints", progress.step("lints", lints()).await),
+        ("fuzz target", progress.step("fuzz target", fuzz_target()).await),
         ("dependencies", dependencies(&progress).await),
         ("workflows", workflows(&progress).await),
     ];
@@ -39,6 +40,16 @@ async fn format() -> Result<()> {
 async fn lints() -> Result<()> {
     let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     cargo::succeed(cargo::cargo().args(arguments), "cargo clippy").await
+}
+
+/// Compiles the fuzz target, which is no part of the workspace: on stable and without libFuzzer, as far as the compiler can
+/// tell whether it still fits what it is about. Its lock file is the workspace's, and what libFuzzer needs.
+async fn fuzz_target() -> Result<()> {
+    let mut command = cargo::cargo();
+    command.args(["check", "--quiet", "--locked", "--no-default-features"]);
+    command.arg("--manifest-path").arg(workspace::root().join("crates/core/fuzz/Cargo.toml"));
+    command.arg("--target-dir").arg(workspace::root().join("target/fuzz"));
+    cargo::succeed(&mut command, "cargo check of crates/core/fuzz").await
 }
 
 /// Advisories aren't asked for: they change without a change here, and their database isn't in a registry.

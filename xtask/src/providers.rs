@@ -22,9 +22,12 @@ made here unless you bring one, and given to the provider; *theirs* the provider
 endpoint's URL: create the endpoint first and add the secret afterwards (`POST …/secrets`); *handshake* comes by itself.
 An endpoint may have several at once while they rotate.
 
-**Tolerance** is how far the signed time may lie from ours. Where there is none, the provider signs no time or sends it
-again unchanged with each attempt. The **event id** is the same on each attempt for the same event, and two events with the
-same one are one.
+**Tolerance** is how far the signed time may lie from ours, so that nobody can send what they once saw again much later. It is
+the provider's published one, or minutes where each attempt is signed anew; where the provider does not say so, it is as
+long as the provider goes on trying, since a retry that is refused for its age is an event lost. Where there is none, no
+time is signed (at Klaviyo, in a form that is not published), or the provider does not say for how long the same time
+comes again. The **event id** is the same on each attempt for the same event, and two events with the same one, within
+three days, are one: there a repetition makes no second event, whatever its time.
 ";
 
 /// The page.
@@ -49,6 +52,7 @@ pub(crate) fn page() -> String {
 }
 
 fn section(page: &mut String, row: &Profile) {
+    let within = tolerance(row);
     let _ = write!(page, "\n## {}\n\n{}\n\n", row.name, row.setup);
     let mut line = |name: &str, text: &str| {
         if !text.is_empty() {
@@ -57,7 +61,9 @@ fn section(page: &mut String, row: &Profile) {
     };
     line("Provider", &format!("`{}`; secret: {}", row.slug, origin(row.secret)));
     line("Proof", &row.proof());
-    line("Tolerance", &tolerance(row));
+    let unlimited = row.signs_time() && row.tolerance().is_none();
+    let unpublished = "none: for how long the same time comes again is not published";
+    line("Tolerance", if unlimited { unpublished } else { &within });
     line("Event id", &places(row.event_id));
     line("Event type", &places(row.event_type));
     line("Handshake", &row.handshake.describe().unwrap_or_default());

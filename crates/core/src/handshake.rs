@@ -81,6 +81,9 @@ impl Handshake {
     }
 }
 
+/// The longest body of a handshake, in bytes: what is longer is an event, and is not searched for one.
+const LONGEST: usize = 64 * 1_024;
+
 /// What a request says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Is {
@@ -178,7 +181,7 @@ pub fn of(verification: &Verification) -> Handshake {
 /// POST goes on to be verified.
 pub fn unsigned(verification: &Verification, secrets: &[Secret], request: &Request<'_>) -> Option<Step> {
     let handshake = of(verification);
-    if handshake == Handshake::None || !may_ask(verification, request) {
+    if handshake == Handshake::None || request.body.len() > LONGEST || !may_ask(verification, request) {
         return None;
     }
     if request.method == Method::POST {
@@ -209,6 +212,9 @@ fn may_ask(verification: &Verification, request: &Request<'_>) -> bool {
 
 /// What is asked with a signature, which has been verified. `None` when it is an event.
 pub fn signed(verification: &Verification, secrets: &[Secret], request: &Request<'_>) -> Option<Step> {
+    if request.body.len() > LONGEST {
+        return None;
+    }
     let answer = match of(verification) {
         Handshake::EchoChallenge { when, challenge } => answers::echo_challenge(when, challenge, request),
         Handshake::EchoSignedHeader { header, field } => answers::echo_header(header, field, request),

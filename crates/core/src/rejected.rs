@@ -3,6 +3,10 @@
 //! It is kept whole and sealed, since credentials stand in it: a bearer token is wrong for its endpoint, and right for
 //! whoever finds it.
 
+mod redaction;
+
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -11,28 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::headers;
 use crate::secret::Secret;
 
+pub use redaction::is_credential;
+
 /// What stands where a value is not shown.
 pub const REDACTED: &str = "[redacted]";
-
-/// Words of names whose values prove somebody's identity. A signature proves one body only, so it is none of them.
-const CREDENTIALS: [&str; 16] = [
-    "authorization",
-    "authentication",
-    "auth",
-    "bearer",
-    "cookie",
-    "credential",
-    "credentials",
-    "jwt",
-    "key",
-    "apikey",
-    "pass",
-    "passwd",
-    "password",
-    "secret",
-    "session",
-    "token",
-];
 
 /// Query and headers of a request, as they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +89,7 @@ impl Head {
     /// The query as people may see it. What has no name may be a credential by itself.
     pub fn shown_query(&self) -> Option<String> {
         let show = |pair: &str| match pair.split_once('=') {
-            Some((name, _)) if is_credential(name) => format!("{name}={REDACTED}"),
+            Some((name, _)) if is_credential(&decoded(name)) => format!("{name}={REDACTED}"),
             Some(_) => pair.to_owned(),
             None if pair.is_empty() => String::new(),
             None => REDACTED.to_owned(),
@@ -113,16 +99,10 @@ impl Head {
     }
 }
 
-/// Whether the value of a header or parameter of that name is likely to be a credential.
-///
-/// Producers choose such names freely (`X-Gitlab-Token`, `X-Api-Key`), so this goes by the words in them.
-pub fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
-        CREDENTIALS.contains(&word)
-            // Written as one word: `accesstoken`, `clientsecret`.
-            || ["apikey", "password", "secret", "token"].iter().any(|end| word.ends_with(end))
-    })
+/// A name as it is meant: `%63ode` is `code`.
+fn decoded(name: &str) -> Cow<'_, str> {
+    let pair = url::form_urlencoded::parse(name.as_bytes()).next();
+    pair.map_or(Cow::Borrowed(name), |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -143,7 +123,7 @@ mod tests {
     #[test]
     fn credentials_are_not_shown_and_signatures_are() {
         let head = head(
-            Some("a=1&api_key=k&hush&accessToken=t&"),
+            Some("a=1&api_key=k&hush&accessToken=t&code=c&%63ode=c&country_code=DE&"),
             &[
                 ("authorization", "Basic dXNlcjpwYXNz"),
                 ("cookie", "a=b"),
@@ -158,7 +138,7 @@ mod tests {
         let shown: Vec<_> = head.shown_headers().into_iter().map(|(_, value)| value).collect();
         let [signature, stripe, shopify, id] = ["sha256=00", "t=1,v1=00", "AA==", "msg_1"];
         assert_eq!(shown, [REDACTED, REDACTED, REDACTED, REDACTED, signature, stripe, shopify, id]);
-        let query = "a=1&api_key=[redacted]&[redacted]&accessToken=[redacted]&";
+        let query = "a=1&api_key=[redacted]&[redacted]&accessToken=[redacted]&code=[redacted]&%63ode=[redacted]&country_code=DE&";
         assert_eq!(head.shown_query().as_deref(), Some(query));
     }
 

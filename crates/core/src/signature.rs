@@ -14,6 +14,7 @@ pub mod json;
 pub mod template;
 pub mod timestamp;
 
+mod macs;
 pub mod public_key;
 pub mod rule;
 

@@ -14,7 +14,7 @@ use ravenpost_core::handshake::{self, Step};
 use ravenpost_core::provider::{Provider, Scheme};
 use ravenpost_core::secret::Secret;
 use ravenpost_core::signature::rule::Rule;
-use ravenpost_core::signature::{self, Odd, Rejection, Request, Url, verify};
+use ravenpost_core::signature::{self, Rejection, Request, Url, verify};
 use serde::Deserialize;
 
 /// Vectors that are decided otherwise on purpose: the file, the vector, what is said instead, and why.
@@ -289,7 +289,7 @@ fn needed(scheme: &Scheme) -> Vec<&'static str> {
         Scheme::Rules(rules) | Scheme::ByHeader { with: rules, .. } if rules.iter().any(limits) => {
             needed.extend(["tampered", "stale"]);
         }
-        Scheme::Odd(Odd::Contentful) => needed.extend(["tampered", "stale"]),
+        Scheme::Odd(odd) if odd.tolerance().is_some() => needed.extend(["tampered", "stale"]),
         Scheme::Rules(_) | Scheme::ByHeader { .. } | Scheme::Odd(_) => needed.push("tampered"),
         Scheme::Any(_) | Scheme::Token { .. } | Scheme::BasicAuth => {}
     }

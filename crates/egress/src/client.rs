@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ravenpost_core::delivery::{Answer, Failure, FailureKind, Response};
+use reqwest::dns::Resolve;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
@@ -73,10 +74,19 @@ pub enum BuildError {
 impl Client {
     /// A client by the operator's settings, trusting the system's root certificates.
     pub fn new(settings: &Settings) -> Result<Self, BuildError> {
+        Self::with(settings, Resolver::new(&settings.egress_allowed_networks), roots()?)
+    }
+
+    /// With names looked up so, trusting these root certificates.
+    pub(crate) fn with(
+        settings: &Settings,
+        names: impl Resolve + 'static,
+        roots: RootCertStore,
+    ) -> Result<Self, BuildError> {
         let resolver = Resolver::new(&settings.egress_allowed_networks);
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
-            .dns_resolver(resolver.clone())
+            .dns_resolver(names)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .no_proxy()
@@ -86,7 +96,7 @@ impl Client {
             .tcp_nodelay(true)
             .http2_initial_stream_window_size(HTTP2_WINDOW)
             .http2_max_header_list_size(HTTP2_MAX_HEADERS_BYTES)
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(tls(roots)?)
             .build()?;
         Ok(Self { http, resolver, max_response_bytes: settings.egress_max_response_bytes })
     }
@@ -163,8 +173,8 @@ impl Client {
     }
 }
 
-/// TLS with ring, chosen here and not by a process-wide default.
-fn tls() -> Result<ClientConfig, BuildError> {
+/// The system's root certificates.
+fn roots() -> Result<RootCertStore, BuildError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -174,6 +184,11 @@ fn tls() -> Result<ClientConfig, BuildError> {
     if roots.is_empty() {
         return Err(BuildError::NoRoots);
     }
+    Ok(roots)
+}
+
+/// TLS with ring, chosen here and not by a process-wide default.
+fn tls(roots: RootCertStore) -> Result<ClientConfig, BuildError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

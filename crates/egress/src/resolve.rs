@@ -50,7 +50,10 @@ impl Resolve for Resolver {
 }
 
 /// The addresses that passed; the first refusal when none did.
-fn passed(found: impl Iterator<Item = SocketAddr>, allowed: &[IpNet]) -> Result<Vec<SocketAddr>, Refused> {
+pub(crate) fn passed(
+    found: impl Iterator<Item = SocketAddr>,
+    allowed: &[IpNet],
+) -> Result<Vec<SocketAddr>, Refused> {
     let (mut passed, mut first) = (Vec::new(), None);
     for address in found {
         match address::verdict(address.ip(), allowed) {

@@ -59,6 +59,12 @@ pub async fn put(client: &Client, bucket: &str, key: &str, body: &'static [u8]) 
     Ok(())
 }
 
+/// Removes an object, if it is there.
+pub async fn remove(client: &Client, bucket: &str, key: &str) -> Result<()> {
+    client.delete_object().bucket(bucket).key(key).send().await.context("removing an object")?;
+    Ok(())
+}
+
 /// All keys that start with `prefix`, in order.
 pub async fn keys(address: &S3Address, prefix: &str) -> Result<Vec<String>> {
     Ok(sizes(address, prefix).await?.into_keys().collect())

@@ -63,7 +63,8 @@ pub async fn admit(
         return Err(too_large(limit));
     }
     let most = announced.map_or(limit, |length| u32::try_from(length).unwrap_or(limit));
-    let intake = ingress.budget.open(endpoint.id, usize::try_from(most).unwrap_or(usize::MAX)).await;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let intake = ingress.budget.open(endpoint.organization_id, endpoint.id, most).await;
     let intake = intake.map_err(|full| no_room(ingress, full))?;
     let (body, share) = timeout(ingress.body_timeout, read(ingress, intake, body, limit))
         .await
@@ -123,6 +124,7 @@ fn no_room(ingress: &Ingress, full: Full) -> Problem {
     ingress.metrics.limited(full.as_str());
     let detail = match full {
         Full::Memory => "too much is being received at once",
+        Full::Organization => "too much is being received for this endpoint's organization at once",
         Full::Endpoint => "too much is being received for this endpoint at once",
     };
     Problem::unavailable(detail, RETRY_AFTER)

@@ -77,7 +77,7 @@ async fn carry_out(
             Ok(answer.as_ref().map(response))
         }
         Step::Confirm(url) => {
-            if ingress.certificates.confirm(&url).await {
+            if ingress.certificates.confirm(endpoint.id, &url).await {
                 tracing::info!(endpoint_id = %endpoint.id, "a subscription was confirmed");
                 return Ok(Some(response(&Answer::empty(200))));
             }
@@ -90,7 +90,9 @@ async fn carry_out(
 async fn keep(ingress: &Ingress, token: &str, endpoint: &Endpoint, secret: &Secret) -> Result<(), Problem> {
     let now = clock::now();
     let id = SecretId::new(now, random::bytes());
-    let kept = ingress.system.keep_first_secret(endpoint.id, id, secret, random::bytes(), now).await;
+    let decided_on = &endpoint.verification;
+    let kept =
+        ingress.system.keep_first_secret(endpoint.id, decided_on, id, secret, random::bytes(), now).await;
     let kept = kept.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a secret can't be kept");
         Problem::unavailable("the secret can't be kept just now", RETRY_AFTER)
@@ -100,7 +102,10 @@ async fn keep(ingress: &Ingress, token: &str, endpoint: &Endpoint, secret: &Secr
         tracing::info!(endpoint_id = %endpoint.id, "a handshake brought the endpoint's first secret");
         return Ok(());
     }
-    Err(Problem::new(Kind::Conflict, "the endpoint has a secret already; remove it to take another one"))
+    Err(Problem::new(
+        Kind::Conflict,
+        "the endpoint has a secret already, or is verified otherwise by now; remove the secret to take another one",
+    ))
 }
 
 fn response(answer: &Answer) -> Response {

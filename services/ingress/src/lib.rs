@@ -84,6 +84,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         hook_base_url: settings.hook_base_url.as_str().trim_end_matches('/').to_owned(),
         trusted_proxies: settings.trusted_proxies,
         certificates: Certificates::new(Client::new(&settings.egress)?),
+        aside: verify::Aside::default(),
         system: store.system(),
         budget: admit::Budget::new(settings.memory_budget),
         max_body_bytes: settings.max_body_bytes,

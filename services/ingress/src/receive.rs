@@ -25,7 +25,7 @@ use crate::limit::{Exceeded, Limits, Meter, Scope};
 use crate::metrics::IngressMetrics;
 use crate::rejected::RejectedRequests;
 use crate::resolve::Endpoints;
-use crate::verify::{self, Unbelieved, Verified};
+use crate::verify::{self, Aside, Unbelieved, Verified};
 
 /// What a request meets on its way.
 pub struct Ingress {
@@ -39,6 +39,8 @@ pub struct Ingress {
     pub trusted_proxies: Vec<Network>,
     /// What providers have us fetch.
     pub certificates: Certificates,
+    /// Where large bodies are verified.
+    pub aside: Aside,
     /// Keeps the secrets that handshakes bring.
     pub system: System,
     /// The memory that bodies in flight may take.
@@ -153,11 +155,15 @@ impl IntoResponse for Refused {
 
 /// A request that failed verification is kept, unless it was us who could not verify it.
 fn disbelieved(ingress: &Ingress, unbelieved: Unbelieved) -> Refused {
-    let empty = asked::of(&unbelieved.admitted.endpoint.verification).wants_empty_answers();
+    let verification = &unbelieved.admitted.endpoint.verification;
+    let empty = asked::of(verification).wants_empty_answers();
+    let challenge = verify::challenge(verification);
     if matches!(unbelieved.rejection, Rejection::CertificateUnavailable) {
         return verify::problem(&unbelieved.rejection).into();
     }
-    Refused { empty, ..ingress.rejected.keep(unbelieved).into() }
+    let mut refused = Refused { empty, ..ingress.rejected.keep(unbelieved).into() };
+    refused.headers.insert(header::WWW_AUTHENTICATE, challenge);
+    refused
 }
 
 fn limited(ingress: &Ingress, exceeded: Exceeded, meter: &Meter) -> Refused {

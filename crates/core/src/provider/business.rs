@@ -1,6 +1,6 @@
 //! Work, customers and documents.
 
-use super::row::{hmac, item, timestamp};
+use super::row::{hmac, item, timestamp, tries};
 use super::{Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::Odd;
@@ -90,7 +90,7 @@ pub(super) static ZENDESK: Profile = Profile {
     setup: "Add the endpoint's URL as a webhook in the Admin Center and paste the signing secret that it shows as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
-        timestamp: Some(timestamp("X-Zendesk-Webhook-Signature-Timestamp", Rfc3339, None)),
+        timestamp: Some(timestamp("X-Zendesk-Webhook-Signature-Timestamp", Rfc3339, Some(tries::ZENDESK))),
         signed: &[Part::Timestamp, Part::Body],
         ..hmac("X-Zendesk-Webhook-Signature", Sha256, Base64, Form::BARE)
     }]),
@@ -249,7 +249,7 @@ pub(super) static PERSONA: Profile = Profile {
     setup: "Add the endpoint's URL as a webhook and paste its secret (`wbhsec_…`) as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
-        timestamp: Some(item("Persona-Signature", &[',', ' '], "t=", Seconds, None)),
+        timestamp: Some(item("Persona-Signature", &[',', ' '], "t=", Seconds, Some(tries::PERSONA))),
         signed: &[Part::Timestamp, Part::Literal("."), Part::Body],
         ..hmac("Persona-Signature", Sha256, Hex, Form::list(&[',', ' '], "v1="))
     }]),

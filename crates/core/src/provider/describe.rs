@@ -14,6 +14,11 @@ impl Profile {
         scheme(&self.scheme)
     }
 
+    /// Whether a time is signed in a form that can be read.
+    pub fn signs_time(&self) -> bool {
+        signs_time(&self.scheme)
+    }
+
     /// How far a signed time may lie from ours, in seconds; `None` where nothing limits it.
     pub fn tolerance(&self) -> Option<u64> {
         tolerance(&self.scheme)
@@ -107,6 +112,17 @@ fn odd(odd: Odd) -> &'static str {
         Odd::Twilio => {
             "`X-Twilio-Signature`: HMAC-SHA-1 of the URL and the sorted form, base64; the SHA-256 of any other body in the URL's `bodySHA256`"
         }
+    }
+}
+
+fn signs_time(scheme: &Scheme) -> bool {
+    match scheme {
+        Scheme::Rules(rules) | Scheme::ByHeader { with: rules, .. } => {
+            rules.iter().any(|rule| rule.timestamp.is_some())
+        }
+        Scheme::Any(schemes) => schemes.iter().any(signs_time),
+        Scheme::Odd(odd) => odd.tolerance().is_some(),
+        Scheme::Token { .. } | Scheme::BasicAuth => false,
     }
 }
 

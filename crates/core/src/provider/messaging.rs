@@ -1,7 +1,7 @@
 //! Mail, chat, calls and social networks.
 
 use super::developer::{SVIX_ID, SVIX_SCHEME};
-use super::row::{hmac, timestamp};
+use super::row::{hmac, timestamp, tries};
 use super::{Profile, Scheme, SecretOrigin};
 use crate::handshake::{Handshake, Is};
 use crate::signature::Odd;
@@ -22,7 +22,11 @@ pub(super) static MAILGUN: Profile = Profile {
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
         signature: Json("/signature/signature"),
-        timestamp: Some(Timestamp { place: Json("/signature/timestamp"), format: Seconds, tolerance: None }),
+        timestamp: Some(Timestamp {
+            place: Json("/signature/timestamp"),
+            format: Seconds,
+            tolerance: Some(tries::MAILGUN),
+        }),
         signed: &[Part::Timestamp, Part::Json("/signature/token")],
         ..hmac("", Sha256, Hex, Form::BARE)
     }]),
@@ -69,7 +73,7 @@ pub(super) static ZOOM: Profile = Profile {
     setup: "Paste the app's secret token (Feature, Access) as the endpoint's secret, then the endpoint's URL as the event notification endpoint URL, and validate it.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
-        timestamp: Some(timestamp("x-zm-request-timestamp", Seconds, None)),
+        timestamp: Some(timestamp("x-zm-request-timestamp", Seconds, Some(tries::ZOOM))),
         signed: &[Part::Literal("v0:"), Part::Timestamp, Part::Literal(":"), Part::Body],
         ..hmac("x-zm-signature", Sha256, Hex, Form::prefixed("v0="))
     }]),
@@ -85,6 +89,7 @@ pub(super) static CUSTOMER_IO: Profile = Profile {
     setup: "Add the endpoint's URL as a reporting webhook and paste the webhook signing key that it shows as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
+        // For how long the same time comes again is not published; the event's id tells a repetition.
         timestamp: Some(timestamp("X-CIO-Timestamp", Seconds, None)),
         signed: &[Part::Literal("v0:"), Part::Timestamp, Part::Literal(":"), Part::Body],
         ..hmac("X-CIO-Signature", Sha256, Hex, Form::BARE)
@@ -103,7 +108,7 @@ pub(super) static DISCORD: Profile = Profile {
     scheme: Scheme::Rules(&[Rule {
         primitive: Primitive::PublicKey(PublicKey::Ed25519),
         key: KeyForm::Hex,
-        timestamp: Some(timestamp("X-Signature-Timestamp", Seconds, None)),
+        timestamp: Some(timestamp("X-Signature-Timestamp", Seconds, Some(tries::DISCORD))),
         signed: &[Part::Timestamp, Part::Body],
         ..hmac("X-Signature-Ed25519", Sha256, Hex, Form::BARE)
     }]),
@@ -119,6 +124,7 @@ pub(super) static FRONT: Profile = Profile {
     setup: "Add the endpoint's URL as an application webhook and paste the app's signing key as the endpoint's secret.",
     secret: SecretOrigin::Theirs,
     scheme: Scheme::Rules(&[Rule {
+        // As at Customer.io.
         timestamp: Some(timestamp("X-Front-Request-Timestamp", Milliseconds, None)),
         signed: &[Part::Timestamp, Part::Literal(":"), Part::Body],
         ..hmac("X-Front-Signature", Sha256, Base64, Form::BARE)
@@ -134,6 +140,7 @@ pub(super) static KLAVIYO: Profile = Profile {
     source: "Klaviyo developer documentation, \"Working with system webhooks\"",
     setup: "Create a webhook with the endpoint's URL and secret (`secret_key`).",
     secret: SecretOrigin::Ours,
+    // How the time is written is not published, so that nothing can be asked of it.
     scheme: Scheme::Rules(&[Rule {
         signed: &[Part::Body, Part::Header("Klaviyo-Timestamp")],
         ..hmac("Klaviyo-Signature", Sha256, Hex, Form::BARE)
@@ -227,7 +234,7 @@ pub(super) static SENDGRID: Profile = Profile {
     scheme: Scheme::Rules(&[Rule {
         primitive: Primitive::PublicKey(PublicKey::EcdsaP256Sha256),
         key: KeyForm::Spki,
-        timestamp: Some(timestamp("X-Twilio-Email-Event-Webhook-Timestamp", Seconds, None)),
+        timestamp: Some(timestamp("X-Twilio-Email-Event-Webhook-Timestamp", Seconds, Some(tries::SENDGRID))),
         signed: &[Part::Timestamp, Part::Body],
         ..hmac("X-Twilio-Email-Event-Webhook-Signature", Sha256, Base64, Form::BARE)
     }]),

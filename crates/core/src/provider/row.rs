@@ -27,6 +27,23 @@ pub(super) const fn hmac(
     }
 }
 
+/// How far a time may lie from ours, in seconds, where no page says that each attempt is signed anew: as long as the
+/// provider tries, and some more, since a retry that is refused for its age is an event lost.
+pub(super) mod tries {
+    /// Zendesk: a few times within minutes (Webhooks API reference, "Webhook retries").
+    pub(in super::super) const ZENDESK: u64 = 900;
+    /// Discord: up to 10 minutes ("Webhook Events", "Responding to Events").
+    pub(in super::super) const DISCORD: u64 = 900;
+    /// Zoom: after 5, 20 and 60 minutes ("Resolving webhook delays").
+    pub(in super::super) const ZOOM: u64 = 7_200;
+    /// Persona: five to eight times, further apart each time ("Webhook Best Practices", "Retry logic").
+    pub(in super::super) const PERSONA: u64 = 7_200;
+    /// Mailgun: 8 hours ("Automatic Retries").
+    pub(in super::super) const MAILGUN: u64 = 9 * 3_600;
+    /// SendGrid: 24 hours ("Event Webhook Reference").
+    pub(in super::super) const SENDGRID: u64 = 25 * 3_600;
+}
+
 /// A time in a header.
 pub(super) const fn timestamp(
     header: &'static str,

@@ -38,7 +38,12 @@ impl Odd {
 
     /// How far its signed time may lie from ours, in seconds; `None` where nothing limits it.
     pub fn tolerance(self) -> Option<u64> {
-        (self == Self::Contentful).then_some(contentful::TOLERANCE)
+        match self {
+            Self::Contentful => Some(contentful::TOLERANCE),
+            Self::PayPal => Some(paypal::TOLERANCE),
+            Self::Sns => Some(sns::TOLERANCE),
+            Self::Adyen | Self::Twilio => None,
+        }
     }
 
     /// The certificate that has to be fetched first; a rejection where none would help.

@@ -3,17 +3,15 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha1::Sha1;
-use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
 use super::Rejection;
 use super::encoding::{Encoding, LENIENT, MAX_SIGNATURE};
+use super::macs::{Macs, Signed};
 use super::public_key::{self, PublicKey};
 use super::request::{Place, Request};
-use super::template::{Part, sorted_form};
+use super::template::Part;
 use super::timestamp::Timestamp;
 use crate::secret::Secret;
 
@@ -87,6 +85,9 @@ pub enum KeyForm {
     AfterColon,
 }
 
+/// Most signatures of one form that are looked at: many times what a producer sends while it rotates its secrets.
+pub const MAX_SIGNATURES: usize = 32;
+
 impl<'a> Form<'a> {
     /// A single signature with nothing around it.
     pub const BARE: Form<'static> = Form { separators: &[], prefix: "" };
@@ -101,11 +102,11 @@ impl<'a> Form<'a> {
         Self { separators, prefix }
     }
 
-    /// The signatures in a text, still encoded.
+    /// The signatures in a text, still encoded; the first [`MAX_SIGNATURES`] of them.
     pub fn signatures<'t>(self, text: &'t str) -> impl Iterator<Item = &'t str> + use<'t, 'a> {
         // A header that is there twice is two lines to us.
         let between = move |c: char| c == '\n' || self.separators.contains(&c);
-        text.split(between).filter_map(move |item| item.trim().strip_prefix(self.prefix))
+        text.split(between).filter_map(move |item| item.trim().strip_prefix(self.prefix)).take(MAX_SIGNATURES)
     }
 }
 
@@ -125,10 +126,20 @@ impl KeyForm {
     }
 }
 
-/// Checks a request by several rules, where a provider signs in more than one way: any one suffices.
+/// Checks a request by several rules, where a provider signs in more than one way: any one suffices. Rules that differ in
+/// no more than where the signature stands cost one HMAC for each secret together.
 pub fn verify_any(rules: &[Rule<'_>], secrets: &[Secret], request: &Request<'_>) -> Result<(), Rejection> {
+    verify_sharing(rules, secrets, request, &mut Macs::default())
+}
+
+fn verify_sharing<'q>(
+    rules: &[Rule<'q>],
+    secrets: &[Secret],
+    request: &Request<'q>,
+    macs: &mut Macs<'q>,
+) -> Result<(), Rejection> {
     first_success(rules.iter().map(|rule| {
-        let result = rule.verify(secrets, request);
+        let result = rule.verify_with(secrets, request, macs);
         result.map_err(|rejection| (rule.progress(&rejection), rejection))
     }))
 }
@@ -162,37 +173,37 @@ const NO_SUCH_FORM: &str = "no signature of the expected form is in it";
 impl<'a> Rule<'a> {
     /// Checks a request: any of its signatures by any of `secrets`, compared in constant time.
     pub fn verify(&self, secrets: &[Secret], request: &Request<'_>) -> Result<(), Rejection> {
+        verify_any(std::slice::from_ref(self), secrets, request)
+    }
+
+    fn verify_with(
+        &self,
+        secrets: &[Secret],
+        request: &Request<'a>,
+        macs: &mut Macs<'a>,
+    ) -> Result<(), Rejection> {
         let text = self.signature.read_all(request)?;
         self.check_form(&text)?;
         let timestamp = self.timestamp.map(|timestamp| timestamp.fresh(request)).transpose()?;
-        let timestamp = timestamp.as_deref().unwrap_or_default();
-        if !self.signed.contains(&Part::SortedForm) {
-            return self.matches_any(secrets, request, timestamp, &text);
-        }
-        let form = sorted_form(request)?;
-        let made = |part: &Part<'a>| if *part == Part::SortedForm { Part::Literal(&form) } else { *part };
-        let signed: Vec<Part<'_>> = self.signed.iter().map(made).collect();
-        Rule { signed: &signed, ..*self }.matches_any(secrets, request, timestamp, &text)
-    }
-
-    fn matches_any(
-        &self,
-        secrets: &[Secret],
-        request: &Request<'_>,
-        timestamp: &str,
-        text: &str,
-    ) -> Result<(), Rejection> {
-        for secret in secrets {
-            let Some(key) = self.key.key(secret) else { continue };
-            let matches = match self.primitive {
-                Primitive::Hmac(algorithm) => self.hmac_matches(algorithm, &key, request, timestamp, text),
-                Primitive::PublicKey(kind) => self.key_matches(kind, &key, request, timestamp, text),
-            };
-            if matches? {
-                return Ok(());
+        let signed = Signed::read(self.signed, request, &timestamp.unwrap_or_default())?;
+        let matches = match self.primitive {
+            Primitive::Hmac(algorithm) => {
+                let of = macs.of(algorithm, self.key, signed);
+                secrets.iter().enumerate().any(|(index, secret)| {
+                    of.by(index, secret).is_some_and(|expected| self.is_among(expected, &text))
+                })
             }
+            Primitive::PublicKey(kind) => {
+                let message = signed.joined();
+                let mut keys = secrets.iter().filter_map(|secret| self.key.key(secret));
+                keys.any(|key| self.key_matches(kind, &key, &message, &text))
+            }
+        };
+        match secrets {
+            _ if matches => Ok(()),
+            [] => Err(Rejection::NoSecret),
+            _ => Err(Rejection::WrongSignature),
         }
-        Err(if secrets.is_empty() { Rejection::NoSecret } else { Rejection::WrongSignature })
     }
 
     /// How far a request came that was refused so.
@@ -226,35 +237,6 @@ impl<'a> Rule<'a> {
         }))
     }
 
-    fn hmac_matches(
-        &self,
-        algorithm: Algorithm,
-        key: &[u8],
-        request: &Request<'_>,
-        timestamp: &str,
-        text: &str,
-    ) -> Result<bool, Rejection> {
-        Ok(match algorithm {
-            Algorithm::Sha256 => self.is_among(&self.mac::<Hmac<Sha256>>(key, request, timestamp)?, text),
-            Algorithm::Sha384 => self.is_among(&self.mac::<Hmac<Sha384>>(key, request, timestamp)?, text),
-            Algorithm::Sha512 => self.is_among(&self.mac::<Hmac<Sha512>>(key, request, timestamp)?, text),
-            Algorithm::Sha1 => self.is_among(&self.mac::<Hmac<Sha1>>(key, request, timestamp)?, text),
-        })
-    }
-
-    fn mac<M: Mac + KeyInit>(
-        &self,
-        key: &[u8],
-        request: &Request<'_>,
-        timestamp: &str,
-    ) -> Result<hmac::digest::Output<M>, Rejection> {
-        let mut mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
-        for part in self.signed {
-            part.feed(request, timestamp, &mut |bytes| mac.update(bytes))?;
-        }
-        Ok(mac.finalize().into_bytes())
-    }
-
     fn is_among(&self, expected: &[u8], text: &str) -> bool {
         let mut buffer = [0; MAX_SIGNATURE];
         self.form.signatures(text).any(|signature| {
@@ -263,23 +245,15 @@ impl<'a> Rule<'a> {
         })
     }
 
-    fn key_matches(
-        &self,
-        kind: PublicKey,
-        key: &[u8],
-        request: &Request<'_>,
-        timestamp: &str,
-        text: &str,
-    ) -> Result<bool, Rejection> {
-        let mut message = Vec::with_capacity(request.body.len() + 64);
-        for part in self.signed {
-            part.feed(request, timestamp, &mut |bytes| message.extend_from_slice(bytes))?;
-        }
+    fn key_matches(&self, kind: PublicKey, key: &[u8], message: &[u8], text: &str) -> bool {
         let mut buffer = [0; MAX_SIGNATURE];
         // Each costs an operation on a curve: more than a few are an attack.
-        Ok(self.form.signatures(text).take(4).any(|signature| {
+        self.form.signatures(text).take(4).any(|signature| {
             let presented = self.encoding.decode(signature, &mut buffer);
-            presented.is_some_and(|presented| public_key::verify(kind, key, &message, presented))
-        }))
+            presented.is_some_and(|presented| public_key::verify(kind, key, message, presented))
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

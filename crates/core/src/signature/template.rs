@@ -40,37 +40,42 @@ pub enum Part<'a> {
     SortedForm,
 }
 
-impl Part<'_> {
-    /// Hands the part's bytes to `sink`, in one or more pieces.
-    pub(super) fn feed(
+impl<'p> Part<'p> {
+    /// The part's bytes; what stands in the request or the rule is not copied.
+    pub(super) fn read<'q>(
         &self,
-        request: &Request<'_>,
-        timestamp: &str,
-        sink: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Rejection> {
-        match *self {
-            Self::Literal(text) => sink(text.as_bytes()),
-            Self::Body => sink(request.body),
-            Self::BodySha256 => sink(hex::encode(Sha256::digest(request.body)).as_bytes()),
-            Self::Timestamp => sink(timestamp.as_bytes()),
-            Self::Method => sink(request.method.as_str().as_bytes()),
-            Self::Url => {
-                sink(request.url.base.as_bytes());
-                sink(request.url.path_and_query.as_bytes());
-            }
-            Self::UrlWithPort => feed_with_port(request.url, sink),
-            Self::UrlUnescaped => sink(unescaped(&request.url.to_string()).as_bytes()),
-            Self::PathAndQuery => sink(request.url.path_and_query.as_bytes()),
-            Self::Header(name) => sink(header(request.headers, name)?.as_bytes()),
-            Self::Json(pointer) => sink(Place::Json(pointer).read(request)?.as_bytes()),
-            Self::OnlyField(name) => sink(only_field(request.body, name)?.as_bytes()),
-            Self::SortedForm => sink(sorted_form(request)?.as_bytes()),
-        }
-        Ok(())
+        request: &Request<'q>,
+        timestamp: &Cow<'q, str>,
+    ) -> Result<Cow<'q, [u8]>, Rejection>
+    where
+        'p: 'q,
+    {
+        Ok(match *self {
+            Self::Literal(text) => Cow::Borrowed(text.as_bytes()),
+            Self::Body => Cow::Borrowed(request.body),
+            Self::BodySha256 => Cow::Owned(hex::encode(Sha256::digest(request.body)).into_bytes()),
+            Self::Timestamp => bytes(timestamp.clone()),
+            Self::Method => Cow::Borrowed(request.method.as_str().as_bytes()),
+            Self::Url => Cow::Owned(request.url.to_string().into_bytes()),
+            Self::UrlWithPort => Cow::Owned(with_port(request.url).into_bytes()),
+            Self::UrlUnescaped => Cow::Owned(unescaped(&request.url.to_string()).into_bytes()),
+            Self::PathAndQuery => Cow::Borrowed(request.url.path_and_query.as_bytes()),
+            Self::Header(name) => Cow::Borrowed(header(request.headers, name)?.as_bytes()),
+            Self::Json(pointer) => bytes(Place::Json(pointer).read(request)?),
+            Self::OnlyField(name) => bytes(only_field(request.body, name)?),
+            Self::SortedForm => Cow::Owned(sorted_form(request)?.into_bytes()),
+        })
     }
 }
 
-fn feed_with_port(url: Url<'_>, sink: &mut impl FnMut(&[u8])) {
+fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+fn with_port(url: Url<'_>) -> String {
     let (scheme, rest) = url.base.split_once("://").unwrap_or(("", url.base));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
@@ -79,9 +84,7 @@ fn feed_with_port(url: Url<'_>, sink: &mut impl FnMut(&[u8])) {
         "https" => ":443",
         _ => ":80",
     };
-    for part in [scheme, "://", authority, port, path, url.path_and_query] {
-        sink(part.as_bytes());
-    }
+    [scheme, "://", authority, port, path, url.path_and_query].concat()
 }
 
 fn unescaped(url: &str) -> String {
@@ -127,7 +130,7 @@ fn only_field<'b>(body: &'b [u8], name: &str) -> Result<Cow<'b, str>, Rejection>
 /// Most fields of a form that is sorted: many times what providers send.
 const MAX_FIELDS: usize = 1_000;
 
-/// The text of [`Part::SortedForm`]. Sorting costs: whoever checks several secrets makes it once.
+/// The text of [`Part::SortedForm`].
 pub(super) fn sorted_form(request: &Request<'_>) -> Result<String, Rejection> {
     if !request.body.is_empty() && !is_form(request) {
         return Err(Rejection::WrongSignature);

@@ -28,8 +28,8 @@ pub struct Timestamp<'a> {
     pub place: Place<'a>,
     /// How it is written.
     pub format: TimestampFormat,
-    /// How far it may lie from now, either way, in seconds; `None` where the provider demands nothing, since its own
-    /// retries carry the first attempt's time.
+    /// How far it may lie from now, either way, in seconds; `None` where its retries may carry the first attempt's time for
+    /// nobody knows how long.
     pub tolerance: Option<u64>,
 }
 
@@ -37,6 +37,12 @@ impl Timestamp<'_> {
     /// The time as it is written, once it is known to be close enough to when the request came.
     pub(super) fn fresh<'r>(&self, request: &Request<'r>) -> Result<Cow<'r, str>, Rejection> {
         let text = self.place.read(request)?;
+        self.check(&text, request)?;
+        Ok(text)
+    }
+
+    /// Refuses a time, as it is written, that is too far from when the request came.
+    pub(super) fn check(&self, text: &str, request: &Request<'_>) -> Result<(), Rejection> {
         let malformed = |()| {
             self.place.malformed(match self.format {
                 TimestampFormat::Seconds => "not a number of seconds since 1970",
@@ -44,14 +50,14 @@ impl Timestamp<'_> {
                 TimestampFormat::Rfc3339 => "not a time as RFC 3339 writes it",
             })
         };
-        let at = self.format.read(&text).ok_or(()).map_err(malformed)?;
-        let Some(tolerance) = self.tolerance else { return Ok(text) };
+        let at = self.format.read(text).ok_or(()).map_err(malformed)?;
+        let Some(tolerance) = self.tolerance else { return Ok(()) };
         let now = request.received_at.timestamp();
         if now.abs_diff(at) > tolerance {
             let staleness = if at < now { Staleness::Old } else { Staleness::Future };
             return Err(Rejection::Stale(staleness, tolerance));
         }
-        Ok(text)
+        Ok(())
     }
 }
 

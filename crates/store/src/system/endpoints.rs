@@ -81,26 +81,30 @@ impl System {
         }))
     }
 
-    /// Keeps a secret that a handshake brought, if the endpoint has none; whether it was kept.
+    /// Keeps a secret that a handshake brought, if the endpoint has none and is still verified as it was when the handshake
+    /// was taken for one (`decided_on`): a secret of one provider would be the wrong one for another. Whether it was kept.
     pub async fn keep_first_secret(
         &self,
         endpoint: EndpointId,
+        decided_on: &Verification,
         id: SecretId,
         secret: &Secret,
         nonce: [u8; 12],
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let sealed = self.sealing.keyring()?.seal(secret, endpoint.0, nonce);
+        let decided_on = serde_json::to_value(decided_on).expect("a way to verify has only strings for keys");
         let kept = bounded!(
             self,
             sqlx::query!(
                 "update endpoints set secret_key = $2, secret_key_id = $3, secret_key_set_at = $4, updated_at = $4
-                 where id = $1 and secret_key is null and deleted_at is null and not exists (
+                 where id = $1 and verification = $5 and secret_key is null and deleted_at is null and not exists (
                      select from endpoint_secrets where endpoint_id = $1 and (expires_at is null or expires_at > $4))",
                 endpoint.0,
                 sealed,
                 id.0,
-                now
+                now,
+                decided_on
             ),
             execute
         );

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::TimeDelta;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::ids::SecretId;
+use ravenpost_core::provider::Provider;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::tenant::{
     EndpointChange, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved, ToSeal, VerificationChange,
@@ -126,12 +127,38 @@ async fn a_handshake_brings_the_first_secret_and_no_other() {
     let (endpoint, now) = (case.owner.endpoint, case.world.now);
     let keep = async |text: &str| {
         let (id, secret) = (SecretId::new(now, random()), Secret::new(text));
-        system.keep_first_secret(endpoint, id, &secret, random(), now).await.unwrap()
+        system.keep_first_secret(endpoint, &STANDARD, id, &secret, random(), now).await.unwrap()
     };
     assert!(!keep("while there is one").await);
     let forget = format!("update endpoints set secret_key = null where id = '{endpoint}'");
     sqlx::query(AssertSqlSafe(forget)).execute(&case.world.pool).await.unwrap();
     assert!(keep("brought").await);
     assert!(!keep("brought by somebody else").await);
+    assert_eq!(case.valid().await, ["brought"]);
+}
+
+#[tokio::test]
+async fn a_handshake_brings_no_secret_to_what_is_verified_otherwise_by_now() {
+    let case = Case::new().await;
+    let (endpoint, now) = (case.owner.endpoint, case.world.now);
+    let asana = Verification::Provider { provider: Provider::Asana };
+    let notion = Verification::Provider { provider: Provider::Notion };
+    let becomes = async |from: &Verification, to: &Verification| {
+        let secret_id = SecretId::new(now, random());
+        let change = VerificationChange { from, to, secret: None, secret_id, forget_secrets: true };
+        let change = EndpointChange { verification: Some(change), ..EndpointChange::default() };
+        case.owner.tenant.change_endpoint(endpoint, &change, now).await.unwrap().unwrap();
+    };
+    becomes(&STANDARD, &asana).await;
+    // Asana's handshake comes, and before its secret is kept the owner turns to Notion.
+    becomes(&asana, &notion).await;
+    let system = case.world.store.system();
+    let keep = async |decided_on: &Verification| {
+        let (id, secret) = (SecretId::new(now, random()), Secret::new("brought"));
+        system.keep_first_secret(endpoint, decided_on, id, &secret, random(), now).await.unwrap()
+    };
+    assert!(!keep(&asana).await);
+    assert!(case.valid().await.is_empty());
+    assert!(keep(&notion).await);
     assert_eq!(case.valid().await, ["brought"]);
 }

@@ -1,9 +1,9 @@
 //! The memory that bodies in flight may take, so that it is bounded by the setting and not by traffic (invariant 7).
 //!
 //! It is reserved as a body arrives, for the room that is allocated: announcing much and sending little takes little.
-//! Nobody can take all of it, so that a slow or a large upload keeps no small one from coming in: an endpoint has half,
-//! or a bit more where that would not hold the largest body, and large bodies leave an eighth to small ones, in the
-//! whole and in each endpoint's part.
+//! Nobody can take all of it, so that a slow or a large upload keeps no small one from coming in: an endpoint has half, an
+//! organization three quarters over all of its endpoints, or a bit more where that would not hold the largest body, and
+//! large bodies leave an eighth to small ones, in the whole and in each part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 use ravenpost_core::endpoint::MAX_BODY_BYTES;
-use ravenpost_core::ids::EndpointId;
+use ravenpost_core::ids::{EndpointId, OrganizationId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a request counts for beside its body: headers, buffers of its connection, the request itself.
@@ -20,7 +20,7 @@ const OVERHEAD: usize = 1_024;
 const FIRST_ROOM: usize = 4 * 1_024;
 /// From this much room on, a body is large.
 const LARGE: usize = 64 * 1_024;
-/// Endpoints whose share is remembered; a forgotten one begins anew, within the whole budget as ever.
+/// Endpoints and organizations whose share is remembered; a forgotten one begins anew, within the whole budget as ever.
 const REMEMBERED: u64 = 10_000;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
@@ -29,6 +29,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 pub(super) enum Full {
     /// The whole budget is taken, or what large bodies may have of it.
     Memory,
+    /// The organization's part of it is.
+    Organization,
     /// The endpoint's part of it is.
     Endpoint,
 }
@@ -38,6 +40,7 @@ impl Full {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Organization => "organization_memory",
             Self::Endpoint => "endpoint_memory",
         }
     }
@@ -97,6 +100,7 @@ impl Part {
 /// So many bytes for all.
 pub struct Budget {
     whole: Arc<Pot>,
+    organizations: Cache<OrganizationId, Arc<Pot>>,
     endpoints: Cache<EndpointId, Arc<Pot>>,
     bytes: usize,
 }
@@ -104,7 +108,23 @@ pub struct Budget {
 /// A request's part of it, given back when it is dropped.
 pub struct Share {
     endpoint: Part,
+    organization: Part,
     whole: Part,
+}
+
+impl Share {
+    /// From `room` to `wanted` bytes of room.
+    fn grow(&mut self, room: usize, wanted: usize) -> Result<(), Full> {
+        self.endpoint.grow(room, wanted)?;
+        self.organization.grow(room, wanted)?;
+        self.whole.grow(room, wanted)
+    }
+
+    fn shrink(&mut self, bytes: usize) {
+        for part in [&mut self.endpoint, &mut self.organization, &mut self.whole] {
+            part.shrink(bytes);
+        }
+    }
 }
 
 impl Budget {
@@ -113,16 +133,28 @@ impl Budget {
         let bytes = usize::try_from(bytes).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             whole: Arc::new(Pot::new(bytes - bytes / 8, bytes / 8)),
+            organizations: Cache::builder().max_capacity(REMEMBERED).time_to_idle(FORGOTTEN_AFTER).build(),
             endpoints: Cache::builder().max_capacity(REMEMBERED).time_to_idle(FORGOTTEN_AFTER).build(),
             bytes,
         }
     }
 
-    /// Makes room for a body of an endpoint, of at most so many bytes.
-    pub(super) async fn open(&self, endpoint: EndpointId, most: usize) -> Result<Intake, Full> {
+    /// Makes room for a body of an organization's endpoint, of at most so many bytes.
+    pub(super) async fn open(
+        &self,
+        organization: OrganizationId,
+        endpoint: EndpointId,
+        most: usize,
+    ) -> Result<Intake, Full> {
         let eighth = self.bytes / 8;
-        let own = self.endpoints.get_with(endpoint, async { Arc::new(Pot::new(eighth * 3, eighth)) }).await;
-        let share = Share { endpoint: own.open(Full::Endpoint)?, whole: self.whole.open(Full::Memory)? };
+        let pot = |large| async move { Arc::new(Pot::new(large, eighth)) };
+        let organization = self.organizations.get_with(organization, pot(eighth * 5)).await;
+        let endpoint = self.endpoints.get_with(endpoint, pot(eighth * 3)).await;
+        let share = Share {
+            endpoint: endpoint.open(Full::Endpoint)?,
+            organization: organization.open(Full::Organization)?,
+            whole: self.whole.open(Full::Memory)?,
+        };
         Ok(Intake { share, most, body: Vec::new() })
     }
 }
@@ -145,8 +177,7 @@ impl Intake {
         if needed > room {
             // Doubled, so that a long body is not copied with each chunk, but not beyond what may come.
             let wanted = (room * 2).max(FIRST_ROOM).min(self.most).max(needed);
-            self.share.endpoint.grow(room, wanted)?;
-            self.share.whole.grow(room, wanted)?;
+            self.share.grow(room, wanted)?;
             self.body.reserve_exact(wanted - self.body.len());
         }
         self.body.extend_from_slice(chunk);
@@ -157,8 +188,7 @@ impl Intake {
     pub(super) fn finish(mut self) -> (Bytes, Share) {
         let spare = self.body.capacity() - self.body.len();
         self.body.shrink_to_fit();
-        self.share.endpoint.shrink(spare);
-        self.share.whole.shrink(spare);
+        self.share.shrink(spare);
         (self.body.into(), self.share)
     }
 }
@@ -173,12 +203,19 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn endpoint(number: u8) -> EndpointId {
-        uuid::Uuid::from_bytes([number; 16]).into()
+    /// An endpoint, of an organization of its own.
+    async fn receive(budget: &Budget, number: u8, bytes: usize) -> Result<Share, Full> {
+        receive_of(budget, number, number, bytes).await
     }
 
-    async fn receive(budget: &Budget, number: u8, bytes: usize) -> Result<Share, Full> {
-        let mut intake = budget.open(endpoint(number), bytes).await?;
+    async fn receive_of(
+        budget: &Budget,
+        organization: u8,
+        endpoint: u8,
+        bytes: usize,
+    ) -> Result<Share, Full> {
+        let id = |number| uuid::Uuid::from_bytes([number; 16]);
+        let mut intake = budget.open(id(organization).into(), id(endpoint).into(), bytes).await?;
         let mut left = bytes;
         while left > 0 {
             let chunk = left.min(10_000);
@@ -211,7 +248,8 @@ mod tests {
     #[tokio::test]
     async fn announcing_much_takes_little() {
         let budget = Budget::new(64 << 20);
-        let mut intake = budget.open(endpoint(1), 25 * MIB).await.unwrap();
+        let id = uuid::Uuid::from_bytes([1; 16]);
+        let mut intake = budget.open(id.into(), id.into(), 25 * MIB).await.unwrap();
         intake.add(b"x").unwrap();
         assert_eq!(free(&budget).0, 64 * MIB - OVERHEAD - FIRST_ROOM);
     }
@@ -244,6 +282,37 @@ mod tests {
         receive(&budget_of_small, 2, 20 * MIB).await.unwrap();
         drop(held);
         assert_eq!(free(&budget), (64 * MIB, 56 * MIB), "what was refused halfway gave back what it had");
+    }
+
+    #[tokio::test]
+    async fn many_endpoints_of_one_organization_leave_room_to_others() {
+        let budget = Budget::new(64 << 20);
+        let mut held = Vec::new();
+        let full = loop {
+            let endpoint = 10 + u8::try_from(held.len() / 5).unwrap();
+            match receive_of(&budget, 1, endpoint, MIB).await {
+                Ok(share) => held.push(share),
+                Err(full) => break full,
+            }
+        };
+        assert_eq!((full, held.len()), (Full::Organization, 40), "of 56 MiB for large bodies");
+        let another = receive_of(&budget, 2, 2, 15 * MIB).await;
+        assert!(another.is_ok(), "{:?}", another.err());
+        receive_of(&budget, 1, 99, 10_000).await.unwrap();
+        // Small ones alike.
+        let budget = Budget::new(64 << 20);
+        let mut small = Vec::new();
+        let full = loop {
+            let endpoint = u8::try_from(small.len() / 500).unwrap();
+            match receive_of(&budget, 1, endpoint, 10_000).await {
+                Ok(share) => small.push(share),
+                Err(full) => break full,
+            }
+        };
+        assert_eq!(full, Full::Organization);
+        receive_of(&budget, 2, 200, 14 * MIB).await.unwrap();
+        drop((held, small));
+        assert_eq!(free(&budget), (64 * MIB, 56 * MIB));
     }
 
     #[tokio::test]

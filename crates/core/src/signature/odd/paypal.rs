@@ -1,6 +1,7 @@
 //! PayPal, "Verify webhook signature" (self verification): an RSA signature over the transmission's id and time, the
 //! webhook's id and the body's CRC-32, by a certificate that PayPal serves.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -8,7 +9,8 @@ use url::Url;
 
 use super::super::encoding::LENIENT;
 use super::super::public_key::{CertificateHash, verify_by_certificate};
-use super::super::request::header;
+use super::super::request::{Place, header};
+use super::super::timestamp::{Timestamp, TimestampFormat};
 use super::super::{Rejection, Request};
 use crate::secret::Secret;
 
@@ -18,8 +20,18 @@ const HOSTS: [&str; 4] =
     ["api.paypal.com", "api.sandbox.paypal.com", "api-m.paypal.com", "api-m.sandbox.paypal.com"];
 const PATH: &str = "/v1/notifications/certs/";
 
+/// PayPal tries again for three days ("Integrate webhooks"), and does not say whether with a new time. In seconds.
+pub(super) const TOLERANCE: u64 = 73 * 3_600;
+
+/// When it was sent, as it is signed.
+fn time<'r>(request: &Request<'r>) -> Result<Cow<'r, str>, Rejection> {
+    let place = Place::Header("paypal-transmission-time");
+    Timestamp { place, format: TimestampFormat::Rfc3339, tolerance: Some(TOLERANCE) }.fresh(request)
+}
+
 /// The URL of the certificate.
 pub(super) fn certificate(request: &Request<'_>) -> Result<Url, Rejection> {
+    time(request)?;
     let served_by_paypal = |url: &Url| {
         super::is_plain_https(url)
             && HOSTS.contains(&url.host_str().unwrap_or_default())
@@ -47,7 +59,7 @@ pub(super) fn verify(secrets: &[Secret], request: &Request<'_>) -> Result<(), Re
         return Err(Rejection::MalformedHeader("paypal-auth-algo".to_owned(), "not SHA256withRSA"));
     }
     let id = header(request.headers, "paypal-transmission-id")?;
-    let time = header(request.headers, "paypal-transmission-time")?;
+    let time = time(request)?;
     certificate(request)?;
     let pem = request.fetched.ok_or(Rejection::Certificate("it was not fetched"))?;
     let crc = crc32fast::hash(request.body);

@@ -10,11 +10,22 @@ use url::Url;
 
 use super::super::encoding::LENIENT;
 use super::super::public_key::{CertificateHash, verify_by_certificate};
+use super::super::request::Place;
+use super::super::timestamp::{Timestamp, TimestampFormat};
 use super::super::{Rejection, Request};
 use crate::secret::Secret;
 
 const NOTIFICATION: &str = "Notification";
 const KINDS: [&str; 3] = [NOTIFICATION, "SubscriptionConfirmation", "UnsubscribeConfirmation"];
+
+/// A message's time is when it was published, the same on each attempt. SNS goes on trying for an hour at most ("Amazon SNS
+/// message delivery retries"); what is throttled waits before that. In seconds.
+pub(super) const TOLERANCE: u64 = 24 * 3_600;
+const SENT: Timestamp<'static> = Timestamp {
+    place: Place::Json("/Timestamp"),
+    format: TimestampFormat::Rfc3339,
+    tolerance: Some(TOLERANCE),
+};
 
 /// The fields of a message that SNS posts, those that count here.
 #[derive(Deserialize)]
@@ -110,6 +121,7 @@ fn check(secrets: &[Secret], request: &Request<'_>) -> Result<Checked, Rejection
         .decode(needed(message.signature.as_deref(), "/Signature")?)
         .map_err(|_| Rejection::MalformedField("/Signature".to_owned(), "not base64"))?;
     let signed = message.signed()?;
+    SENT.check(message.timestamp.as_deref().unwrap_or_default(), request)?;
     let topic = needed(message.topic_arn.as_deref(), "/TopicArn")?;
     let is_topic = |secret: &Secret| bool::from(secret.reveal().as_bytes().ct_eq(topic.as_bytes()));
     if secrets.is_empty() {
@@ -187,7 +199,7 @@ mod tests {
     #[test]
     fn nothing_is_fetched_for_a_topic_that_the_endpoint_does_not_have() {
         let body = br#"{"Type": "Notification", "MessageId": "x", "TopicArn": "arn:aws:sns:eu-west-1:1:a", "Message": "m",
-            "Timestamp": "t", "SignatureVersion": "2", "Signature": "AAAA", "SigningCertURL":
+            "Timestamp": "1970-01-01T00:00:00.000Z", "SignatureVersion": "2", "Signature": "AAAA", "SigningCertURL":
             "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-01d088a6f77103d0fe307c0069e40ed6.pem"}"#;
         let headers = http::HeaderMap::new();
         let request = testing::request(&headers, body, chrono::DateTime::UNIX_EPOCH);

@@ -6,7 +6,7 @@ import json
 
 from schemes import SECRET_A, b64_body, family, hex_body, plain
 from shared import (
-    HOST, JSON_TYPE, NOW, URL, Case, b64, b64mac, compact, hexmac, iso, mac, provider, raw, tamper, tamper_end,
+    HOST, HOUR, JSON_TYPE, NOW, URL, Case, b64, b64mac, compact, hexmac, iso, mac, provider, raw, tamper, tamper_end,
     vector, with_unicode,
 )
 
@@ -357,7 +357,7 @@ def persona():
         "payload": {"data": {"type": "inquiry", "id": "inq_2CVZ4HyVg7qaboXz2PUHknAn"}}}}})
     return family(
         lambda s, b, at: [("Persona-Signature", persona(s, b, at))], persona_key, inquiry,
-        "evt_CNf5w1vXhTTTcsAoUQ9dpE1n", "inquiry.completed",
+        "evt_CNf5w1vXhTTTcsAoUQ9dpE1n", "inquiry.completed", tolerance=7200,
         malformed=[("Persona-Signature", "v1=abcdef")],
         more=(vector("second_signature", [persona_key[0]],
                      [("Persona-Signature", persona(persona_key[1], inquiry, NOW) + " " +
@@ -439,6 +439,8 @@ def zendesk():
         case.vector("other_secret", [a], headers(c), "wrong_signature"),
         case.vector("rotated", [a, b], headers(b)),
         case.vector("no_body", [a], headers(a, ""), body="", event_type=None),
+        case.vector("old_but_fresh", [a], headers(a), now=NOW + HOUR // 4 - 30),
+        case.vector("stale", [a], headers(a), "stale", now=NOW + HOUR // 4 + 30),
         case.vector("missing_header", [a], headers(a)[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[:1], "missing_header"),
     ]

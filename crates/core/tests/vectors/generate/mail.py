@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from schemes import family
 from shared import (
-    FORM_TYPE, HOST, JSON_TYPE, NOW, URL, Case, b64, compact, hexmac, http_date, mac, provider, raw, tamper,
+    FORM_TYPE, HOST, HOUR, JSON_TYPE, NOW, URL, Case, b64, compact, hexmac, http_date, mac, provider, raw, tamper,
     tamper_end, vector,
 )
 from standard_webhooks import signed_headers, whsec_key
@@ -101,6 +101,9 @@ def mailgun():
         case.vector("other_secret", [a], [], "wrong_signature", body=text(c)),
         case.vector("rotated", [a, b], [], body=text(b)),
         case.vector("event_data_is_not_signed", [a], [], body=text(a, recipient="mallet@example.com")),
+        # Mailgun tries again for 8 hours.
+        case.vector("old_but_fresh", [a], [], now=NOW + 9 * HOUR - 30),
+        case.vector("stale", [a], [], "stale", now=NOW + 9 * HOUR + 30),
         case.vector("missing_header", [a], [], "missing_header", body=unsigned),
     ]
 
@@ -193,5 +196,8 @@ def sendgrid():
         case.vector("missing_header", [a], headers(keys[0])[1:], "missing_header"),
         case.vector("missing_timestamp", [a], headers(keys[0])[:1], "missing_header"),
         case.vector("malformed", [a], headers(keys[0], signature="not base64!"), "malformed_header"),
+        # SendGrid tries again for 24 hours.
+        case.vector("old_but_fresh", [a], headers(keys[0]), now=NOW + 25 * HOUR - 30),
+        case.vector("stale", [a], headers(keys[0]), "stale", now=NOW + 25 * HOUR + 30),
         case.vector("published", [public], headers(None, "1600112502", published), now=1600112502, body=text),
     ]

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from schemes import b64_body, family, hex_body, token_family
 from shared import (
-    FORM_TYPE, HOST, JSON_TYPE, NOW, Case, b64, b64mac, compact, hexmac, mac, provider, raw, tamper, tamper_end,
+    FORM_TYPE, HOST, HOUR, JSON_TYPE, NOW, Case, b64, b64mac, compact, hexmac, mac, provider, raw, tamper, tamper_end,
     utc, vector, with_unicode,
 )
 
@@ -44,6 +44,9 @@ def discord():
         vector("rotated", [discord_hex(k1), discord_hex(k2)], discord(k2, body), body, "accepted", None, kind),
         vector("lowercase_headers", [discord_hex(k1)], [(n.lower(), x) for n, x in discord(k1, body)], body, "accepted",
                None, kind),
+        # Discord tries again for 10 minutes.
+        vector("old_but_fresh", [discord_hex(k1)], discord(k1, body), body, "accepted", None, kind, now=NOW + 870),
+        vector("stale", [discord_hex(k1)], discord(k1, body), body, "stale", now=NOW + 930),
         vector("missing_header", [discord_hex(k1)], [discord(k1, body)[1], JSON_TYPE], body, "missing_header"),
         vector("missing_timestamp", [discord_hex(k1)], [discord(k1, body)[0], JSON_TYPE], body, "missing_header"),
         vector("malformed", [discord_hex(k1)], [("X-Signature-Ed25519", "xyz"), ("X-Signature-Timestamp", str(NOW)), JSON_TYPE],
@@ -326,6 +329,9 @@ def zoom():
         case.vector("missing_header", [a], headers(a)[:1], "missing_header"),
         case.vector("missing_timestamp", [a], headers(a)[1:], "missing_header"),
         case.vector("malformed", [a], [headers(a)[0], ["x-zm-signature", headers(a)[1][1][3:]]], "malformed_header"),
+        # Zoom tries again after 5, 20 and 60 minutes.
+        case.vector("old_but_fresh", [a], headers(a), now=NOW + 2 * HOUR - 30),
+        case.vector("stale", [a], headers(a), "stale", now=NOW + 2 * HOUR + 30),
     ]
     token = "qgg8vlvZRS6UYooatFL8Aw"
     challenge = '{"payload":{"plainToken":"' + token + '"},"event_ts":1700000000000,"event":"endpoint.url_validation"}'

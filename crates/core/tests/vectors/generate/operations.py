@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keys import public_pem, rsa_key, rsa_sign
 from schemes import family, hex_body, token_family
-from shared import FORM_TYPE, JSON_TYPE, b64, compact, mac, provider, raw, tamper_end, vector
+from shared import FORM_TYPE, JSON_TYPE, NOW, b64, compact, mac, provider, raw, tamper_end, vector
 
 
 @provider("ably", "Ably documentation, \"Outbound webhooks, Webhook security\"")
@@ -83,10 +83,11 @@ def aws_sns():
             m["UnsubscribeURL"] = "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn=" + arn + ":c9135db0"
         return json.dumps(m, indent=2, ensure_ascii=False)
 
-    def sns_vector(name, text, expect, secrets=(topic,), kind="Notification", arn=topic, cert=pem):
+    def sns_vector(name, text, expect, secrets=(topic,), kind="Notification", arn=topic, cert=pem, now=NOW):
         head = [("x-amz-sns-message-type", kind), ("x-amz-sns-message-id", "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324"),
                 ("x-amz-sns-topic-arn", arn), ("Content-Type", "text/plain; charset=UTF-8")]
-        return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert)
+        return vector(name, secrets, head, text, expect, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", kind, certificate=cert,
+                      now=now)
     confirm = "SubscriptionConfirmation"
     # Somebody publishes to a topic of his own what looks like the end of a message to ours, and moves the end that
     # was signed with it into the type.
@@ -124,6 +125,9 @@ def aws_sns():
         sns_vector("other_secret", sns(s3), "wrong_signature"),
         sns_vector("other_topic", sns(s1, arn=topic2), "wrong_signature", arn=topic2),
         sns_vector("rotated", sns(s1, arn=topic2), "accepted", secrets=(topic, topic2), arn=topic2),
+        # The time is the message's own, the same on each attempt: SNS tries again for an hour at most.
+        sns_vector("old_but_fresh", sns(s1), "accepted", now=NOW + 86400 - 30),
+        sns_vector("stale", sns(s1), "stale", now=NOW + 86400 + 30),
         sns_vector("foreign_certificate_url", sns(s1, where="https://sns.us-east-1.amazonaws.com.example.org/cert.pem"),
                    "wrong_signature"),
         sns_vector("certificate_url_without_tls", sns(s1, where=cert_url.replace("https:", "http:")), "wrong_signature"),

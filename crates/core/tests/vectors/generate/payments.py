@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from keys import public_der_base64, public_pem, rsa_key, rsa_key_of, rsa_sign, server_certificate
 from schemes import b64_body, family, hex_body, plain
 from shared import (
-    FORM_TYPE, JSON_TYPE, NOW, Case, b64, b64mac, compact, hexmac, iso, mac, provider, raw, tamper, tamper_end,
+    FORM_TYPE, HOUR, JSON_TYPE, NOW, Case, b64, b64mac, compact, hexmac, iso, mac, provider, raw, tamper, tamper_end,
     vector, with_unicode,
 )
 
@@ -266,6 +266,9 @@ def paypal():
         vector("good", [a], headers(a)),
         vector("tampered", [a], headers(a), "wrong_signature", body=tamper(body, "\"4.50\"", "\"9.50\"")),
         vector("tampered_time", [a], headers(a, time=iso(NOW + 1)), "wrong_signature"),
+        # PayPal tries again for three days.
+        vector("old_but_fresh", [a], headers(a), now=NOW + 73 * HOUR - 30),
+        vector("stale", [a], headers(a), "stale", now=NOW + 73 * HOUR + 30),
         vector("other_secret", [a], headers(c), "wrong_signature"),
         vector("rotated", [a, b], headers(b)),
         vector("other_key", [a], headers(a, "other leaf"), "wrong_signature"),

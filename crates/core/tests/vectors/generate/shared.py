@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timezone
 
 NOW = 1700000000  # 2023-11-14T22:13:20Z
+HOUR = 3600
 HOST = "https://hooks.example.com/h/"
 URL = HOST + "abc"
 JSON_TYPE = ("Content-Type", "application/json")

@@ -241,7 +241,8 @@ async fn believed(
         received_at: request.received_at,
         fetched: None,
     };
-    let verified = api.certificates.verify(&endpoint.verification, &endpoint.secrets, seen).await;
+    let (verification, secrets) = (&endpoint.verification, &endpoint.secrets);
+    let verified = api.certificates.verify(endpoint.id, verification, secrets, seen).await;
     Ok(verified.map(|()| body).map_err(Refusal::Rejected))
 }
 
