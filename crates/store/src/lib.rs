@@ -14,6 +14,7 @@ mod connect;
 mod decode;
 mod error;
 mod lease;
+mod replay;
 
 pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;

@@ -7,5 +7,6 @@ mod isolation;
 mod record;
 mod rejected;
 mod replay;
+mod replay_jobs;
 mod secrets;
 mod support;
