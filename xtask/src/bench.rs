@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast, how small, on this machine, with every store real and everything kept that is promised.
 
 mod ingest;
+mod replay;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -22,6 +23,8 @@ pub(crate) struct Arguments {
 enum Bench {
     /// Accepting: events a second, latency, processor time, memory, and that nothing acknowledged is missing
     Ingest(ingest::Arguments),
+    /// Replaying many dead letters: how long it takes, memory, and that each is sent once
+    Replay(replay::Arguments),
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -30,6 +33,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     match &arguments.bench {
         Bench::Ingest(arguments) => ingest::run(arguments).await,
+        Bench::Replay(arguments) => replay::run(arguments).await,
     }
 }
 
