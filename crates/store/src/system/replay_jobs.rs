@@ -34,9 +34,9 @@ pub struct Recovered {
 }
 
 struct RecoveredRow {
-    organization_id: Uuid,
-    destination_id: Uuid,
-    endpoint_id: Uuid,
+    organization: Uuid,
+    destination: Uuid,
+    endpoint: Uuid,
 }
 
 impl System {
@@ -118,8 +118,8 @@ impl System {
         let made = make_automatic(&mut transaction, id, &row, now).await?;
         transaction.commit().await?;
         Ok(Some(Recovered {
-            organization_id: row.organization_id.into(),
-            destination_id: row.destination_id.into(),
+            organization_id: row.organization.into(),
+            destination_id: row.destination.into(),
             job_id: made.then_some(id),
         }))
     }
@@ -141,7 +141,7 @@ async fn recovered(connection: &mut PgConnection, now: DateTime<Utc>) -> Result<
                    and h.recovered_at > coalesce(h.replayed_recovery_at, '-infinity')
                order by h.recovered_at limit 1 for update of h skip locked) as claimed
          where h.destination_id = claimed.destination_id
-         returning h.organization_id, h.destination_id, h.endpoint_id",
+         returning h.organization_id as organization, h.destination_id as destination, h.endpoint_id as endpoint",
         now - SETTLE,
         now - FORGOTTEN
     )
@@ -158,13 +158,13 @@ async fn make_automatic(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let filter = ReplayFilter {
-        destination_id: Some(row.destination_id.into()),
+        destination_id: Some(row.destination.into()),
         status: vec![EventStatus::Failed],
         ..ReplayFilter::default()
     };
     let died_before = sqlx::query_scalar!("select now() as \"now!\"").fetch_one(&mut *connection).await?;
     let job = Job {
-        organization: row.organization_id,
+        organization: row.organization,
         id,
         kind: ReplayKind::Automatic,
         filter: &filter,
@@ -172,7 +172,7 @@ async fn make_automatic(
         died_before: Some(died_before),
         runs_below: Some(AUTOMATIC_RUNS),
     };
-    let targets = [Target { destination: row.destination_id, endpoint: row.endpoint_id }];
+    let targets = [Target { destination: row.destination, endpoint: row.endpoint }];
     let matched = job.count(&mut *connection, &targets).await?;
     if matched.count > 0 {
         job.insert(connection, &targets, matched, now).await?;

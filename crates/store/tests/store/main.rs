@@ -5,6 +5,7 @@ mod accept;
 mod configuration;
 mod isolation;
 mod record;
+mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;

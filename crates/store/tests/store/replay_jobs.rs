@@ -1,14 +1,14 @@
 //! Bulk replay (PROTOCOLS D5) and its accidents: several who work on it, processes that die within a page, people who
-//! steer it midway, destinations that go, attempts in the air, and a recovery that must not replay for ever.
+//! steer it midway, destinations that go, attempts in the air.
 
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use ravenpost_core::delivery::DeliveryKey;
-use ravenpost_core::event::EventStatus;
-use ravenpost_core::ids::{AlertId, DestinationId, EventId, ReplayJobId};
+use ravenpost_core::event::EventStatus::{self, Dropped, Failed, Success};
+use ravenpost_core::ids::{EventId, ReplayJobId};
 use ravenpost_core::replay::{ReplayFilter, ReplayKind, ReplayState, Steer};
-use ravenpost_store::system::{Observation, Record, ReplayStep};
+use ravenpost_store::system::{Record, ReplayStep};
 use ravenpost_store::tenant::{
     DeadLetterFilter, DeadLetterPage, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered,
 };
@@ -22,7 +22,7 @@ const BOUND: Duration = Duration::from_secs(30);
 const PAGE: u64 = 1_000;
 
 /// Events of one status with the first destination, so many, in order.
-async fn seed(world: &World, organization: &Organization, status: &str, count: i64) {
+pub(crate) async fn seed(world: &World, organization: &Organization, status: &str, count: i64) {
     sqlx::query(
         "with event as (
              insert into events (id, organization_id, endpoint_id, instance_id, received_at, updated_at, s3_offset,
@@ -72,18 +72,18 @@ async fn step(world: &World) -> Option<ReplayStep> {
 }
 
 /// Steps until nothing is to be done now.
-async fn steps(world: &World) {
+pub(crate) async fn steps(world: &World) {
     while step(world).await.is_some() {}
     world.store.system().finish_replay_jobs(world.now).await.unwrap();
 }
 
-async fn number(world: &World, query: &'static str) -> u64 {
+pub(crate) async fn number(world: &World, query: &'static str) -> u64 {
     let number: i64 = sqlx::query_scalar(query).fetch_one(&world.pool).await.unwrap();
     number.unsigned_abs()
 }
 
-const WAITING: &str = "select count(*) from scheduled_deliveries";
-const DEAD: &str = "select count(*) from dead_letters";
+pub(crate) const WAITING: &str = "select count(*) from scheduled_deliveries";
+pub(crate) const DEAD: &str = "select count(*) from dead_letters";
 const FAILED: &str = "select count(*) from events where status = 'FAILED' and cardinality(dead) = 1";
 const PENDING: &str = "select count(*) from events where status = 'PENDING' and cardinality(pending) = 1";
 
@@ -114,7 +114,7 @@ async fn a_pair_is_scheduled_once_whoever_works_on_it_and_whenever_they_die() {
         )
         .await
         .unwrap();
-    let made = make(&world, &acme, &to_first(&acme, &[EventStatus::Success]), None).await;
+    let made = make(&world, &acme, &to_first(&acme, &[Success]), None).await;
     assert_eq!(made.matched, Matched { count: 4_500, exact: true });
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..3_u64 {
@@ -161,7 +161,6 @@ async fn a_filter_finds_what_it_says() {
     let find = async |filter: ReplayFilter| acme.tenant.count_replay(&filter).await.unwrap().count;
     let all = |status: &[EventStatus]| ReplayFilter { status: status.to_vec(), ..ReplayFilter::default() };
     let first = |status: &[EventStatus]| to_first(&acme, status);
-    use EventStatus::{Dropped, Failed, Success};
     assert_eq!(find(ReplayFilter::default()).await, 1);
     assert_eq!(find(first(&[Failed])).await, 1);
     assert_eq!(find(first(&[Success])).await, 0);
@@ -209,7 +208,7 @@ async fn a_job_is_paused_resumed_and_cancelled_midway_and_leaves_no_trace() {
     let world = World::new().await;
     let acme = world.organization().await;
     seed(&world, &acme, "FAILED", 2_500).await;
-    let id = make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), None).await.id;
+    let id = make(&world, &acme, &to_first(&acme, &[Failed]), None).await.id;
     assert_eq!(job(&acme, id).await.state, ReplayState::Queued);
     assert_eq!(step(&world).await.unwrap().scheduled, PAGE);
     assert_eq!(job(&acme, id).await.state, ReplayState::Running);
@@ -246,7 +245,7 @@ async fn a_job_is_paused_resumed_and_cancelled_midway_and_leaves_no_trace() {
     }
 
     // What was withdrawn is replayed under a run of its own, so that nothing in the air completes it.
-    make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), None).await;
+    make(&world, &acme, &to_first(&acme, &[Failed]), None).await;
     steps(&world).await;
     assert_eq!(number(&world, "select count(*) from scheduled_deliveries where run = 2").await, 1_999);
     assert_eq!(number(&world, "select count(*) from scheduled_deliveries where run = 1").await, 501);
@@ -259,7 +258,7 @@ async fn what_a_cancelled_job_takes_back_is_what_it_was() {
     let delivered = world.routed(&acme, &[(acme.first, Some(true))]).await;
     let dropped = world.routed(&acme, &[]).await;
     let other = world.routed(&acme, &[(acme.first, Some(false)), (acme.second, None)]).await;
-    let all = [EventStatus::Failed, EventStatus::Success, EventStatus::Dropped];
+    let all = [Failed, Success, Dropped];
     let id = make(&world, &acme, &to_first(&acme, &all), None).await.id;
     let events = async || {
         let mut events = Vec::new();
@@ -283,7 +282,7 @@ async fn an_attempt_that_was_in_the_air_completes_no_replay() {
     let world = World::new().await;
     let acme = world.organization().await;
     let id = world.routed(&acme, &[(acme.first, Some(false))]).await;
-    make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), None).await;
+    make(&world, &acme, &to_first(&acme, &[Failed]), None).await;
     assert_eq!(step(&world).await.unwrap().scheduled, 1);
     // A worker that was stopped wakes up with an attempt of the original run.
     for outcome in [Some(false), None] {
@@ -301,7 +300,7 @@ async fn a_persons_replay_is_not_taken_back_with_the_job() {
     let world = World::new().await;
     let acme = world.organization().await;
     let id = world.routed(&acme, &[(acme.first, Some(false))]).await;
-    let made = make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), None).await.id;
+    let made = make(&world, &acme, &to_first(&acme, &[Failed]), None).await.id;
     assert_eq!(step(&world).await.unwrap().scheduled, 1);
     acme.tenant.replay(id, Some(acme.first), world.now).await.unwrap();
     steered(&world, &acme, made, Steer::Cancel).await;
@@ -314,7 +313,7 @@ async fn a_destination_that_goes_midway_ends_its_part_and_no_other() {
     let world = World::new().await;
     let acme = world.organization().await;
     seed(&world, &acme, "DROPPED", 2_500).await;
-    let filter = ReplayFilter { status: vec![EventStatus::Dropped], ..ReplayFilter::default() };
+    let filter = ReplayFilter { status: vec![Dropped], ..ReplayFilter::default() };
     let id = make(&world, &acme, &filter, None).await.id;
     let (one, other) = (step(&world).await.unwrap(), step(&world).await.unwrap());
     assert_ne!(one.destination_id, other.destination_id, "they take turns");
@@ -332,7 +331,7 @@ async fn the_schedule_is_not_flooded() {
     let world = World::new().await;
     let acme = world.organization().await;
     seed(&world, &acme, "FAILED", 10_700).await;
-    let id = make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), None).await.id;
+    let id = make(&world, &acme, &to_first(&acme, &[Failed]), None).await.id;
     steps(&world).await;
     assert_eq!((job(&acme, id).await.scheduled, number(&world, WAITING).await), (10_000, 10_000));
     assert_eq!(job(&acme, id).await.state, ReplayState::Running);
@@ -363,7 +362,7 @@ async fn a_rate_is_kept() {
     let acme = world.organization().await;
     seed(&world, &acme, "FAILED", 1_000).await;
     let started = Instant::now();
-    let id = make(&world, &acme, &to_first(&acme, &[EventStatus::Failed]), Some(200)).await.id;
+    let id = make(&world, &acme, &to_first(&acme, &[Failed]), Some(200)).await.id;
     wait::until_true("600 to be scheduled", BOUND, async || {
         steps(&world).await;
         Ok(job(&acme, id).await.scheduled >= 600)
@@ -382,7 +381,7 @@ async fn jobs_are_made_only_where_they_make_sense_and_are_another_organizations_
     let other = world.organization().await;
     seed(&world, &acme, "FAILED", 3).await;
     let refused = async |filter: &ReplayFilter| other.tenant.count_replay(filter).await.unwrap_err();
-    let failed = to_first(&acme, &[EventStatus::Failed]);
+    let failed = to_first(&acme, &[Failed]);
     assert!(matches!(refused(&failed).await, ReplayJobError::NoDestination));
     let endpoint = ReplayFilter { endpoint_id: Some(acme.endpoint), ..ReplayFilter::default() };
     assert!(matches!(refused(&endpoint).await, ReplayJobError::NoEndpoint));
@@ -455,93 +454,4 @@ async fn dead_letters_are_listed_by_what_they_are_of() {
     let other = world.organization().await;
     let page = DeadLetterPage { after: None, limit: 9 };
     assert!(other.tenant.dead_letters(&first, page).await.unwrap().rows.is_empty());
-}
-
-/// What the notifier reads of the first destination: attempts that failed (`false`) and succeeded.
-async fn observe(world: &World, organization: &Organization, offset: &mut i64, outcomes: &[bool]) {
-    let observations: Vec<Observation> = outcomes
-        .iter()
-        .map(|success| {
-            *offset += 1;
-            Observation {
-                organization_id: organization.id,
-                endpoint_id: organization.endpoint,
-                destination_id: organization.first,
-                success: *success,
-                error: None,
-                partition: 0,
-                offset: *offset,
-                alert_id: AlertId::new(world.now, random()),
-            }
-        })
-        .collect();
-    world.store.system().observe(&observations, 100).await.unwrap();
-}
-
-/// Lets the time pass after which a recovery is believed.
-async fn settle(world: &World) {
-    world
-        .pool
-        .execute("update destination_health set recovered_at = recovered_at - interval '11 seconds'")
-        .await
-        .unwrap();
-}
-
-async fn recovered(world: &World) -> Option<Option<ReplayJobId>> {
-    let id = ReplayJobId::new(world.now, random());
-    let now = chrono::DateTime::UNIX_EPOCH + ravenpost_testkit::clock::now();
-    world.store.system().replay_recovered(id, now).await.unwrap().map(|recovered| recovered.job_id)
-}
-
-/// Gives up everything that waits for the first destination.
-async fn give_up(world: &World, organization: &Organization) {
-    let rows: Vec<(uuid::Uuid, i32, i32)> =
-        sqlx::query_as("select event_id, run, version from scheduled_deliveries")
-            .fetch_all(&world.pool)
-            .await
-            .unwrap();
-    let attempt = |(event, run, version): &(uuid::Uuid, i32, i32)| {
-        let destination_id: DestinationId = organization.first;
-        let key = DeliveryKey { event_id: EventId(*event), destination_id, run: *run, attempt_number: 1 };
-        world.attempt(organization, key, *version, Some(false))
-    };
-    let attempts = rows.iter().map(attempt).collect();
-    world.record(Record { attempts, ..Record::default() }).await;
-}
-
-#[tokio::test]
-async fn a_recovery_replays_dead_letters_once_and_none_for_ever() {
-    let world = World::new().await;
-    let acme = world.organization().await;
-    let mut offset = 0;
-    seed(&world, &acme, "FAILED", 5).await;
-    observe(&world, &acme, &mut offset, &[false, false, false, true]).await;
-    settle(&world).await;
-    assert_eq!(recovered(&world).await, None, "it is not switched on");
-    let change =
-        ravenpost_store::tenant::DestinationChange { replay_on_recovery: Some(true), ..Default::default() };
-    let changed = acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await;
-    assert!(changed.unwrap().unwrap().replay_on_recovery);
-
-    let mut runs = Vec::new();
-    for _ in 0..5 {
-        // Two failures are no outage, and a recovery that has just failed again is none.
-        observe(&world, &acme, &mut offset, &[false, false, false, true, false]).await;
-        settle(&world).await;
-        assert_eq!(recovered(&world).await, None);
-        observe(&world, &acme, &mut offset, &[true]).await;
-        let made = recovered(&world).await.expect("it has recovered");
-        assert_eq!(recovered(&world).await, None, "once for each recovery");
-        steps(&world).await;
-        runs.push(number(&world, WAITING).await);
-        assert_eq!(made.is_some(), runs.last() != Some(&0));
-        give_up(&world, &acme).await;
-        steps(&world).await;
-        assert_eq!((number(&world, WAITING).await, number(&world, DEAD).await), (0, 5));
-    }
-    assert_eq!(runs, [5, 5, 5, 0, 0], "three times at most");
-    let page = ravenpost_store::tenant::Page { after: None, limit: 9 };
-    let jobs = acme.tenant.replay_jobs(page).await.unwrap().rows;
-    assert!(jobs.iter().all(|job| job.kind == ReplayKind::Automatic && job.scheduled == 5));
-    assert_eq!(jobs.len(), 3);
 }
