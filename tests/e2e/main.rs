@@ -14,6 +14,7 @@ mod given_up;
 mod hanging;
 mod pause;
 mod replay;
+mod replays;
 
 mod crash;
 mod deduplication;

@@ -2,6 +2,7 @@
 
 mod ingest;
 mod rejected;
+mod replay;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -25,6 +26,8 @@ enum Bench {
     Ingest(ingest::Arguments),
     /// What a flood of requests that fail verification costs Postgres, and the producer next to it
     Rejected(rejected::Arguments),
+    /// Replaying many dead letters: how long it takes, memory, and that each is sent once
+    Replay(replay::Arguments),
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -34,6 +37,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.bench {
         Bench::Ingest(arguments) => ingest::run(arguments).await,
         Bench::Rejected(arguments) => rejected::run(arguments).await,
+        Bench::Replay(arguments) => replay::run(arguments).await,
     }
 }
 

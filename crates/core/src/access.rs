@@ -17,7 +17,7 @@ pub enum Scope {
     /// See events, payloads, deliveries and rejected requests.
     #[serde(rename = "events:read")]
     EventsRead,
-    /// Replay events; accept and delete rejected requests.
+    /// Replay events, one or many; accept and delete rejected requests.
     #[serde(rename = "events:replay")]
     EventsReplay,
     /// See channels and alerts.
@@ -118,6 +118,19 @@ pub fn decode_cursor(text: &str) -> Option<uuid::Uuid> {
     uuid::Uuid::from_slice(&bytes).ok()
 }
 
+/// As [`encode_cursor`], for a list that is ordered by two ids.
+pub fn encode_pair_cursor(first: uuid::Uuid, second: uuid::Uuid) -> String {
+    let bytes = [*first.as_bytes(), *second.as_bytes()].concat();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The inverse of [`encode_pair_cursor`]; `None` when it is none of ours.
+pub fn decode_pair_cursor(text: &str) -> Option<(uuid::Uuid, uuid::Uuid)> {
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (first, second) = bytes.split_at_checked(16)?;
+    Some((uuid::Uuid::from_slice(first).ok()?, uuid::Uuid::from_slice(second).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +165,8 @@ mod tests {
         let id = uuid::Uuid::from_u128(42);
         assert_eq!(decode_cursor(&encode_cursor(id)), Some(id));
         assert_eq!(decode_cursor("not a cursor"), None);
+        let other = uuid::Uuid::from_u128(7);
+        assert_eq!(decode_pair_cursor(&encode_pair_cursor(id, other)), Some((id, other)));
+        assert_eq!(decode_pair_cursor(&encode_cursor(id)), None);
     }
 }

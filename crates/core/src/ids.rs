@@ -94,6 +94,10 @@ id!(
     RejectedRequestId
 );
 id!(
+    /// A bulk replay.
+    ReplayJobId
+);
+id!(
     /// One run of an ingress process: it owns the lanes it commits through.
     InstanceId
 );

@@ -16,6 +16,7 @@ mod error;
 mod lease;
 mod new_event;
 mod sealing;
+mod replay;
 
 pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;

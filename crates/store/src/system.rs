@@ -12,6 +12,7 @@ mod observe;
 mod partitions;
 mod record;
 mod rejected;
+mod replay_jobs;
 mod resume;
 mod schedule;
 mod unpublished;
@@ -32,6 +33,7 @@ pub use instances::Peer;
 pub use observe::{DueAlert, Health, Observation};
 pub use record::{Attempt, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
+pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
 

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod channels;
+mod dead_letters;
 mod deliveries;
 mod destinations;
 mod endpoints;
@@ -13,6 +14,7 @@ mod events;
 mod page;
 mod rejected;
 mod replay;
+mod replay_jobs;
 mod secrets;
 mod waiting;
 mod yielding;
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 pub use alerts::Alert;
 pub use channels::Channel;
+pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
 pub use destinations::{Destination, DestinationChange, NewDestination};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
@@ -32,9 +35,13 @@ pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
+pub use replay_jobs::{MOST_COUNTED, MOST_JOBS, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 
 use crate::Result;
+pub(crate) use events::{ID_DRIFT, floor};
+pub(crate) use yielding::has_yielded;
+
 use crate::decode::Row;
 use crate::sealing::Sealing;
 

@@ -77,6 +77,14 @@ impl Database {
         Ok(count)
     }
 
+    /// The number that a query gives, asked as the superuser.
+    pub async fn number(&self, query: &'static str) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let number = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(number)
+    }
+
     /// A small pool as the superuser, to whom no row security applies.
     pub async fn pool(&self) -> Result<PgPool> {
         Ok(PgPoolOptions::new().max_connections(4).connect(&self.url).await?)

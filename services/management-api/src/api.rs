@@ -7,6 +7,7 @@ mod page;
 
 mod alerts;
 mod channels;
+mod dead_letters;
 mod deliveries;
 mod destinations;
 mod endpoints;
@@ -14,6 +15,7 @@ mod events;
 mod providers;
 mod rejected_requests;
 mod replay;
+mod replays;
 mod secrets;
 
 use std::sync::Arc;
@@ -104,6 +106,14 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(events::payload))
         .routes(routes!(deliveries::list))
         .routes(routes!(replay::replay))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(replays::list, replays::create))
+        .routes(routes!(replays::get))
+        .routes(routes!(replays::pause))
+        .routes(routes!(replays::resume))
+        .routes(routes!(replays::cancel))
+        .routes(routes!(replays::recover_destination))
+        .routes(routes!(replays::recover_endpoint))
         .routes(routes!(rejected_requests::list))
         .routes(routes!(rejected_requests::get, rejected_requests::delete))
         .routes(routes!(rejected_requests::payload))

@@ -5,6 +5,7 @@
 //!              │
 //!              └── openapi: the document, made of the handlers themselves
 //!
+//! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired
 //! commands: migrate, bootstrap, openapi
@@ -19,6 +20,8 @@ pub mod auth;
 
 pub mod api;
 pub mod openapi;
+
+pub mod replays;
 
 pub mod maintenance;
 pub mod metrics;
@@ -67,6 +70,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let sweeper = Sweeper::new(store.system(), payloads.clone(), &settings.rejected, metrics.clone());
     ctx.spawn("removal of rejected requests", sweeper.run(ctx.clone()));
 
+    ctx.spawn("bulk replays", replays::work(store.system(), metrics.clone(), ctx.clone()));
+    ctx.spawn("replays on recovery", replays::recover(store.system(), metrics.clone(), ctx.clone()));
     let forgetting = maintenance::deduplication::keep(store.system(), ctx.clone());
     ctx.spawn("removal of deduplication keys", forgetting);
 

@@ -20,6 +20,12 @@ pub struct Metrics {
     latency: HistogramVec,
     /// Rejected requests that were removed: too old, beyond a cap, or deleted.
     pub rejected_removed: IntCounter,
+    /// What steps of bulk replays came to: deliveries scheduled, skipped, withdrawn.
+    pub replayed: IntCounterVec,
+    /// Steps of bulk replays that failed.
+    pub replay_failures: IntCounter,
+    /// Bulk replays that a recovery has made.
+    pub automatic_replays: IntCounter,
 }
 
 impl Metrics {
@@ -42,6 +48,14 @@ impl Metrics {
                 "rejected_requests_removed_total",
                 "Rejected requests that were removed: too old, beyond their endpoint's caps, or deleted.",
             ),
+            replayed: metrics.counters(
+                "replay_deliveries_total",
+                "Deliveries that bulk replays have scheduled, skipped (they had changed meanwhile) or withdrawn.",
+                &["step"],
+            ),
+            replay_failures: metrics.counter("replay_failures_total", "Steps of bulk replays that failed."),
+            automatic_replays: metrics
+                .counter("automatic_replays_total", "Bulk replays made since a destination has recovered."),
         }
     }
 

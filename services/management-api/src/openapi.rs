@@ -25,6 +25,7 @@ use utoipa::{OpenApi as _, ToSchema};
         (name = "endpoints", description = "Inbound addresses and how their producers are verified."),
         (name = "destinations", description = "Where an endpoint's events go."),
         (name = "events", description = "What was accepted, every attempt to deliver it, and replay."),
+        (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),
         (name = "alerts", description = "What is going wrong, and who is told.")
@@ -180,7 +181,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 31);
+        assert_eq!(operations, 40);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId, OrganizationId};
+use ravenpost_core::replay::OUTAGE_FAILURES;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
@@ -72,7 +73,7 @@ pub struct DueAlert {
 
 impl System {
     /// Takes observations in their order. An alert opens when a destination has failed `threshold` times in a row,
-    /// and resolves with its next success. Observations that were taken before change nothing.
+    /// and resolves with its next success, which ends an outage if there was one. Observations that were taken before change nothing.
     pub async fn observe(&self, observations: &[Observation], threshold: i32) -> Result<Vec<Health>> {
         let mut transaction = self.pool.begin().await?;
         let mut healths = Vec::with_capacity(observations.len());
@@ -186,6 +187,7 @@ async fn observe_one(
          values ($1, $2, $3, case when $4 then 0 else 1 end, $5, $6)
          on conflict (destination_id) do update
          set failures_in_a_row = case when $4 then 0 else h.failures_in_a_row + 1 end,
+             recovered_at = case when $4 and h.failures_in_a_row >= $7 then now() else h.recovered_at end,
              observed_partition = $5, observed_offset = $6, updated_at = now()
          where h.observed_partition <> $5 or h.observed_offset < $6
          returning failures_in_a_row",
@@ -194,7 +196,8 @@ async fn observe_one(
         observation.endpoint_id.0,
         observation.success,
         observation.partition,
-        observation.offset
+        observation.offset,
+        OUTAGE_FAILURES
     )
     .fetch_optional(&mut **transaction)
     .await?;

@@ -30,6 +30,8 @@ pub struct Destination {
     pub timeout: Duration,
     /// Sent to, or held.
     pub status: DestinationStatus,
+    /// Its dead letters are replayed by themselves when it has recovered.
+    pub replay_on_recovery: bool,
     /// When it was made; events accepted earlier are not for it.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -51,6 +53,8 @@ pub struct NewDestination<'a> {
     pub retry_policy: &'a RetryPolicy,
     /// How long it has to answer.
     pub timeout: Duration,
+    /// Whether its dead letters are replayed by themselves when it has recovered.
+    pub replay_on_recovery: bool,
 }
 
 /// What to change; what is `None` stays.
@@ -66,6 +70,8 @@ pub struct DestinationChange<'a> {
     pub timeout: Option<Duration>,
     /// Sent to, or held.
     pub status: Option<DestinationStatus>,
+    /// Whether its dead letters are replayed by themselves when it has recovered.
+    pub replay_on_recovery: Option<bool>,
 }
 
 /// A row as it is stored.
@@ -77,6 +83,7 @@ struct DestinationRow {
     retry_policy: serde_json::Value,
     timeout_ms: i32,
     status: String,
+    replay_on_recovery: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -92,6 +99,7 @@ impl DestinationRow {
             retry_policy: row.json("retry_policy", self.retry_policy)?,
             timeout: Duration::from_millis(unsigned(row, "timeout_ms", self.timeout_ms)?),
             status: row.word("status", &self.status, DestinationStatus::parse)?,
+            replay_on_recovery: self.replay_on_recovery,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -133,9 +141,10 @@ impl Tenant {
         sqlx::query_as!(
             DestinationRow,
             "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
-                 timeout_ms, slot, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, created_at, updated_at",
+                 timeout_ms, slot, created_at, updated_at, replay_on_recovery)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
+                 created_at, updated_at",
             self.organization.0,
             new.id.0,
             endpoint.0,
@@ -145,7 +154,8 @@ impl Tenant {
             as_json(new.retry_policy),
             as_milliseconds(new.timeout),
             i32::from(Slot::of(endpoint).0),
-            now
+            now,
+            new.replay_on_recovery
         )
         .fetch_one(connection)
         .await?
@@ -157,7 +167,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         sqlx::query_as!(
             DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, created_at, updated_at
+            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
+                 created_at, updated_at
              from destinations where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
             self.organization.0,
             endpoint.0,
@@ -174,7 +185,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
             DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, created_at, updated_at
+            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
+                 created_at, updated_at
              from destinations where organization_id = $1 and endpoint_id = $2 and id < $3 and deleted_at is null
              order by id desc limit $4",
             self.organization.0,
@@ -201,9 +213,10 @@ impl Tenant {
             DestinationRow,
             "update destinations set name = coalesce($4, name), url = coalesce($5, url),
                  retry_policy = coalesce($6, retry_policy), timeout_ms = coalesce($7, timeout_ms),
-                 status = coalesce($8, status), updated_at = $9
+                 status = coalesce($8, status), replay_on_recovery = coalesce($10, replay_on_recovery), updated_at = $9
              where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, created_at, updated_at",
+             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
+                 created_at, updated_at",
             self.organization.0,
             endpoint.0,
             id.0,
@@ -212,7 +225,8 @@ impl Tenant {
             change.retry_policy.map(as_json),
             change.timeout.map(as_milliseconds),
             change.status.map(DestinationStatus::as_str),
-            now
+            now,
+            change.replay_on_recovery
         )
         .fetch_optional(&mut *transaction)
         .await?

@@ -58,7 +58,7 @@ pub struct EventFilter<'a> {
 
 /// How far an id may lie from when its event was received: ids are drawn when a batch is cut (PROTOCOLS I2), which is
 /// later than the receipt by as long as a request may take, and clocks may step.
-const ID_DRIFT: TimeDelta = TimeDelta::minutes(5);
+pub(crate) const ID_DRIFT: TimeDelta = TimeDelta::minutes(5);
 
 impl EventFilter<'_> {
     /// Bounds of the ids, so that only the partitions of that time are read: at or above, and below.
@@ -70,7 +70,7 @@ impl EventFilter<'_> {
 }
 
 /// The smallest UUIDv7 of a moment; version and variant left zero, so that it is at or below every real one.
-fn floor(moment: DateTime<Utc>) -> Uuid {
+pub(crate) fn floor(moment: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds.min((1 << 48) - 1) << 80)
 }

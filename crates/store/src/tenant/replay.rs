@@ -55,7 +55,8 @@ impl Tenant {
     ///
     /// A replay is a new run of the same event. What is dead waits again; what was delivered is sent again without a
     /// change of the event's status; what waits is brought forward under a new version, so that an attempt in the air
-    /// can't complete the replay.
+    /// can't complete the replay. What a bulk replay has scheduled becomes this person's: cancelling that one takes it
+    /// back no more.
     pub async fn replay(
         &self,
         event: EventId,
@@ -144,12 +145,14 @@ impl Tenant {
         let rows = sqlx::query!(
             "insert into scheduled_deliveries as s (event_id, destination_id, organization_id, endpoint_id, due_at,
                  created_at, run, attempt_number, reason)
-             select $2, t.id, $1, $3, $5, $5, 1 + coalesce((select max(v.run) from deliveries v
-                 where v.event_id = $2 and v.destination_id = t.id and v.organization_id = $1), 0), 1, 'replay'
-             from unnest($4::uuid[]) t (id) order by t.id
+             select $2, t.id, $1, $3, $5, $5, 1 + greatest((select max(v.run) from deliveries v
+                 where v.event_id = $2 and v.destination_id = t.id and v.organization_id = $1), l.run, 0), 1, 'replay'
+             from unnest($4::uuid[]) t (id)
+             left join dead_letters l on l.organization_id = $1 and l.event_id = $2 and l.destination_id = t.id
+             order by t.id
              on conflict (event_id, destination_id) do update
              set due_at = excluded.due_at, run = greatest(s.run + 1, excluded.run), attempt_number = 1,
-                 version = s.version + 1, reason = 'replay'
+                 version = s.version + 1, reason = 'replay', replay_job_id = null, died_of = null
              returning destination_id, run, due_at",
             self.organization.0,
             event.0,

@@ -24,7 +24,7 @@ impl Tenant {
 }
 
 /// Whether an operation gave up waiting for a lock, so that it may start over.
-pub(super) fn has_yielded(error: &Error) -> bool {
+pub(crate) fn has_yielded(error: &Error) -> bool {
     let Error::Unavailable { cause, .. } = error else { return false };
     let database = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
     database.is_some_and(|error| error.code().as_deref() == Some(LOCK_NOT_AVAILABLE))

@@ -13,7 +13,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 17] = [
     "organizations",
     "api_keys",
     "endpoints",
@@ -29,6 +29,8 @@ const TABLES: [&str; 15] = [
     "alerts",
     "rejected_requests",
     "rejected_counts",
+    "replay_jobs",
+    "replay_job_destinations",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -120,6 +122,8 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update scheduled_deliveries set due_at = now() where event_id = '{event}'"),
         format!("delete from scheduled_deliveries where event_id = '{event}'"),
         format!("delete from dead_letters where event_id = '{event}'"),
+        format!("update replay_jobs set rate = 1 where organization_id = '{}'", owner.id),
+        format!("update replay_job_destinations set phase = 'ended' where organization_id = '{}'", owner.id),
         format!("delete from channels where organization_id = '{}'", owner.id),
         format!("update rejected_requests set deleted_at = now() where organization_id = '{}'", owner.id),
     ] {
@@ -135,6 +139,10 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update channels set organization_id = '{}'", owner.id),
         format!("insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, run,
             attempt_number, reason) values ('{event}', '{event}', '{}', '{event}', now(), 1, 1, 'replay')", owner.id),
+        format!("insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
+            values ('{event}', '{event}', '{}', '{event}', 1, 'x')", owner.id),
+        format!("update replay_jobs set organization_id = '{}'", owner.id),
+        "delete from replay_jobs".to_owned(),
         // Not even of one's own: what a row says of its payload or its head is for services to write.
         "update rejected_requests set head = ''".to_owned(),
         "update rejected_counts set kept = 0".to_owned(),

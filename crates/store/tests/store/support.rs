@@ -4,18 +4,19 @@ use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome};
 use ravenpost_core::endpoint::Verification;
-use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::event::{EventStatus, PayloadLocation};
 use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
-    RejectedRequestId, SecretId, Slot,
+    RejectedRequestId, ReplayJobId, SecretId, Slot,
 };
 use ravenpost_core::rejected::Head;
+use ravenpost_core::replay::{ReplayFilter, ReplayKind};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
     Attempt, Bootstrapped, NewEvent, NewRejected, Observation, Record, RejectedCount, Routed,
 };
-use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewSecret, SecretAdded, ToSeal};
+use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;
@@ -225,6 +226,10 @@ impl World {
         };
         self.store.system().observe(&[observation], 1).await.unwrap();
         self.rejected(&organization, 1).await;
+        let filter = ReplayFilter { status: vec![EventStatus::Success], ..ReplayFilter::default() };
+        let id = ReplayJobId::new(self.now, random());
+        let job = NewReplayJob { id, kind: ReplayKind::Replay, filter: &filter, rate: None };
+        organization.tenant.create_replay_job(&job, self.now).await.unwrap();
         (organization, event)
     }
 
@@ -291,6 +296,7 @@ fn new_destination<'a>(
         signing_secret: ToSeal { secret, nonce: random() },
         retry_policy,
         timeout: std::time::Duration::from_secs(30),
+        replay_on_recovery: false,
     }
 }
 

@@ -28,9 +28,9 @@ use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
 #[into_params(parameter_in = Path)]
 pub(super) struct DestinationPath {
     /// The endpoint's id.
-    endpoint_id: EndpointId,
+    pub(super) endpoint_id: EndpointId,
     /// The destination's id.
-    destination_id: DestinationId,
+    pub(super) destination_id: DestinationId,
 }
 
 /// A destination to be made.
@@ -52,6 +52,10 @@ pub(super) struct NewDestinationBody {
     /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
     #[schema(format = Password)]
     signing_secret: Option<String>,
+    /// Replay its dead letters by themselves when it has recovered: with the first success after three failures in a
+    /// row, each at most three times. False unless given.
+    #[serde(default)]
+    replay_on_recovery: bool,
 }
 
 /// What to change; what is absent stays.
@@ -72,6 +76,8 @@ pub(super) struct DestinationChangeBody {
     timeout: Option<String>,
     /// `paused` holds its events, `active` delivers them.
     status: Option<DestinationStatus>,
+    /// Whether its dead letters are replayed by themselves when it has recovered.
+    replay_on_recovery: Option<bool>,
 }
 
 /// One target URL of an endpoint.
@@ -94,6 +100,8 @@ pub(super) struct DestinationBody {
     timeout: String,
     /// Sent to, or held.
     status: DestinationStatus,
+    /// Whether its dead letters are replayed by themselves when it has recovered.
+    replay_on_recovery: bool,
     /// When it was made.
     created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -121,6 +129,7 @@ impl From<Destination> for DestinationBody {
             retry_policy: destination.retry_policy,
             timeout: duration::format(destination.timeout),
             status: destination.status,
+            replay_on_recovery: destination.replay_on_recovery,
             created_at: destination.created_at,
             updated_at: destination.updated_at,
         }
@@ -135,6 +144,7 @@ pub(super) struct DestinationDraft {
     signing_secret: Secret,
     retry_policy: RetryPolicy,
     timeout: Duration,
+    replay_on_recovery: bool,
 }
 
 impl DestinationDraft {
@@ -153,6 +163,7 @@ impl DestinationDraft {
             signing_secret: Secret::standard_webhooks(random::bytes()),
             retry_policy: retry_policy.unwrap_or_default(),
             timeout: timeout.map_or(Ok(DEFAULT_TIMEOUT), |timeout| checks::timeout("timeout", timeout))?,
+            replay_on_recovery: false,
         })
     }
 
@@ -164,6 +175,7 @@ impl DestinationDraft {
             signing_secret: to_seal(&self.signing_secret),
             retry_policy: &self.retry_policy,
             timeout: self.timeout,
+            replay_on_recovery: self.replay_on_recovery,
         }
     }
 
@@ -182,7 +194,9 @@ impl NewDestinationBody {
         let url = checks::url("url", &self.url)?;
         let brought =
             self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
-        let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
+        let mut draft =
+            DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
+        draft.replay_on_recovery = self.replay_on_recovery;
         Ok(match brought {
             Some(signing_secret) => DestinationDraft { signing_secret, ..draft },
             None => draft,
@@ -254,6 +268,7 @@ pub(super) async fn change(
         retry_policy: body.retry_policy.as_ref(),
         timeout: body.timeout.as_deref().map(|timeout| checks::timeout("timeout", timeout)).transpose()?,
         status: body.status,
+        replay_on_recovery: body.replay_on_recovery,
     };
     let changed = caller
         .tenant
@@ -277,6 +292,6 @@ pub(super) async fn delete(
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(missing().into()) }
 }
 
-fn missing() -> Problem {
+pub(super) fn missing() -> Problem {
     Problem::not_found("destination")
 }

@@ -38,14 +38,25 @@ impl PageQuery {
 }
 
 /// The page that two query parameters ask for.
-pub(super) fn page(limit: Option<u16>, next: Option<&str>) -> Result<Page, Problem> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid_parameter("limit", format!("a number from 1 to {MAX_LIMIT}")));
-    }
+pub(super) fn page(most: Option<u16>, next: Option<&str>) -> Result<Page, Problem> {
+    let limit = limit(most)?;
     let cursor =
         |text| decode_cursor(text).ok_or_else(|| Problem::invalid_parameter("next", "not a cursor of ours"));
     Ok(Page { after: next.map(cursor).transpose()?, limit })
+}
+
+/// How many entries a query parameter asks for.
+pub(super) fn limit(limit: Option<u16>) -> Result<u16, Problem> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::invalid_parameter("limit", format!("a number from 1 to {MAX_LIMIT}")))
+}
+
+/// The answer of a list with a cursor of its own.
+pub(super) fn some<T>(data: impl Iterator<Item = T>, next: Option<String>) -> List<T> {
+    List { data: data.collect(), next }
 }
 
 /// The answer of a list.

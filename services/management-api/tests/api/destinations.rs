@@ -18,6 +18,7 @@ async fn a_life() {
       "endpoint_id": "[id]",
       "id": "[id]",
       "name": "Billing",
+      "replay_on_recovery": false,
       "retry_policy": {
         "jitter": 0.1,
         "schedule": [
@@ -43,6 +44,7 @@ async fn a_life() {
       "endpoint_id": "[id]",
       "id": "[id]",
       "name": "Billing",
+      "replay_on_recovery": false,
       "retry_policy": {
         "jitter": 0.1,
         "schedule": [
@@ -68,6 +70,7 @@ async fn a_life() {
       "endpoint_id": "[id]",
       "id": "[id]",
       "name": "B",
+      "replay_on_recovery": false,
       "retry_policy": {
         "jitter": 0.1,
         "schedule": []
@@ -165,13 +168,13 @@ async fn refuses_by_field() {
     name: missing field `name`
     url: not an absolute URL
     signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
-    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`
+    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`, `replay_on_recovery`
     name: 1 to 200 characters, not all of them blank, and no control characters
     url: the scheme must be http or https
     timeout: from 100ms to 1m
     retry_policy.jitter: a number from 0 to 1
     status: unknown variant `disabled`, expected `active` or `paused`
-    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`
+    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`, `replay_on_recovery`
     ");
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get(&format!("{all}/first")).await.shown(), @r#"

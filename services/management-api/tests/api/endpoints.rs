@@ -36,6 +36,7 @@ async fn create_shows_the_secrets_once() {
           "endpoint_id": "[id]",
           "id": "[id]",
           "name": "Orders",
+          "replay_on_recovery": false,
           "retry_policy": {
             "jitter": 0.1,
             "schedule": [

@@ -19,6 +19,8 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     let rejected = format!("/rejected-requests/{rejected}");
     let channel =
         owner.post("/channels", json!({ "type": "email", "address": "a@example.com" })).await.json();
+    let replay = owner.post("/replays", json!({})).await.json();
+    let replay = format!("/replays/{}", replay["id"].as_str().unwrap());
     let (endpoint_path, event_path) = (format!("/endpoints/{}", endpoint.id), format!("/events/{event}"));
     let destinations = format!("{endpoint_path}/destinations");
     let destination = format!("{destinations}/{}", endpoint.destination);
@@ -26,7 +28,7 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     let state = async || {
         let mut state = Vec::new();
         let deliveries = format!("{event_path}/deliveries");
-        for path in [&endpoint_path, &destination, &event_path, &deliveries, &rejected] {
+        for path in [&endpoint_path, &destination, &event_path, &deliveries, &rejected, &replay] {
             state.push(owner.get(path).await.json());
         }
         state.push(owner.get("/channels").await.json());
@@ -34,7 +36,8 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
     };
     let before = state().await;
     let new = json!({ "name": "b", "url": "https://b.example" });
-    let attacks: [(Method, &str, Option<Value>); 20] = [
+    let since = json!({ "since": "2020-01-01T00:00:00Z" });
+    let attacks: [(Method, &str, Option<Value>); 26] = [
         (Method::GET, &endpoint_path, None),
         (Method::PATCH, &endpoint_path, Some(json!({ "name": "x", "target_url": "https://evil.example" }))),
         (Method::DELETE, &endpoint_path, None),
@@ -47,6 +50,12 @@ async fn every_id_of_another_organization_answers_404_and_changes_nothing() {
         (Method::GET, &format!("{event_path}/payload"), None),
         (Method::GET, &format!("{event_path}/deliveries"), None),
         (Method::POST, &format!("{event_path}/replay"), None),
+        (Method::GET, &replay, None),
+        (Method::POST, &format!("{replay}/pause"), None),
+        (Method::POST, &format!("{replay}/resume"), None),
+        (Method::POST, &format!("{replay}/cancel"), None),
+        (Method::POST, &format!("{destination}/recover"), Some(since.clone())),
+        (Method::POST, &format!("{endpoint_path}/recover"), Some(since)),
         (Method::DELETE, &channel, None),
         (Method::GET, &rejected, None),
         (Method::GET, &format!("{rejected}/payload"), None),

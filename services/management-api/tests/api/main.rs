@@ -12,6 +12,7 @@ mod limits;
 mod process;
 mod rejected_requests;
 mod replay;
+mod replays;
 mod secrets;
 mod support;
 mod unavailable;

@@ -1,0 +1,99 @@
+//! Replay by itself when a destination has recovered: once for each recovery, and nothing for ever.
+
+use ravenpost_core::delivery::DeliveryKey;
+use ravenpost_core::ids::{AlertId, DestinationId, EventId, ReplayJobId};
+use ravenpost_core::replay::ReplayKind;
+use ravenpost_store::system::{Observation, Record};
+use sqlx::Executor;
+
+use crate::replay_jobs::{DEAD, WAITING, number, seed, steps};
+use crate::support::{Organization, World, random};
+
+/// What the notifier reads of the first destination: attempts that failed (`false`) and succeeded.
+async fn observe(world: &World, organization: &Organization, offset: &mut i64, outcomes: &[bool]) {
+    let observations: Vec<Observation> = outcomes
+        .iter()
+        .map(|success| {
+            *offset += 1;
+            Observation {
+                organization_id: organization.id,
+                endpoint_id: organization.endpoint,
+                destination_id: organization.first,
+                success: *success,
+                error: None,
+                partition: 0,
+                offset: *offset,
+                alert_id: AlertId::new(world.now, random()),
+            }
+        })
+        .collect();
+    world.store.system().observe(&observations, 100).await.unwrap();
+}
+
+/// Lets the time pass after which a recovery is believed.
+async fn settle(world: &World) {
+    world
+        .pool
+        .execute("update destination_health set recovered_at = recovered_at - interval '11 seconds'")
+        .await
+        .unwrap();
+}
+
+async fn recovered(world: &World) -> Option<Option<ReplayJobId>> {
+    let id = ReplayJobId::new(world.now, random());
+    let now = chrono::DateTime::UNIX_EPOCH + ravenpost_testkit::clock::now();
+    world.store.system().replay_recovered(id, now).await.unwrap().map(|recovered| recovered.job_id)
+}
+
+/// Gives up everything that waits for the first destination.
+async fn give_up(world: &World, organization: &Organization) {
+    let rows: Vec<(uuid::Uuid, i32, i32)> =
+        sqlx::query_as("select event_id, run, version from scheduled_deliveries")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    let attempt = |(event, run, version): &(uuid::Uuid, i32, i32)| {
+        let destination_id: DestinationId = organization.first;
+        let key = DeliveryKey { event_id: EventId(*event), destination_id, run: *run, attempt_number: 1 };
+        world.attempt(organization, key, *version, Some(false))
+    };
+    let attempts = rows.iter().map(attempt).collect();
+    world.record(Record { attempts, ..Record::default() }).await;
+}
+
+#[tokio::test]
+async fn a_recovery_replays_dead_letters_once_and_none_for_ever() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let mut offset = 0;
+    seed(&world, &acme, "FAILED", 5).await;
+    observe(&world, &acme, &mut offset, &[false, false, false, true]).await;
+    settle(&world).await;
+    assert_eq!(recovered(&world).await, None, "it is not switched on");
+    let change =
+        ravenpost_store::tenant::DestinationChange { replay_on_recovery: Some(true), ..Default::default() };
+    let changed = acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await;
+    assert!(changed.unwrap().unwrap().replay_on_recovery);
+
+    let mut runs = Vec::new();
+    for _ in 0..5 {
+        // Two failures are no outage, and a recovery that has just failed again is none.
+        observe(&world, &acme, &mut offset, &[false, false, false, true, false]).await;
+        settle(&world).await;
+        assert_eq!(recovered(&world).await, None);
+        observe(&world, &acme, &mut offset, &[true]).await;
+        let made = recovered(&world).await.expect("it has recovered");
+        assert_eq!(recovered(&world).await, None, "once for each recovery");
+        steps(&world).await;
+        runs.push(number(&world, WAITING).await);
+        assert_eq!(made.is_some(), runs.last() != Some(&0));
+        give_up(&world, &acme).await;
+        steps(&world).await;
+        assert_eq!((number(&world, WAITING).await, number(&world, DEAD).await), (0, 5));
+    }
+    assert_eq!(runs, [5, 5, 5, 0, 0], "three times at most");
+    let page = ravenpost_store::tenant::Page { after: None, limit: 9 };
+    let jobs = acme.tenant.replay_jobs(page).await.unwrap().rows;
+    assert!(jobs.iter().all(|job| job.kind == ReplayKind::Automatic && job.scheduled == 5));
+    assert_eq!(jobs.len(), 3);
+}
