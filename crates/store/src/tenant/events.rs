@@ -36,6 +36,8 @@ pub struct Event {
     pub delivered: Vec<DestinationId>,
     /// Destinations for which it was given up.
     pub dead: Vec<DestinationId>,
+    /// Destinations whose filter did not want it.
+    pub filtered: Vec<DestinationId>,
 }
 
 /// The headers that came with an event, credentials left out.
@@ -90,6 +92,7 @@ struct EventRow {
     pending: Option<Vec<Uuid>>,
     delivered: Vec<Uuid>,
     dead: Vec<Uuid>,
+    filtered: Vec<Uuid>,
 }
 
 impl EventRow {
@@ -112,6 +115,7 @@ impl EventRow {
             pending: self.pending.map(destinations),
             delivered: destinations(self.delivered),
             dead: destinations(self.dead),
+            filtered: destinations(self.filtered),
         })
     }
 }
@@ -135,7 +139,7 @@ impl Tenant {
         let rows = sqlx::query_as!(
             EventRow,
             "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
+                 s3_length, pending, delivered, dead, filtered
              from events where organization_id = $1 and id >= $2 and id < $3
                  and ($4::text is null or status = $4) and ($5::text is null or event_type = $5)
                  and ($6::timestamptz is null or received_at >= $6)
@@ -166,7 +170,7 @@ impl Tenant {
         let rows = sqlx::query_as!(
             EventRow,
             "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
+                 s3_length, pending, delivered, dead, filtered
              from events where organization_id = $1 and endpoint_id = $9 and id >= $2 and id < $3
                  and ($4::text is null or status = $4) and ($5::text is null or event_type = $5)
                  and ($6::timestamptz is null or received_at >= $6)
@@ -193,7 +197,7 @@ impl Tenant {
         sqlx::query_as!(
             EventRow,
             "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
+                 s3_length, pending, delivered, dead, filtered
              from events where organization_id = $1 and id = $2",
             self.organization.0,
             id.0

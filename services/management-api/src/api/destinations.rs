@@ -10,14 +10,17 @@ use ravenpost_chassis::problem::{Json, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::destination::{DEFAULT_TIMEOUT, DestinationStatus};
 use ravenpost_core::duration;
-use ravenpost_core::ids::{DestinationId, EndpointId};
+use ravenpost_core::filter::Filter;
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
+use ravenpost_store::system::FilterError;
 use ravenpost_store::tenant::{Destination, DestinationChange, NewDestination};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::nullable;
 use super::endpoints::{EndpointPath, missing as missing_endpoint, to_seal};
 use super::page::{List, PageQuery, list as listed};
 use super::{BASE, Failure, checks};
@@ -52,6 +55,8 @@ pub(super) struct NewDestinationBody {
     /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
     #[schema(format = Password)]
     signing_secret: Option<String>,
+    /// Which events it gets; all unless given.
+    filter: Option<Filter>,
 }
 
 /// What to change; what is absent stays.
@@ -70,6 +75,10 @@ pub(super) struct DestinationChangeBody {
     /// How long it has to answer, `100ms` to `60s`.
     #[schema(example = "30s")]
     timeout: Option<String>,
+    /// Which events it gets, in place of what was said before; null for all. It is asked for the events that have not
+    /// come to their first attempt yet.
+    #[serde(deserialize_with = "nullable")]
+    filter: Option<Option<Filter>>,
     /// `paused` holds its events, `active` delivers them.
     status: Option<DestinationStatus>,
 }
@@ -92,12 +101,38 @@ pub(super) struct DestinationBody {
     /// How long it has to answer.
     #[schema(example = "30s")]
     timeout: String,
+    /// Which events it gets; null for all.
+    #[schema(required = true)]
+    filter: Option<Filter>,
+    /// The last failure of the filter's expression that was noted, at most one a minute; null when there was none since
+    /// the filter was set. The event was delivered.
+    #[schema(required = true)]
+    filter_error: Option<FilterErrorBody>,
     /// Sent to, or held.
     status: DestinationStatus,
     /// When it was made.
     created_at: DateTime<Utc>,
     /// When it was last changed.
     updated_at: DateTime<Utc>,
+}
+
+/// An event that a filter's expression failed for.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FilterError)]
+pub(super) struct FilterErrorBody {
+    /// Why.
+    #[schema(example = "No such key: amount")]
+    message: String,
+    /// For which event.
+    event_id: EventId,
+    /// When.
+    failed_at: DateTime<Utc>,
+}
+
+impl From<FilterError> for FilterErrorBody {
+    fn from(error: FilterError) -> Self {
+        Self { message: error.message, event_id: error.event_id, failed_at: error.failed_at }
+    }
 }
 
 /// A new destination, with what is shown only this once.
@@ -120,6 +155,8 @@ impl From<Destination> for DestinationBody {
             url: destination.url.into(),
             retry_policy: destination.retry_policy,
             timeout: duration::format(destination.timeout),
+            filter: destination.filter,
+            filter_error: destination.filter_error.map(FilterErrorBody::from),
             status: destination.status,
             created_at: destination.created_at,
             updated_at: destination.updated_at,
@@ -135,6 +172,7 @@ pub(super) struct DestinationDraft {
     signing_secret: Secret,
     retry_policy: RetryPolicy,
     timeout: Duration,
+    filter: Option<Filter>,
 }
 
 impl DestinationDraft {
@@ -153,6 +191,7 @@ impl DestinationDraft {
             signing_secret: Secret::standard_webhooks(random::bytes()),
             retry_policy: retry_policy.unwrap_or_default(),
             timeout: timeout.map_or(Ok(DEFAULT_TIMEOUT), |timeout| checks::timeout("timeout", timeout))?,
+            filter: None,
         })
     }
 
@@ -164,6 +203,7 @@ impl DestinationDraft {
             signing_secret: to_seal(&self.signing_secret),
             retry_policy: &self.retry_policy,
             timeout: self.timeout,
+            filter: self.filter.as_ref(),
         }
     }
 
@@ -183,6 +223,8 @@ impl NewDestinationBody {
         let brought =
             self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
         let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
+        let filter = self.filter.map(checks::filter).transpose()?.flatten();
+        let draft = DestinationDraft { filter, ..draft };
         Ok(match brought {
             Some(signing_secret) => DestinationDraft { signing_secret, ..draft },
             None => draft,
@@ -248,11 +290,17 @@ pub(super) async fn change(
 ) -> Result<Answer<DestinationBody>, Failure> {
     let url = body.url.as_deref().map(|url| checks::url("url", url)).transpose()?;
     body.retry_policy.as_ref().map(checks::retry_policy).transpose()?;
+    let filter = match body.filter {
+        Some(Some(filter)) => Some(checks::filter(filter)?),
+        Some(None) => Some(None),
+        None => None,
+    };
     let change = DestinationChange {
         name: body.name.as_deref().map(|name| checks::name("name", name)).transpose()?,
         url: url.as_ref(),
         retry_policy: body.retry_policy.as_ref(),
         timeout: body.timeout.as_deref().map(|timeout| checks::timeout("timeout", timeout)).transpose()?,
+        filter: filter.as_ref().map(Option::as_ref),
         status: body.status,
     };
     let changed = caller
