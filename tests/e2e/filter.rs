@@ -71,9 +71,12 @@ fn types_fit_a_pattern() {
         let filter = json!({ "filter": { "event_types": ["pull_request*", "push"] } });
         system.api.patch(&endpoint.destination_path(), &filter).await?;
         let mut expected = Vec::new();
-        for (event_type, status) in
-            [("push", "SUCCESS"), ("pull_request", "SUCCESS"), ("pull_request_review", "SUCCESS"), ("issues", "DROPPED")]
-        {
+        for (event_type, status) in [
+            ("push", "SUCCESS"),
+            ("pull_request", "SUCCESS"),
+            ("pull_request_review", "SUCCESS"),
+            ("issues", "DROPPED"),
+        ] {
             let signature = sign::github(&endpoint.secret, b"{}");
             let headers = [
                 ("content-type", "application/json"),
@@ -151,10 +154,16 @@ fn a_changed_filter_and_a_replay_by_name() {
         // A person who names the destination means it.
         system.api.post(&replay, &json!({ "destination_id": endpoint.destination })).await?;
         let delivered = until_status(system, &dropped, "SUCCESS").await?;
-        assert_eq!((&delivered["filtered"], &delivered["delivered"]), (&json!([]), &json!([endpoint.destination])));
+        assert_eq!(
+            (&delivered["filtered"], &delivered["delivered"]),
+            (&json!([]), &json!([endpoint.destination]))
+        );
 
         // From the next route that is read on, the new filter is the one that is asked.
-        system.api.patch(&endpoint.destination_path(), &json!({ "filter": { "expression": "body.n == 2" } })).await?;
+        system
+            .api
+            .patch(&endpoint.destination_path(), &json!({ "filter": { "expression": "body.n == 2" } }))
+            .await?;
         wait::until_true("the new filter to be asked", BOUND, || async {
             let id = send(&endpoint, r#"{"n": 2}"#).await?;
             let settled = wait::until("it to be settled", BOUND, || async {

@@ -271,7 +271,10 @@ async fn what_no_destination_wants_is_dropped_and_what_one_wants_is_not() {
 
     world.record(unwanted(id, acme.second, 0, 0)).await;
     let event = acme.tenant.event(id).await.unwrap().unwrap();
-    assert_eq!((event.status, event.filtered.len(), event.pending.unwrap().len()), (EventStatus::Dropped, 2, 0));
+    assert_eq!(
+        (event.status, event.filtered.len(), event.pending.unwrap().len()),
+        (EventStatus::Dropped, 2, 0)
+    );
     assert!(world.store.system().known(&[id]).await.unwrap()[&id].pending.as_ref().unwrap().is_empty());
 }
 
@@ -290,7 +293,10 @@ async fn a_filter_decides_only_for_the_owner_and_never_against_a_success() {
     record_as_zombie(&world, vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(true))]).await;
     world.record(unwanted(id, acme.first, 0, 0)).await;
     let event = acme.tenant.event(id).await.unwrap().unwrap();
-    assert_eq!((event.status, event.delivered, event.filtered), (EventStatus::Success, vec![acme.first], vec![]));
+    assert_eq!(
+        (event.status, event.delivered, event.filtered),
+        (EventStatus::Success, vec![acme.first], vec![])
+    );
 }
 
 #[tokio::test]
