@@ -182,12 +182,10 @@ fn what_would_run_away_is_refused() {
     };
     assert!(filter(&nested(2)).check().is_ok());
     assert!(refused(&nested(3)).contains("nest at most 2 deep"));
-    let side_by_side = vec!["body.x.all(x, true)"; 9].join(" && ");
+    let side_by_side = ["body.x.all(x, true)"; 9].join(" && ");
     assert!(refused(&side_by_side).contains("at most 8 of all"));
-    assert!(refused(&vec!["body.x"; 10].join(" + ")).contains("at most 8 operations that copy"));
-    assert!(
-        refused(&format!("[{}] == 1", vec!["body"; 9].join(","))).contains("at most 8 operations that copy")
-    );
+    assert!(refused(&["body.x"; 10].join(" + ")).contains("at most 8 operations that copy"));
+    assert!(refused(&format!("[{}] == 1", ["body"; 9].join(","))).contains("at most 8 operations that copy"));
     for (open, close) in [("(", ")"), ("[", "]"), ("body[", "]"), ("!(", ")"), ("{1:", "}")] {
         let deep = format!("{}1{}", open.repeat(300), close.repeat(300));
         assert!(refused(&deep).contains("brackets open at once"), "{open}");
@@ -253,7 +251,7 @@ fn steps_are_counted_and_time_is_asked_for() {
     assert_eq!(ask_with(quadratic, body.as_bytes(), &late), Err(Failed::Time));
     assert_eq!(looks.load(Ordering::Relaxed), 11, "nothing went on after the time was over");
     // Without any loop, too.
-    let straight = vec!["body == body"; 40].join(" && ");
+    let straight = ["body == body"; 40].join(" && ");
     assert_eq!(ask_with(&straight, body.as_bytes(), &|| true), Err(Failed::Time));
 }
 
@@ -278,7 +276,7 @@ fn what_is_light_and_what_reads_the_body() {
         ("headers.exists(body1, body1 == 'x')", false, false),
         ("body.a.exists(x, x == 1)", true, false),
         ("type.matches('a+')", false, false),
-        (&vec!["body.a == body.b"; 9].join(" || "), true, false),
+        (&["body.a == body.b"; 9].join(" || "), true, false),
     ] {
         let compiled = compiled(expression);
         assert_eq!((compiled.reads_body(), compiled.is_light(100)), (reads_body, light), "{expression}");
@@ -301,7 +299,7 @@ fn types_are_one_thing_and_the_expression_another() {
             && !some.wants_type("")
             && !some.is_empty()
     );
-    assert_eq!(types(&vec!["a"; 51]).check().unwrap_err().field, "event_types");
+    assert_eq!(types(&["a"; 51]).check().unwrap_err().field, "event_types");
     assert_eq!(types(&["a", ""]).check().unwrap_err().to_string(), "event_types[1]: 1 to 200 bytes");
     let json = serde_json::json!({ "event_types": ["a.*"], "expression": "true" });
     let read: Filter = serde_json::from_value(json.clone()).unwrap();

@@ -77,6 +77,7 @@ pub(super) struct DestinationChangeBody {
     timeout: Option<String>,
     /// Which events it gets, in place of what was said before; null for all. It is asked for the events that have not
     /// come to their first attempt yet.
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     #[serde(deserialize_with = "nullable")]
     filter: Option<Option<Filter>>,
     /// `paused` holds its events, `active` delivers them.
