@@ -10,6 +10,7 @@ mod verification;
 
 mod delivery;
 mod fidelity;
+mod filter;
 mod given_up;
 mod hanging;
 mod pause;

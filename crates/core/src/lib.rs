@@ -19,6 +19,7 @@ pub mod headers;
 pub mod topic;
 
 pub mod destination;
+pub mod filter;
 pub mod retry;
 
 pub mod delivery;

@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/fuzz_targets/body.rs"]
 mod body;
+#[path = "../fuzz/fuzz_targets/filter_body.rs"]
+mod filter_body;
 
 use std::path::Path;
 
@@ -102,6 +104,41 @@ fn nothing_makes_verification_panic_or_believe() {
             let mut damaged = seed.clone();
             random.damage(&mut damaged);
             body::run(&damaged);
+        }
+    }
+}
+
+/// Expressions and bodies that make sense, to be damaged.
+const FILTERS: [(&str, &str); 8] = [
+    ("type == 'invoice.paid' && headers['x-region'] in ['eu', 'us']", ""),
+    (
+        "body.amount >= 1000.5 || !(body.paid && has(body.customer.name))",
+        r#"{"amount": 7, "customer": {"name": "Z"}}"#,
+    ),
+    (
+        "body.lines.exists(x, x.sku.startsWith('b') && x.price > 20)",
+        r#"{"lines": [{"sku": "b", "price": 30}]}"#,
+    ),
+    (
+        "size(body.a.filter(x, x.b != null)) == 2 ? true : type.matches('^a+(b|c)*$')",
+        r#"{"a": [{"b": 1}, {}]}"#,
+    ),
+    ("body.a.all(x, body.b.exists_one(y, x[0] == y[1]))", r#"{"a": [[1], [2]], "b": [[1, 2], [3, 1]]}"#),
+    ("string(body[0]) + 'x' == \"1x\" && -body[1] % 3 == 2u || double(1) / 0.0 > 1e308", "[1, 2]"),
+    ("9223372036854775807 + body == -9223372036854775808 - 1", "1"),
+    ("b'\\xff' == body || [body, [1u, null]] == endpoint.id || 'ö' < type", "\u{fc}"),
+];
+
+#[test]
+fn nothing_makes_a_filter_panic() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for (expression, body) in FILTERS {
+        let seed = [expression.as_bytes(), &[0], body.as_bytes()].concat();
+        filter_body::run(&seed);
+        for _ in 0..100 * ROUNDS {
+            let mut damaged = seed.clone();
+            random.damage(&mut damaged);
+            filter_body::run(&damaged);
         }
     }
 }

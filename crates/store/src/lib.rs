@@ -15,8 +15,8 @@ mod decode;
 mod error;
 mod lease;
 mod new_event;
-mod sealing;
 mod replay;
+mod sealing;
 
 pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
 pub use decode::Damaged;

@@ -5,7 +5,7 @@
 //!                         │ route: which destinations?        ┌─────────── schedule: what is due again
 //!                         ▼                                   ▼
 //!                       lane (one a destination, bounded) ──▶ send: fetch ▸ sign ▸ POST ▸ report (Kafka)
-//!                         │ full, slow or paused                │ answer
+//!                         │ full, slow or paused      filter ◀──┤ answer
 //!                         ▼                                     ▼
 //!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
@@ -21,6 +21,8 @@ pub mod partition;
 pub mod route;
 
 pub mod lane;
+
+pub mod filter;
 
 pub mod send;
 
@@ -38,6 +40,7 @@ use ravenpost_egress::Client;
 use ravenpost_store::{Payloads, Store};
 
 use crate::consume::Group;
+use crate::filter::Filters;
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
 use crate::send::Sender;
@@ -71,8 +74,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
     ctx.started();
+    let filters = Filters::new(store.system(), metrics.clone())?;
     let sender = Arc::new(Sender {
         routes: routes.clone(),
+        filters,
         payloads,
         client,
         producer,

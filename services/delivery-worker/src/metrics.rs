@@ -22,6 +22,8 @@ pub struct WorkerMetrics {
     delivered_seconds: Histogram,
     dead_letters: IntCounter,
     parked: IntCounterVec,
+    filtered: IntCounterVec,
+    filter_errors: IntCounterVec,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
     /// Things recorded together.
@@ -59,6 +61,16 @@ impl WorkerMetrics {
             parked: metrics.counters(
                 "delivery_parked_total",
                 "Deliveries put into the schedule without an attempt, by reason",
+                &["reason"],
+            ),
+            filtered: metrics.counters(
+                "delivery_filtered_total",
+                "Deliveries that the destination's filter did not want, by what refused them",
+                &["by"],
+            ),
+            filter_errors: metrics.counters(
+                "delivery_filter_errors_total",
+                "Deliveries made because the destination's expression failed, by reason",
                 &["reason"],
             ),
             undecodable: metrics.counter(
@@ -109,6 +121,16 @@ impl WorkerMetrics {
     /// A delivery goes into the schedule without an attempt.
     pub fn parked(&self, reason: ParkReason) {
         self.parked.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A destination did not want an event.
+    pub fn filtered(&self, by: &str) {
+        self.filtered.with_label_values(&[by]).inc();
+    }
+
+    /// A destination's expression failed, and so it gets the event.
+    pub fn filter_failed(&self, reason: &str) {
+        self.filter_errors.with_label_values(&[reason]).inc();
     }
 
     /// A message received at `received_at` is being consumed.

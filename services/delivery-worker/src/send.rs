@@ -19,6 +19,7 @@ use ravenpost_store::Payloads;
 use ravenpost_store::system::{Attempt, DeliveryConfig};
 use tracing::{Instrument, Span, error, info_span, warn};
 
+use crate::filter::{Filters, Opinion, Question};
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
 
@@ -31,6 +32,8 @@ const REPORT_AGAIN: Duration = Duration::from_millis(500);
 pub struct Sender {
     /// Where events go.
     pub routes: Routes,
+    /// What destinations want.
+    pub filters: Filters,
     /// The payload store.
     pub payloads: Payloads,
     /// The way out.
@@ -54,6 +57,8 @@ pub struct Job {
     pub run: i32,
     /// Which attempt, from 1.
     pub attempt_number: i32,
+    /// Somebody has named the destination: its filter is not asked.
+    pub unfiltered: bool,
 }
 
 /// What came of a job.
@@ -65,6 +70,8 @@ pub enum Done {
     Held,
     /// Somebody deleted the destination meanwhile.
     Cancelled,
+    /// The destination does not want it.
+    Filtered,
     /// Something of ours was away; that is no attempt.
     NotSent,
 }
@@ -109,7 +116,11 @@ impl Sender {
                 }
             },
         };
-        let Some(body) = fetch::body(&self.payloads, &job.event).await else { return Done::NotSent };
+        let endpoint_name = route.as_ref().map_or("", |route| route.endpoint_name.as_str());
+        let (body, filter_error) = match self.wanted_body(&job, destination, endpoint_name).await {
+            Ok(wanted) => wanted,
+            Err(done) => return done,
+        };
         let event = with_inline(&job.event, &body);
         let traceparent = trace::current(&Span::current(), incoming.as_ref());
         let attempted_at = clock::now();
@@ -120,10 +131,41 @@ impl Sender {
             return Done::NotSent;
         }
         let answer = self.client.send(request).await;
-        let attempt = judge(&job, destination, &answer, attempted_at);
+        let attempt = Attempt { filter_error, ..judge(&job, destination, &answer, attempted_at) };
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
         self.report(&event, &attempt).await;
         Done::Attempted(Box::new(attempt))
+    }
+
+    /// The body, if the destination wants it, and why its filter could not tell, if it could not. A filter is asked once,
+    /// before the first attempt of a run; it is not fetched for that does not look at the body.
+    async fn wanted_body(
+        &self,
+        job: &Job,
+        destination: &DeliveryConfig,
+        endpoint_name: &str,
+    ) -> Result<(Bytes, Option<String>), Done> {
+        let fetched = async || fetch::body(&self.payloads, &job.event).await.ok_or(Done::NotSent);
+        let is_asked = job.attempt_number == 1 && !job.unfiltered;
+        let Some(filter) = destination.filter.as_ref().filter(|_| is_asked) else {
+            return Ok((fetched().await?, None));
+        };
+        if !filter.wants_type(job.event.event_type.as_deref().unwrap_or_default()) {
+            self.filters.refused_type();
+            return Err(Done::Filtered);
+        }
+        let filter = self.filters.of(job.destination_id, filter);
+        let early = if filter.reads_body() { Some(fetched().await?) } else { None };
+        let question = Question {
+            event: Arc::clone(&job.event),
+            endpoint_name: endpoint_name.to_owned(),
+            body: early.clone().unwrap_or_default(),
+        };
+        match (self.filters.ask(&filter, job.destination_id, question).await, early) {
+            (Opinion::Unwanted, _) => Err(Done::Filtered),
+            (Opinion::Wanted(note), Some(body)) => Ok((body, note)),
+            (Opinion::Wanted(note), None) => Ok((fetched().await?, note)),
+        }
     }
 
     /// Tells Kafka, and does not go on before Kafka has it: a retry has no offset that would bring it back (W9).
@@ -185,6 +227,7 @@ fn judge(
         },
         attempted_at,
         duration_ms: u32::try_from(answer.duration.as_millis()).unwrap_or(u32::MAX),
+        filter_error: None,
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::destination::DestinationStatus;
 use ravenpost_core::endpoint::EndpointStatus;
-use ravenpost_core::ids::{DestinationId, EndpointId};
+use ravenpost_core::filter::Filter;
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
@@ -22,6 +24,8 @@ const MAX_SKEW: TimeDelta = TimeDelta::seconds(MAX_SKEW_SECONDS);
 /// Where an endpoint's events go.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// What the endpoint is called.
+    pub endpoint_name: String,
     /// The endpoint is paused: everything is held.
     pub paused: bool,
     /// Its destinations, deleted ones too: what waits for them is to be cancelled.
@@ -43,6 +47,17 @@ pub struct Destination {
     pub delivery: std::result::Result<DeliveryConfig, Arc<Damaged>>,
 }
 
+/// That a destination's filter has failed for an event, which was delivered therefore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterError {
+    /// Why.
+    pub message: String,
+    /// For which event.
+    pub event_id: EventId,
+    /// When.
+    pub failed_at: DateTime<Utc>,
+}
+
 /// How a destination is sent to.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
@@ -54,6 +69,8 @@ pub struct DeliveryConfig {
     pub retry_policy: RetryPolicy,
     /// How long it has to answer.
     pub timeout: Duration,
+    /// What it wants; `None` for everything.
+    pub filter: Option<Filter>,
 }
 
 impl Route {
@@ -79,22 +96,48 @@ impl Route {
 impl System {
     /// The route of an endpoint; `None` when there is no such endpoint.
     pub async fn route(&self, endpoint: EndpointId) -> Result<Option<Route>> {
-        let status = sqlx::query_scalar!("select status from endpoints where id = $1", endpoint.0);
-        let Some(status) = bounded!(self, status, fetch_optional) else { return Ok(None) };
-        let paused = status != EndpointStatus::Active.as_str();
-        Ok(Some(Route { paused, destinations: self.destinations(endpoint).await? }))
+        let found = sqlx::query!("select name, status from endpoints where id = $1", endpoint.0);
+        let Some(found) = bounded!(self, found, fetch_optional) else { return Ok(None) };
+        let paused = found.status != EndpointStatus::Active.as_str();
+        let destinations = self.destinations(endpoint).await?;
+        Ok(Some(Route { endpoint_name: found.name, paused, destinations }))
     }
 
     async fn destinations(&self, endpoint: EndpointId) -> Result<Vec<Destination>> {
         let query = sqlx::query_as!(
             StoredDestination,
-            "select id, url, signing_secret, retry_policy, timeout_ms, status, created_at,
+            "select id, url, signing_secret, retry_policy, timeout_ms, filter, status, created_at,
                  deleted_at is not null as \"deleted!\"
              from destinations where endpoint_id = $1 order by id",
             endpoint.0
         );
         let rows = bounded!(self, query, fetch_all);
         Ok(rows.into_iter().map(|stored| self.destination(stored)).collect())
+    }
+
+    /// Tells a destination's owner that its filter has failed for an event, unless that was told within the last minute
+    /// or the filter is another one by now.
+    pub async fn report_filter_error(
+        &self,
+        destination: DestinationId,
+        filter: &Filter,
+        error: &FilterError,
+    ) -> Result<()> {
+        let as_json = |value: serde_json::Result<serde_json::Value>| value.expect("texts and a time");
+        bounded!(
+            self,
+            sqlx::query!(
+                "update destinations set filter_error = $3
+                 where id = $1 and filter = $2 and (filter_error is null
+                     or (filter_error ->> 'failed_at')::timestamptz <= $4::timestamptz - interval '1 minute')",
+                destination.0,
+                as_json(serde_json::to_value(filter)),
+                as_json(serde_json::to_value(error)),
+                error.failed_at
+            ),
+            execute
+        );
+        Ok(())
     }
 
     fn destination(&self, stored: StoredDestination) -> Destination {
@@ -114,6 +157,7 @@ impl System {
             signing_secret: self.open(row, "signing_secret", &stored.signing_secret, stored.id)?,
             retry_policy: row.json("retry_policy", stored.retry_policy)?,
             timeout: Duration::from_millis(row.value("timeout_ms", u64::try_from(stored.timeout_ms))?),
+            filter: stored.filter.map(|filter| row.json("filter", filter)).transpose()?,
         })
     }
 }
@@ -124,6 +168,7 @@ struct StoredDestination {
     signing_secret: Vec<u8>,
     retry_policy: serde_json::Value,
     timeout_ms: i32,
+    filter: Option<serde_json::Value>,
     status: String,
     created_at: DateTime<Utc>,
     deleted: bool,

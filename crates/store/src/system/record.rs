@@ -1,6 +1,6 @@
 //! What the worker has to record, in one statement: attempts, decisions and the events they move (PROTOCOLS W2, W5, W8).
 //!
-//! An event's `pending`, `delivered` and `dead` are *sets* of destinations, moved by set operations on the row's own
+//! An event's `pending`, `delivered`, `dead` and `filtered` are *sets* of destinations, moved by set operations on the row's own
 //! newest version. Recording something twice, late, or by a worker that has lost its partition therefore moves
 //! nothing twice; docs/decisions says why sets and not counters.
 
@@ -49,6 +49,8 @@ pub struct Attempt {
     pub attempted_at: DateTime<Utc>,
     /// How long it took.
     pub duration_ms: u32,
+    /// Why the destination's filter could not decide, and so let the event through.
+    pub filter_error: Option<String>,
 }
 
 impl Attempt {
@@ -100,6 +102,19 @@ pub struct Park {
     pub reason: ParkReason,
 }
 
+/// A pair that will not be sent since the destination's filter does not want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filtered {
+    /// The event.
+    pub event_id: EventId,
+    /// Who does not want it.
+    pub destination_id: DestinationId,
+    /// The run for which the filter was asked.
+    pub run: i32,
+    /// The `version` of the schedule row that this completes; 0 when it had none.
+    pub version: i32,
+}
+
 /// Everything that one statement records.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -111,6 +126,8 @@ pub struct Record {
     pub parks: Vec<Park>,
     /// Pairs that will never be sent since their destination was deleted.
     pub cancelled: Vec<(EventId, DestinationId)>,
+    /// Pairs that are not wanted.
+    pub filtered: Vec<Filtered>,
 }
 
 impl Record {
@@ -120,6 +137,7 @@ impl Record {
             && self.attempts.is_empty()
             && self.parks.is_empty()
             && self.cancelled.is_empty()
+            && self.filtered.is_empty()
     }
 
     /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
@@ -127,7 +145,8 @@ impl Record {
         let routed = self.routed.iter().map(|routed| routed.event_id.0);
         let attempts = self.attempts.iter().map(|attempt| attempt.key.event_id.0);
         let cancelled = self.cancelled.iter().map(|(event, _)| event.0);
-        let mut ids = routed.chain(attempts).chain(cancelled);
+        let filtered = self.filtered.iter().map(|filtered| filtered.event_id.0);
+        let mut ids = routed.chain(attempts).chain(cancelled).chain(filtered);
         let first = ids.next()?;
         Some(ids.fold((first, first), |(low, high), id| (low.min(id), high.max(id))))
     }
@@ -153,6 +172,7 @@ impl System {
         let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
             record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
 
+        let filtered = &record.filtered;
         let current = bounded!(
             self,
             sqlx::query_file_scalar!(
@@ -197,6 +217,12 @@ impl System {
                 &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
                 &cancelled_events,
                 &cancelled_destinations,
+                &filtered.iter().map(|filtered| filtered.event_id.0).collect::<Vec<_>>(),
+                &filtered.iter().map(|filtered| filtered.destination_id.0).collect::<Vec<_>>(),
+                &filtered.iter().map(|filtered| filtered.run).collect::<Vec<_>>(),
+                &filtered.iter().map(|filtered| filtered.version).collect::<Vec<_>>(),
+                &attempts.iter().map(|attempt| attempt.filter_error.clone()).collect::<Vec<_>>()
+                    as &[Option<String>],
             ),
             fetch_one
         );

@@ -1,12 +1,15 @@
--- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled
+-- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
+-- $34.. filtered, $38 why the filter failed, of each attempt
 with owner as (
     select epoch = $2 as current from partitions where partition = $1 for share
 ), attempt as (
     select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead
     from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::int[], $11::int[], $12::int[],
-        $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[])
+        $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[],
+        $38::text[])
         as a (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number, version,
-              outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms)
+              outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
+              filter_error)
 ), park as (
     select * from unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[], $29::int[],
         $30::timestamptz[], $31::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
@@ -17,12 +20,18 @@ with owner as (
     group by event_id
 ), cancelled as (
     select * from unnest($32::uuid[], $33::uuid[]) as c (event_id, destination_id)
+), filtered as (
+    select f.* from unnest($34::uuid[], $35::uuid[], $36::int[], $37::int[])
+        as f (event_id, destination_id, run, version), owner
+    where owner.current
 ), recorded as (
     -- A late success replaces a failure of the same key: success is terminal, whoever records it.
     insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
-        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms)
+        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
+        filter_error)
     select id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
-        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms
+        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
+        filter_error
     from attempt
     on conflict (event_id, destination_id, run, attempt_number) do update
     set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,
@@ -34,11 +43,12 @@ with owner as (
     where owner.current and not a.success and not exists (select from deliveries d where d.event_id = a.event_id
         and d.destination_id = a.destination_id and d.run = a.run and d.outcome = 'success')
 ), completed as (
-    -- What no longer waits. A success ends its whole run; a dead letter only the row it was taken from, so that a
-    -- replay that came meanwhile survives.
+    -- What no longer waits. A success ends its whole run; a dead letter and what a filter has refused only the row it
+    -- was taken from, so that a replay that came meanwhile survives.
     delete from scheduled_deliveries s
     using (select event_id, destination_id, run, null::int as version from attempt where success
-        union all select event_id, destination_id, run, version from decision where dead) as a
+        union all select event_id, destination_id, run, version from decision where dead
+        union all select event_id, destination_id, run, version from filtered) as a
     where s.event_id = a.event_id and s.destination_id = a.destination_id
         and s.run = a.run and s.version = coalesce(a.version, s.version)
     returning s.event_id, s.destination_id
@@ -73,19 +83,27 @@ with owner as (
         exists (select from completed c where c.event_id = a.event_id and c.destination_id = a.destination_id)
         or a.version = 0 and not exists (select from scheduled_deliveries s
             where s.event_id = a.event_id and s.destination_id = a.destination_id))
+), unwanted as (
+    select f.* from filtered f
+    where exists (select from completed c where c.event_id = f.event_id and c.destination_id = f.destination_id)
+        or f.version = 0 and not exists (select from scheduled_deliveries s
+            where s.event_id = f.event_id and s.destination_id = f.destination_id)
 ), settled as (
     select event_id, destination_id, 'delivered' as how from attempt where success
     union all
     select event_id, destination_id, 'dead' from died
     union all
+    select event_id, destination_id, 'filtered' from unwanted
+    union all
     select c.event_id, c.destination_id, 'cancelled' from cancelled c, owner where owner.current
 ), change as (
-    select e.event_id, e.met, e.settled, e.delivered, e.dead, coalesce(r.destinations, '{}') as routed
+    select e.event_id, e.met, e.settled, e.delivered, e.dead, e.filtered, coalesce(r.destinations, '{}') as routed
     from (
         select event_id, bool_or(met) as met,
             coalesce(array_agg(destination_id) filter (where how is not null), '{}') as settled,
             coalesce(array_agg(destination_id) filter (where how = 'delivered'), '{}') as delivered,
-            coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead
+            coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead,
+            coalesce(array_agg(destination_id) filter (where how = 'filtered'), '{}') as filtered
         from (
             select event_id, destination_id, how, false as met from settled
             union all
@@ -96,8 +114,8 @@ with owner as (
     left join route r on r.event_id = e.event_id
 ), moved as (
     update events e
-    set (pending, delivered, dead, status, updated_at) = (
-        select n.pending, n.delivered, n.dead,
+    set (pending, delivered, dead, filtered, status, updated_at) = (
+        select n.pending, n.delivered, n.dead, n.filtered,
             case when cardinality(n.pending) > 0 then 'PENDING' when cardinality(n.dead) > 0 then 'FAILED'
                 when cardinality(n.delivered) > 0 then 'SUCCESS'
                 else 'DROPPED' end,
@@ -108,7 +126,10 @@ with owner as (
                 array(select distinct d from unnest(e.delivered || c.delivered) d) as delivered,
                 array(select distinct d from unnest(e.dead || array(
                     select p from unnest(coalesce(e.pending, c.routed)) p where p = any (c.dead))) d
-                    where d <> all (c.delivered)) as dead
+                    where d <> all (c.delivered)) as dead,
+                array(select distinct f from unnest(e.filtered || array(
+                    select p from unnest(coalesce(e.pending, c.routed)) p where p = any (c.filtered))) f
+                    where f <> all (c.delivered)) as filtered
         ) as n
     )
     from change c

@@ -40,6 +40,8 @@ pub struct Due {
     pub version: i32,
     /// When it was due.
     pub due_at: DateTime<Utc>,
+    /// The destination's filter is not asked.
+    pub unfiltered: bool,
     /// When the event was received.
     pub received_at: DateTime<Utc>,
     /// Where its payload is.
@@ -101,7 +103,7 @@ impl System {
             self,
             sqlx::query!(
                 r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
-                s.version, s.due_at, e.received_at, e.s3_key, e.s3_offset, e.s3_length, e.event_type, e.content_type,
+                s.version, s.due_at, s.unfiltered, e.received_at, e.s3_key, e.s3_offset, e.s3_length, e.event_type, e.content_type,
                 e.traceparent,
                 h.headers
             from destinations d
@@ -132,6 +134,7 @@ impl System {
                 attempt_number: row.attempt_number,
                 version: row.version,
                 due_at: row.due_at,
+                unfiltered: row.unfiltered,
                 received_at: row.received_at,
                 payload: PayloadLocation {
                     s3_key: row.s3_key,

@@ -42,6 +42,8 @@ pub struct Delivery {
     pub response_body_snippet: Option<String>,
     /// Why it failed.
     pub error_message: Option<String>,
+    /// Why the destination's filter could not decide, and so let the event through.
+    pub filter_error: Option<String>,
     /// When the next attempt was due.
     pub next_retry_at: Option<DateTime<Utc>>,
     /// How long it took.
@@ -94,7 +96,7 @@ impl Tenant {
     ) -> Result<Vec<Delivery>> {
         let rows = sqlx::query!(
             "select v.id, v.destination_id, d.url, v.run, v.attempt_number, v.outcome, v.response_code,
-                 v.response_body_snippet, v.error_message, v.next_retry_at, v.duration_ms, v.attempted_at
+                 v.response_body_snippet, v.error_message, v.filter_error, v.next_retry_at, v.duration_ms, v.attempted_at
              from deliveries v
              join destinations d on d.organization_id = v.organization_id and d.id = v.destination_id
              where v.organization_id = $1 and v.event_id = $2
@@ -120,6 +122,7 @@ impl Tenant {
                     response_code: code.transpose()?,
                     response_body_snippet: found.response_body_snippet,
                     error_message: found.error_message,
+                    filter_error: found.filter_error,
                     next_retry_at: found.next_retry_at,
                     duration_ms: unsigned(row, "duration_ms", found.duration_ms)?,
                     attempted_at: found.attempted_at,

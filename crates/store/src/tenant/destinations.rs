@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::destination::DestinationStatus;
+use ravenpost_core::filter::Filter;
 use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
 use ravenpost_core::retry::RetryPolicy;
 use sqlx::PgConnection;
@@ -12,6 +13,7 @@ use url::Url;
 use super::{Listed, Page, Tenant, ToSeal, unsigned};
 use crate::Result;
 use crate::decode::Row;
+use crate::system::FilterError;
 
 /// One target URL. Its secret is not part of it.
 #[derive(Debug, Clone)]
@@ -28,6 +30,10 @@ pub struct Destination {
     pub retry_policy: RetryPolicy,
     /// How long it has to answer.
     pub timeout: Duration,
+    /// What it wants; `None` for everything.
+    pub filter: Option<Filter>,
+    /// The last event for which the filter failed.
+    pub filter_error: Option<FilterError>,
     /// Sent to, or held.
     pub status: DestinationStatus,
     /// Its dead letters are replayed by themselves when it has recovered.
@@ -55,6 +61,8 @@ pub struct NewDestination<'a> {
     pub timeout: Duration,
     /// Whether its dead letters are replayed by themselves when it has recovered.
     pub replay_on_recovery: bool,
+    /// What it wants; `None` for everything.
+    pub filter: Option<&'a Filter>,
 }
 
 /// What to change; what is `None` stays.
@@ -68,6 +76,8 @@ pub struct DestinationChange<'a> {
     pub retry_policy: Option<&'a RetryPolicy>,
     /// How long it has to answer.
     pub timeout: Option<Duration>,
+    /// What it wants, from now on; `Some(None)` for everything.
+    pub filter: Option<Option<&'a Filter>>,
     /// Sent to, or held.
     pub status: Option<DestinationStatus>,
     /// Whether its dead letters are replayed by themselves when it has recovered.
@@ -82,6 +92,8 @@ struct DestinationRow {
     url: String,
     retry_policy: serde_json::Value,
     timeout_ms: i32,
+    filter: Option<serde_json::Value>,
+    filter_error: Option<serde_json::Value>,
     status: String,
     replay_on_recovery: bool,
     created_at: DateTime<Utc>,
@@ -98,6 +110,8 @@ impl DestinationRow {
             url: row.value("url", Url::parse(&self.url))?,
             retry_policy: row.json("retry_policy", self.retry_policy)?,
             timeout: Duration::from_millis(unsigned(row, "timeout_ms", self.timeout_ms)?),
+            filter: self.filter.map(|filter| row.json("filter", filter)).transpose()?,
+            filter_error: self.filter_error.map(|error| row.json("filter_error", error)).transpose()?,
             status: row.word("status", &self.status, DestinationStatus::parse)?,
             replay_on_recovery: self.replay_on_recovery,
             created_at: self.created_at,
@@ -141,10 +155,10 @@ impl Tenant {
         sqlx::query_as!(
             DestinationRow,
             "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
-                 timeout_ms, slot, created_at, updated_at, replay_on_recovery)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
-                 created_at, updated_at",
+                 timeout_ms, slot, created_at, updated_at, replay_on_recovery, filter)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
+             returning id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
+                 replay_on_recovery, created_at, updated_at",
             self.organization.0,
             new.id.0,
             endpoint.0,
@@ -155,7 +169,8 @@ impl Tenant {
             as_milliseconds(new.timeout),
             i32::from(Slot::of(endpoint).0),
             now,
-            new.replay_on_recovery
+            new.replay_on_recovery,
+            new.filter.map(filter_as_json)
         )
         .fetch_one(connection)
         .await?
@@ -167,8 +182,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         sqlx::query_as!(
             DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
-                 created_at, updated_at
+            "select id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
+                 replay_on_recovery, created_at, updated_at
              from destinations where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
             self.organization.0,
             endpoint.0,
@@ -185,8 +200,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
             DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
-                 created_at, updated_at
+            "select id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
+                 replay_on_recovery, created_at, updated_at
              from destinations where organization_id = $1 and endpoint_id = $2 and id < $3 and deleted_at is null
              order by id desc limit $4",
             self.organization.0,
@@ -213,10 +228,12 @@ impl Tenant {
             DestinationRow,
             "update destinations set name = coalesce($4, name), url = coalesce($5, url),
                  retry_policy = coalesce($6, retry_policy), timeout_ms = coalesce($7, timeout_ms),
-                 status = coalesce($8, status), replay_on_recovery = coalesce($10, replay_on_recovery), updated_at = $9
+                 status = coalesce($8, status), replay_on_recovery = coalesce($10, replay_on_recovery), updated_at = $9,
+                 filter = case when $11 then $12 else filter end,
+                 filter_error = case when $11 then null else filter_error end
              where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, status, replay_on_recovery,
-                 created_at, updated_at",
+             returning id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
+                 replay_on_recovery, created_at, updated_at",
             self.organization.0,
             endpoint.0,
             id.0,
@@ -226,7 +243,9 @@ impl Tenant {
             change.timeout.map(as_milliseconds),
             change.status.map(DestinationStatus::as_str),
             now,
-            change.replay_on_recovery
+            change.replay_on_recovery,
+            change.filter.is_some(),
+            change.filter.flatten().map(filter_as_json)
         )
         .fetch_optional(&mut *transaction)
         .await?
@@ -265,6 +284,10 @@ impl Tenant {
 
 fn as_json(policy: &RetryPolicy) -> serde_json::Value {
     serde_json::to_value(policy).expect("a policy holds only strings and a number")
+}
+
+fn filter_as_json(filter: &Filter) -> serde_json::Value {
+    serde_json::to_value(filter).expect("a filter holds only strings")
 }
 
 /// Timeouts are checked to be far below; a larger one saturates rather than wraps.

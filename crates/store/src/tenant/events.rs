@@ -36,6 +36,8 @@ pub struct Event {
     pub delivered: Vec<DestinationId>,
     /// Destinations for which it was given up.
     pub dead: Vec<DestinationId>,
+    /// Destinations whose filter did not want it.
+    pub filtered: Vec<DestinationId>,
 }
 
 /// The headers that came with an event, credentials left out.
@@ -90,6 +92,7 @@ struct EventRow {
     pending: Option<Vec<Uuid>>,
     delivered: Vec<Uuid>,
     dead: Vec<Uuid>,
+    filtered: Vec<Uuid>,
 }
 
 impl EventRow {
@@ -112,6 +115,7 @@ impl EventRow {
             pending: self.pending.map(destinations),
             delivered: destinations(self.delivered),
             dead: destinations(self.dead),
+            filtered: destinations(self.filtered),
         })
     }
 }
@@ -122,7 +126,7 @@ macro_rules! select_events {
         sqlx::query_as!(
             EventRow,
             "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead
+                 s3_length, pending, delivered, dead, filtered
              from events where organization_id = $1 and " + $rest $(+ $more)*,
             $($argument),+
         )

@@ -57,6 +57,8 @@ impl Tenant {
     /// change of the event's status; what waits is brought forward under a new version, so that an attempt in the air
     /// can't complete the replay. What a bulk replay has scheduled becomes this person's: cancelling that one takes it
     /// back no more.
+    ///
+    /// Who is named gets it whatever its filter says; of all, those do whose filter wants it by then.
     pub async fn replay(
         &self,
         event: EventId,
@@ -81,7 +83,8 @@ impl Tenant {
         let mut transaction = self.begin_yielding().await?;
         let endpoint = self.endpoint_of(&mut transaction, event).await?;
         let targets = self.targets(&mut transaction, endpoint, only).await?;
-        let replayed = self.schedule_replay(&mut transaction, event, endpoint, &targets, now).await?;
+        let replayed =
+            self.schedule_replay(&mut transaction, (event, endpoint), &targets, only.is_some(), now).await?;
         self.reopen(&mut transaction, event, &targets, now).await?;
         self.exhume(&mut transaction, event, &targets).await?;
         transaction.commit().await?;
@@ -137,28 +140,30 @@ impl Tenant {
     async fn schedule_replay(
         &self,
         connection: &mut PgConnection,
-        event: EventId,
-        endpoint: EndpointId,
+        (event, endpoint): (EventId, EndpointId),
         targets: &[Uuid],
+        unfiltered: bool,
         now: DateTime<Utc>,
     ) -> Result<Vec<Replayed>> {
         let rows = sqlx::query!(
             "insert into scheduled_deliveries as s (event_id, destination_id, organization_id, endpoint_id, due_at,
-                 created_at, run, attempt_number, reason)
+                 created_at, run, attempt_number, reason, unfiltered)
              select $2, t.id, $1, $3, $5, $5, 1 + greatest((select max(v.run) from deliveries v
-                 where v.event_id = $2 and v.destination_id = t.id and v.organization_id = $1), l.run, 0), 1, 'replay'
+                 where v.event_id = $2 and v.destination_id = t.id and v.organization_id = $1), l.run, 0), 1, 'replay', $6
              from unnest($4::uuid[]) t (id)
              left join dead_letters l on l.organization_id = $1 and l.event_id = $2 and l.destination_id = t.id
              order by t.id
              on conflict (event_id, destination_id) do update
              set due_at = excluded.due_at, run = greatest(s.run + 1, excluded.run), attempt_number = 1,
-                 version = s.version + 1, reason = 'replay', replay_job_id = null, died_of = null
+                 version = s.version + 1, reason = 'replay', replay_job_id = null, died_of = null,
+                 unfiltered = s.unfiltered or excluded.unfiltered
              returning destination_id, run, due_at",
             self.organization.0,
             event.0,
             endpoint.0,
             targets,
-            now
+            now,
+            unfiltered
         )
         .fetch_all(connection)
         .await?;
@@ -183,12 +188,13 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<()> {
         sqlx::query!(
-            "update events e set (pending, dead, status, updated_at) = (
-                 select n.pending, n.dead, case when cardinality(n.pending) > 0 then 'PENDING' else e.status end, $4::timestamptz
+            "update events e set (pending, dead, filtered, status, updated_at) = (
+                 select n.pending, n.dead, n.filtered, case when cardinality(n.pending) > 0 then 'PENDING' else e.status end, $4::timestamptz
                  from (select
                      array(select distinct p from unnest(e.pending || array(
                          select t from unnest($3::uuid[]) t where t <> all (e.delivered))) p) as pending,
-                     array(select d from unnest(e.dead) d where d <> all ($3::uuid[])) as dead) n)
+                     array(select d from unnest(e.dead) d where d <> all ($3::uuid[])) as dead,
+                     array(select f from unnest(e.filtered) f where f <> all ($3::uuid[])) as filtered) n)
              where e.organization_id = $1 and e.id = $2 and e.pending is not null",
             self.organization.0,
             event.0,

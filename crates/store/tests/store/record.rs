@@ -3,7 +3,7 @@
 use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
-use ravenpost_store::system::{Attempt, Park, ParkReason, Record, Routed};
+use ravenpost_store::system::{Attempt, Filtered, Park, ParkReason, Record, Routed};
 
 use crate::support::{Organization, PARTITION, World};
 
@@ -246,4 +246,99 @@ async fn an_event_without_destinations_is_dropped() {
     let id = world.event(&acme).await;
     world.record(Record { routed: routed(id, &[]), ..Record::default() }).await;
     assert_eq!(status(&acme, id).await, EventStatus::Dropped);
+}
+
+fn unwanted(event_id: EventId, destination_id: DestinationId, run: i32, version: i32) -> Record {
+    Record { filtered: vec![Filtered { event_id, destination_id, run, version }], ..Record::default() }
+}
+
+#[tokio::test]
+async fn what_no_destination_wants_is_dropped_and_what_one_wants_is_not() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let both = routed(id, &[acme.first, acme.second]);
+    for _ in 0..2 {
+        world.record(Record { routed: both.clone(), ..unwanted(id, acme.first, 0, 0) }).await;
+        let event = acme.tenant.event(id).await.unwrap().unwrap();
+        assert_eq!((event.status, event.pending.unwrap()), (EventStatus::Pending, vec![acme.second]));
+        assert_eq!(event.filtered, [acme.first]);
+    }
+    let other = world.event(&acme).await;
+    let delivered = world.attempt(&acme, key(other, acme.second, 1), 0, Some(true));
+    world
+        .record(Record {
+            routed: routed(other, &[acme.first, acme.second]),
+            attempts: vec![delivered],
+            ..unwanted(other, acme.first, 0, 0)
+        })
+        .await;
+    assert_eq!(status(&acme, other).await, EventStatus::Success);
+
+    world.record(unwanted(id, acme.second, 0, 0)).await;
+    let event = acme.tenant.event(id).await.unwrap().unwrap();
+    assert_eq!(
+        (event.status, event.filtered.len(), event.pending.unwrap().len()),
+        (EventStatus::Dropped, 2, 0)
+    );
+    assert!(world.store.system().known(&[id]).await.unwrap()[&id].pending.as_ref().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_filter_decides_only_for_the_owner_and_never_against_a_success() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    world.record(Record { routed: routed(id, &[acme.first]), ..Record::default() }).await;
+    let late = unwanted(id, acme.first, 0, 0);
+    assert!(!world.store.system().record(PARTITION, world.epoch - 1, &late).await.unwrap());
+    assert_eq!(status(&acme, id).await, EventStatus::Pending);
+
+    world.record(unwanted(id, acme.first, 0, 0)).await;
+    assert_eq!(status(&acme, id).await, EventStatus::Dropped);
+    record_as_zombie(&world, vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(true))]).await;
+    world.record(unwanted(id, acme.first, 0, 0)).await;
+    let event = acme.tenant.event(id).await.unwrap().unwrap();
+    assert_eq!(
+        (event.status, event.delivered, event.filtered),
+        (EventStatus::Success, vec![acme.first], vec![])
+    );
+}
+
+#[tokio::test]
+async fn a_filter_completes_the_row_it_was_asked_for_and_no_replay_that_came_meanwhile() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let park = Park {
+        event_id: id,
+        destination_id: acme.first,
+        organization_id: acme.id,
+        endpoint_id: acme.endpoint,
+        run: 0,
+        attempt_number: 1,
+        version: 0,
+        due_at: world.now,
+        reason: ParkReason::Parked,
+    };
+    world.record(Record { routed: routed(id, &[acme.first]), parks: vec![park], ..Record::default() }).await;
+    // It was taken at version 1; somebody has replayed it since.
+    acme.tenant.replay(id, Some(acme.first), world.now).await.unwrap();
+    for version in [0, 1] {
+        world.record(unwanted(id, acme.first, 0, version)).await;
+        assert_eq!(left(&world, id).await.0, 1);
+        assert_eq!(status(&acme, id).await, EventStatus::Pending);
+    }
+    let due = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    assert_eq!((due[0].run, due[0].version, due[0].unfiltered), (1, 2, true));
+    world.record(unwanted(id, acme.first, 1, 2)).await;
+    assert_eq!(left(&world, id).await.0, 0);
+    assert_eq!(status(&acme, id).await, EventStatus::Dropped);
+
+    // Replayed, it waits and is no longer counted as filtered; for all, the filter is asked again.
+    acme.tenant.replay(id, None, world.now).await.unwrap();
+    let event = acme.tenant.event(id).await.unwrap().unwrap();
+    assert_eq!((event.status, event.filtered), (EventStatus::Pending, vec![]));
+    let due = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    assert!(!due[0].unfiltered);
 }

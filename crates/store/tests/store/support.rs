@@ -190,6 +190,7 @@ impl World {
             response_code: Some(200),
             response_body_snippet: None,
             error_message: None,
+            filter_error: None,
             next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
             attempted_at: self.now,
             duration_ms: 5,
@@ -297,6 +298,7 @@ fn new_destination<'a>(
         retry_policy,
         timeout: std::time::Duration::from_secs(30),
         replay_on_recovery: false,
+        filter: None,
     }
 }
 

@@ -112,6 +112,7 @@ fn job(row: Due) -> Job {
         destination_id: row.destination_id,
         run: row.run,
         attempt_number: row.attempt_number,
+        unfiltered: row.unfiltered,
         event: Arc::new(EventMessage {
             id: row.event_id,
             organization_id: row.organization_id,

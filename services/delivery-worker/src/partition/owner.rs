@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use ravenpost_bus::Offsets;
 use ravenpost_core::ids::{DestinationId, EventId};
-use ravenpost_store::system::{Park, ParkReason, Record, Routed};
+use ravenpost_store::system::{Filtered, Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -246,9 +246,16 @@ impl Owner {
         match done {
             Done::Attempted(attempt) => self.record.attempts.push(*attempt),
             Done::Cancelled => self.record.cancelled.push(pair),
+            Done::Filtered => self.refuse(pair),
             Done::Held => self.put_off(pair, ParkReason::Held, now),
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
         }
+    }
+
+    /// The destination does not want it.
+    fn refuse(&mut self, pair: Pair) {
+        let run = self.deliveries.get(&pair).map_or(0, |delivery| delivery.job.run);
+        self.record.filtered.push(Filtered { event_id: pair.0, destination_id: pair.1, run, version: 0 });
     }
 
     /// Holds what waits behind something that was held: sent now, it would overtake it.

@@ -28,6 +28,10 @@ impl Owner {
             let pair = (attempt.key.event_id, attempt.key.destination_id);
             attempt.version = self.deliveries.get(&pair).map_or(0, |delivery| delivery.version);
         }
+        for filtered in &mut record.filtered {
+            let pair = (filtered.event_id, filtered.destination_id);
+            filtered.version = self.deliveries.get(&pair).map_or(0, |delivery| delivery.version);
+        }
         self.recording = true;
         let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
         let (partition, epoch) = (self.partition, self.epoch);
@@ -42,7 +46,9 @@ impl Owner {
     fn drop_overtaken_parks(&mut self, record: &mut Record) {
         let attempted =
             record.attempts.iter().map(|attempt| (attempt.key.event_id, attempt.key.destination_id));
-        let ended: HashSet<Pair> = attempted.chain(record.cancelled.iter().copied()).collect();
+        let filtered = record.filtered.iter().map(|filtered| (filtered.event_id, filtered.destination_id));
+        let ended: HashSet<Pair> =
+            attempted.chain(filtered).chain(record.cancelled.iter().copied()).collect();
         record.parks.retain(|park| {
             let pair = (park.event_id, park.destination_id);
             let overtaken = ended.contains(&pair);
@@ -78,6 +84,9 @@ impl Owner {
         for pair in &record.cancelled {
             self.finish(*pair);
         }
+        for filtered in &record.filtered {
+            self.finish((filtered.event_id, filtered.destination_id));
+        }
     }
 
     /// A pair has its row: the message need not wait for it any more, whether it is still in the air or not.
@@ -108,7 +117,8 @@ impl Owner {
 
 /// Writes until Postgres has it; answers whether the partition is still ours.
 async fn write(shared: &Shared, partition: i32, epoch: i64, record: &Record) -> bool {
-    let things = record.attempts.len() + record.parks.len() + record.cancelled.len();
+    let ended = record.cancelled.len() + record.filtered.len();
+    let things = record.attempts.len() + record.parks.len() + ended;
     shared.metrics.record_batch.observe(f64::from(u32::try_from(things).unwrap_or(u32::MAX)));
     loop {
         match shared.system.record(partition, epoch, record).await {

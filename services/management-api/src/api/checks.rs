@@ -7,6 +7,7 @@ use ravenpost_chassis::random;
 use ravenpost_core::destination::{TIMEOUT_BOUNDS, target_url};
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
+use ravenpost_core::filter::Filter;
 use ravenpost_core::limit::{CustomAnswer, Invalid, MediaType, RateLimit, check_content_types};
 use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
 use ravenpost_core::secret::Secret;
@@ -52,6 +53,13 @@ pub(super) fn retry_policy(policy: &RetryPolicy) -> Checked<()> {
         let message = text.strip_prefix(field).map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
         Problem::invalid_field(format!("retry_policy.{field}"), message)
     })
+}
+
+/// A filter; `None` for one that wants everything.
+pub(super) fn filter(filter: Filter) -> Checked<Option<Filter>> {
+    let checked = filter.check();
+    checked.map_err(|error| Problem::invalid_field(format!("filter.{}", error.field), error.message))?;
+    Ok(Some(filter).filter(|filter| !filter.is_empty()))
 }
 
 pub(super) fn max_body_bytes(bytes: u32) -> Checked<u32> {

@@ -49,6 +49,10 @@ pub(super) struct DeliveryBody {
     /// Why it failed.
     #[schema(required = true)]
     error_message: Option<String>,
+    /// Why the destination's filter could not decide on the event and so let it through; null when it could, or had
+    /// decided before.
+    #[schema(required = true)]
+    filter_error: Option<String>,
     /// When the next attempt was due; null after the last one.
     #[schema(required = true)]
     next_retry_at: Option<DateTime<Utc>>,
@@ -89,6 +93,7 @@ impl From<Delivery> for DeliveryBody {
             response_code: delivery.response_code,
             response_body_snippet: delivery.response_body_snippet,
             error_message: delivery.error_message,
+            filter_error: delivery.filter_error,
             next_retry_at: delivery.next_retry_at,
             duration_ms: delivery.duration_ms,
             attempted_at: delivery.attempted_at,

@@ -10,14 +10,17 @@ use ravenpost_chassis::problem::{Json, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::destination::{DEFAULT_TIMEOUT, DestinationStatus};
 use ravenpost_core::duration;
-use ravenpost_core::ids::{DestinationId, EndpointId};
+use ravenpost_core::filter::Filter;
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
+use ravenpost_store::system::FilterError;
 use ravenpost_store::tenant::{Destination, DestinationChange, NewDestination};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::nullable;
 use super::endpoints::{EndpointPath, missing as missing_endpoint, to_seal};
 use super::page::{List, PageQuery, list as listed};
 use super::{BASE, Failure, checks};
@@ -56,6 +59,8 @@ pub(super) struct NewDestinationBody {
     /// row, each at most three times. False unless given.
     #[serde(default)]
     replay_on_recovery: bool,
+    /// Which events it gets; all unless given.
+    filter: Option<Filter>,
 }
 
 /// What to change; what is absent stays.
@@ -74,6 +79,11 @@ pub(super) struct DestinationChangeBody {
     /// How long it has to answer, `100ms` to `60s`.
     #[schema(example = "30s")]
     timeout: Option<String>,
+    /// Which events it gets, in place of what was said before; null for all. It is asked for the events that have not
+    /// come to their first attempt yet.
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    #[serde(deserialize_with = "nullable")]
+    filter: Option<Option<Filter>>,
     /// `paused` holds its events, `active` delivers them.
     status: Option<DestinationStatus>,
     /// Whether its dead letters are replayed by themselves when it has recovered.
@@ -98,6 +108,13 @@ pub(super) struct DestinationBody {
     /// How long it has to answer.
     #[schema(example = "30s")]
     timeout: String,
+    /// Which events it gets; null for all.
+    #[schema(required = true)]
+    filter: Option<Filter>,
+    /// The last failure of the filter's expression that was noted, at most one a minute; null when there was none since
+    /// the filter was set. The event was delivered.
+    #[schema(required = true)]
+    filter_error: Option<FilterErrorBody>,
     /// Sent to, or held.
     status: DestinationStatus,
     /// Whether its dead letters are replayed by themselves when it has recovered.
@@ -106,6 +123,25 @@ pub(super) struct DestinationBody {
     created_at: DateTime<Utc>,
     /// When it was last changed.
     updated_at: DateTime<Utc>,
+}
+
+/// An event that a filter's expression failed for.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FilterError)]
+pub(super) struct FilterErrorBody {
+    /// Why.
+    #[schema(example = "No such key: amount")]
+    message: String,
+    /// For which event.
+    event_id: EventId,
+    /// When.
+    failed_at: DateTime<Utc>,
+}
+
+impl From<FilterError> for FilterErrorBody {
+    fn from(error: FilterError) -> Self {
+        Self { message: error.message, event_id: error.event_id, failed_at: error.failed_at }
+    }
 }
 
 /// A new destination, with what is shown only this once.
@@ -128,6 +164,8 @@ impl From<Destination> for DestinationBody {
             url: destination.url.into(),
             retry_policy: destination.retry_policy,
             timeout: duration::format(destination.timeout),
+            filter: destination.filter,
+            filter_error: destination.filter_error.map(FilterErrorBody::from),
             status: destination.status,
             replay_on_recovery: destination.replay_on_recovery,
             created_at: destination.created_at,
@@ -145,6 +183,7 @@ pub(super) struct DestinationDraft {
     retry_policy: RetryPolicy,
     timeout: Duration,
     replay_on_recovery: bool,
+    filter: Option<Filter>,
 }
 
 impl DestinationDraft {
@@ -164,6 +203,7 @@ impl DestinationDraft {
             retry_policy: retry_policy.unwrap_or_default(),
             timeout: timeout.map_or(Ok(DEFAULT_TIMEOUT), |timeout| checks::timeout("timeout", timeout))?,
             replay_on_recovery: false,
+            filter: None,
         })
     }
 
@@ -176,6 +216,7 @@ impl DestinationDraft {
             retry_policy: &self.retry_policy,
             timeout: self.timeout,
             replay_on_recovery: self.replay_on_recovery,
+            filter: self.filter.as_ref(),
         }
     }
 
@@ -194,9 +235,9 @@ impl NewDestinationBody {
         let url = checks::url("url", &self.url)?;
         let brought =
             self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
-        let mut draft =
-            DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
-        draft.replay_on_recovery = self.replay_on_recovery;
+        let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
+        let filter = self.filter.map(checks::filter).transpose()?.flatten();
+        let draft = DestinationDraft { filter, replay_on_recovery: self.replay_on_recovery, ..draft };
         Ok(match brought {
             Some(signing_secret) => DestinationDraft { signing_secret, ..draft },
             None => draft,
@@ -262,11 +303,17 @@ pub(super) async fn change(
 ) -> Result<Answer<DestinationBody>, Failure> {
     let url = body.url.as_deref().map(|url| checks::url("url", url)).transpose()?;
     body.retry_policy.as_ref().map(checks::retry_policy).transpose()?;
+    let filter = match body.filter {
+        Some(Some(filter)) => Some(checks::filter(filter)?),
+        Some(None) => Some(None),
+        None => None,
+    };
     let change = DestinationChange {
         name: body.name.as_deref().map(|name| checks::name("name", name)).transpose()?,
         url: url.as_ref(),
         retry_policy: body.retry_policy.as_ref(),
         timeout: body.timeout.as_deref().map(|timeout| checks::timeout("timeout", timeout)).transpose()?,
+        filter: filter.as_ref().map(Option::as_ref),
         status: body.status,
         replay_on_recovery: body.replay_on_recovery,
     };

@@ -76,6 +76,31 @@ pub(super) struct EventBody {
     delivered: Vec<DestinationId>,
     /// Destinations for which it was given up.
     dead: Vec<DestinationId>,
+    /// Destinations whose filter did not want it.
+    filtered: Vec<DestinationId>,
+    /// Why it is `DROPPED`; null unless it is.
+    #[schema(required = true)]
+    dropped_reason: Option<DroppedReason>,
+}
+
+/// Why no destination got an event.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DroppedReason {
+    /// The filter of each destination that there was has refused it.
+    Filtered,
+    /// Its endpoint had no destination, or its destinations were deleted before they got it.
+    NoDestination,
+}
+
+impl DroppedReason {
+    fn of(event: &Event) -> Option<Self> {
+        match (event.status, event.filtered.is_empty()) {
+            (EventStatus::Dropped, false) => Some(Self::Filtered),
+            (EventStatus::Dropped, true) => Some(Self::NoDestination),
+            _ => None,
+        }
+    }
 }
 
 /// One accepted webhook with the headers it came with.
@@ -100,6 +125,7 @@ pub(super) struct HeaderBody {
 
 impl From<Event> for EventBody {
     fn from(event: Event) -> Self {
+        let dropped_reason = DroppedReason::of(&event);
         Self {
             id: event.id,
             endpoint_id: event.endpoint_id,
@@ -112,6 +138,8 @@ impl From<Event> for EventBody {
             pending: event.pending,
             delivered: event.delivered,
             dead: event.dead,
+            filtered: event.filtered,
+            dropped_reason,
         }
     }
 }

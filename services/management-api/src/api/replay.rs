@@ -54,7 +54,8 @@ impl From<Replayed> for RunBody {
 
 /// Replay an event.
 ///
-/// It is sent again with the same id and payload, at once, to one or all of its endpoint's current destinations.
+/// It is sent again with the same id and payload, at once, to one or all of its endpoint's current destinations. A
+/// destination that is named gets it whatever its filter says; of all, those whose filter wants it now.
 /// 409 when the endpoint was deleted or the event is still on its way to its first delivery.
 #[utoipa::path(post, path = "/events/{event_id}/replay", tag = "events", operation_id = "replay_event",
     params(EventPath), request_body = Option<ReplayBody>, security(("api_key" = ["events:replay"])),

@@ -16,6 +16,8 @@ async fn a_life() {
     201 {
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "filter": null,
+      "filter_error": null,
       "id": "[id]",
       "name": "Billing",
       "replay_on_recovery": false,
@@ -42,6 +44,8 @@ async fn a_life() {
     200 {
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "filter": null,
+      "filter_error": null,
       "id": "[id]",
       "name": "Billing",
       "replay_on_recovery": false,
@@ -68,6 +72,8 @@ async fn a_life() {
     200 {
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "filter": null,
+      "filter_error": null,
       "id": "[id]",
       "name": "B",
       "replay_on_recovery": false,
@@ -168,13 +174,13 @@ async fn refuses_by_field() {
     name: missing field `name`
     url: not an absolute URL
     signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
-    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`, `replay_on_recovery`
+    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`, `replay_on_recovery`, `filter`
     name: 1 to 200 characters, not all of them blank, and no control characters
     url: the scheme must be http or https
     timeout: from 100ms to 1m
     retry_policy.jitter: a number from 0 to 1
     status: unknown variant `disabled`, expected `active` or `paused`
-    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`, `replay_on_recovery`
+    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `filter`, `status`, `replay_on_recovery`
     ");
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get(&format!("{all}/first")).await.shown(), @r#"
@@ -205,4 +211,93 @@ async fn refuses_by_field() {
       "type": "urn:ravenpost:problem:invalid-parameter"
     }
     "#);
+}
+
+#[tokio::test]
+async fn a_filter_is_set_changed_and_taken_away() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let all = format!("/endpoints/{}/destinations", endpoint.id);
+    let filter = json!({ "event_types": ["invoice.*", "push"], "expression": "body.amount > 100" });
+    let new = json!({ "name": "b", "url": "https://b.example", "filter": filter });
+    let created = customer.post(&all, new).await;
+    assert_eq!((created.status.as_u16(), &created.json()["filter"]), (201, &filter));
+    let id = created.json()["id"].as_str().unwrap().to_owned();
+    let one = format!("{all}/{id}");
+
+    // Its worker finds that it does not fit; what it says of another filter does not count.
+    let stored = serde_json::from_value(filter.clone()).unwrap();
+    let (other, event) =
+        (ravenpost_core::filter::Filter::default(), service.event(&customer, &endpoint, b"{}").await);
+    let error = |message: &str, failed_at| ravenpost_store::system::FilterError {
+        message: message.to_owned(),
+        event_id: event,
+        failed_at,
+    };
+    let (system, destination, now) = (service.store.system(), id.parse().unwrap(), service.now);
+    system.report_filter_error(destination, &other, &error("another", now)).await.unwrap();
+    assert_eq!(customer.get(&one).await.json()["filter_error"], Value::Null);
+    for (message, seconds) in [("first", 0), ("too soon", 59), ("second", 60)] {
+        let at = now + chrono::TimeDelta::seconds(seconds);
+        system.report_filter_error(destination, &stored, &error(message, at)).await.unwrap();
+        let shown = customer.get(&one).await.json();
+        let expected = if seconds == 59 { "first" } else { message };
+        assert_eq!(shown["filter_error"]["message"], expected);
+        assert_eq!(shown["filter_error"]["event_id"], event.to_string());
+    }
+
+    let renamed = customer.patch(&one, json!({ "name": "c" })).await.json();
+    assert_eq!((&renamed["filter"], &renamed["filter_error"]["message"]), (&filter, &json!("second")));
+    let changed = customer.patch(&one, json!({ "filter": { "expression": "true" } })).await.json();
+    assert_eq!(
+        (&changed["filter"], &changed["filter_error"]),
+        (&json!({ "expression": "true" }), &Value::Null)
+    );
+    for nothing in [Value::Null, json!({}), json!({ "event_types": [] })] {
+        customer.patch(&one, json!({ "filter": filter })).await;
+        let changed = customer.patch(&one, json!({ "filter": nothing })).await;
+        assert_eq!((changed.status.as_u16(), &changed.json()["filter"]), (200, &Value::Null));
+    }
+    assert_eq!(customer.get(&all).await.json()["data"][0]["filter"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_filter_that_can_not_be_used_is_refused_with_its_place() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let all = format!("/endpoints/{}/destinations", endpoint.id);
+    let one = format!("{all}/{}", endpoint.destination);
+    let mut told = Vec::new();
+    for filter in [
+        json!({ "expression": "body.amount >" }),
+        json!({ "expression": "body.amount > 1 &&\n  tpye == 'a'" }),
+        json!({ "expression": "body.a.all(x, body.a.all(y, body.a.all(z, true)))" }),
+        json!({ "event_types": ["a", ""] }),
+        json!({ "event_types": "a" }),
+        json!({ "expresion": "true" }),
+    ] {
+        let answers = [
+            customer.patch(&one, json!({ "filter": filter })).await,
+            customer.post(&all, json!({ "name": "b", "url": "https://b.example", "filter": filter })).await,
+        ];
+        let [changed, created] =
+            answers.each_ref().map(|answer| (answer.status.as_u16(), answer.json()["errors"].clone()));
+        assert_eq!(changed, created);
+        assert_eq!(changed.0, 422);
+        told.push(format!(
+            "{}: {}",
+            changed.1[0]["field"].as_str().unwrap(),
+            changed.1[0]["message"].as_str().unwrap()
+        ));
+    }
+    insta::assert_snapshot!(told.join("\n"), @"
+    filter.expression: line 1, column 14: mismatched input '<EOF>' expecting expression
+    filter.expression: line 2, column 3: unknown name `tpye`: there are type, headers, body and endpoint
+    filter.expression: line 1, column 40: all, exists, exists_one and filter nest at most 2 deep
+    filter.event_types[1]: 1 to 200 bytes
+    filter.event_types: invalid type: string \"a\", expected a sequence
+    filter.expresion: unknown field `expresion`, expected `event_types` or `expression`
+    ");
 }

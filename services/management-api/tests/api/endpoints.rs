@@ -34,6 +34,8 @@ async fn create_shows_the_secrets_once() {
         {
           "created_at": "[time]",
           "endpoint_id": "[id]",
+          "filter": null,
+          "filter_error": null,
           "id": "[id]",
           "name": "Orders",
           "replay_on_recovery": false,

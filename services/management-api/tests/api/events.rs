@@ -17,8 +17,10 @@ async fn an_event_and_its_deliveries() {
         "[id]"
       ],
       "delivered": [],
+      "dropped_reason": null,
       "endpoint_id": "[id]",
       "event_type": "push",
+      "filtered": [],
       "headers": [
         {
           "name": "content-type",
@@ -47,6 +49,7 @@ async fn an_event_and_its_deliveries() {
           "destination_url": "https://api.example.com/orders",
           "duration_ms": 5,
           "error_message": "the destination answered 500",
+          "filter_error": null,
           "id": "[id]",
           "next_retry_at": null,
           "outcome": "server_error",
@@ -69,6 +72,7 @@ async fn an_event_and_its_deliveries() {
           "destination_url": "https://api.example.com/orders",
           "duration_ms": 5,
           "error_message": "the destination answered 500",
+          "filter_error": null,
           "id": "[id]",
           "next_retry_at": "[time]",
           "outcome": "server_error",

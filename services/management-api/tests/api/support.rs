@@ -152,6 +152,7 @@ impl Service {
             response_code: Some(if success { 200 } else { 500 }),
             response_body_snippet: Some("thanks".to_owned()),
             error_message: (!success).then(|| "the destination answered 500".to_owned()),
+            filter_error: None,
             next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
             attempted_at: self.now,
             duration_ms: 5,
