@@ -1,5 +1,7 @@
 //! What an endpoint lets in, and what it answers: rate, content types, custom answer.
 
+pub mod bucket;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

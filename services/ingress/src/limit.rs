@@ -6,27 +6,28 @@
 //! A bucket is looked at before the body is read and taken from after the signature was verified. So whoever merely
 //! knows the URL can't use up what the real producer may send: refused requests take nothing.
 
-mod bucket;
-
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue};
 use moka::future::Cache;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::ids::{EndpointId, OrganizationId};
+use ravenpost_core::limit::bucket::{Bucket, Rate};
 use ravenpost_core::limit::{FILLED_WITHIN_SECONDS, RateLimit};
 use ravenpost_store::system::Endpoint;
 
 use crate::settings::LimitSettings;
-use bucket::{Bucket, Share};
 
 /// Most buckets of each kind that are remembered. A forgotten one is full again.
 const REMEMBERED: u64 = 100_000;
 /// By then a bucket that nobody took from is full, so that forgetting it changes nothing.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(FILLED_WITHIN_SECONDS as u64);
+
+/// What requests take from at the same time.
+type Shared = Arc<Mutex<Bucket>>;
 
 /// How many live replicas share the configured rates. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -73,8 +74,8 @@ impl Scope {
 pub struct Limits {
     defaults: LimitSettings,
     replicas: Replicas,
-    endpoints: Cache<EndpointId, Arc<Bucket>>,
-    organizations: Cache<OrganizationId, Arc<Bucket>>,
+    endpoints: Cache<EndpointId, Shared>,
+    organizations: Cache<OrganizationId, Shared>,
 }
 
 impl Limits {
@@ -100,7 +101,7 @@ impl Limits {
     }
 }
 
-fn buckets<K: Hash + Eq + Send + Sync + 'static>() -> Cache<K, Arc<Bucket>> {
+fn buckets<K: Hash + Eq + Send + Sync + 'static>() -> Cache<K, Shared> {
     Cache::builder().max_capacity(REMEMBERED).time_to_idle(FORGOTTEN_AFTER).build()
 }
 
@@ -111,8 +112,9 @@ pub struct Meter(Vec<Limit>);
 struct Limit {
     scope: Scope,
     configured: RateLimit,
-    share: Share,
-    bucket: Arc<Bucket>,
+    /// This replica's.
+    share: Rate,
+    bucket: Shared,
 }
 
 /// A limit is reached.
@@ -125,20 +127,20 @@ pub struct Exceeded {
 }
 
 impl Meter {
-    fn add(&mut self, scope: Scope, configured: RateLimit, replicas: u32, bucket: Arc<Bucket>) {
-        self.0.push(Limit { scope, configured, share: Share::of(configured, replicas), bucket });
+    fn add(&mut self, scope: Scope, configured: RateLimit, replicas: u32, bucket: Shared) {
+        self.0.push(Limit { scope, configured, share: Rate::share(configured, replicas), bucket });
     }
 
     /// Whether another one would be accepted now; takes nothing.
     pub fn check(&self, now: Instant) -> Result<(), Exceeded> {
-        self.0.iter().try_for_each(|limit| limit.exceeded(limit.bucket.peek(limit.share, now)))
+        self.0.iter().try_for_each(|limit| limit.exceeded(limit.bucket().peek(limit.share, 1.0, now)))
     }
 
     /// Takes one from every limit, or from none.
     pub fn take(&self, now: Instant) -> Result<(), Exceeded> {
         for (taken, limit) in self.0.iter().enumerate() {
-            if let Err(exceeded) = limit.exceeded(limit.bucket.take(limit.share, now)) {
-                self.0[..taken].iter().for_each(|limit| limit.bucket.give_back());
+            if let Err(exceeded) = limit.exceeded(limit.bucket().take(limit.share, 1.0, now)) {
+                self.0[..taken].iter().for_each(|limit| limit.bucket().give_back(1.0));
                 return Err(exceeded);
             }
         }
@@ -147,7 +149,7 @@ impl Meter {
 
     /// Gives back what was taken for an event that could not be accepted.
     pub fn give_back(&self) {
-        self.0.iter().for_each(|limit| limit.bucket.give_back());
+        self.0.iter().for_each(|limit| limit.bucket().give_back(1.0));
     }
 
     /// Says what is left, as draft-ietf-httpapi-ratelimit-headers-11 writes it. `q` and `w` are those of the whole
@@ -169,6 +171,10 @@ impl Meter {
 }
 
 impl Limit {
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn exceeded(&self, wait: Result<(), Duration>) -> Result<(), Exceeded> {
         wait.map_err(|wait| Exceeded { scope: self.scope, wait })
     }
@@ -182,8 +188,8 @@ impl Limit {
     }
 
     fn remaining(&self, now: Instant) -> String {
-        let left = self.bucket.left(self.share, now);
-        format!("\"{}\";r={};t={}", self.scope.as_str(), left.events, whole_seconds(left.reset))
+        let left = self.bucket().left(self.share, now);
+        format!("\"{}\";r={};t={}", self.scope.as_str(), left.tokens, whole_seconds(left.reset))
     }
 }
 

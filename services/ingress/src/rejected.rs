@@ -9,7 +9,6 @@
 //! they like. Hence: a request's way through [`RejectedRequests::keep`] touches memory only, and what is written, and how
 //! often, depends on time and not on requests.
 
-mod allowance;
 mod recorder;
 
 use std::collections::HashMap;
@@ -22,6 +21,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_chassis::Context;
 use ravenpost_chassis::problem::Problem;
 use ravenpost_core::ids::{EndpointId, OrganizationId};
+use ravenpost_core::limit::bucket::{Bucket, Rate};
 use ravenpost_core::rejected::Head;
 use ravenpost_core::signature::Rejection;
 use ravenpost_store::system::RejectedCount;
@@ -30,14 +30,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::IngressMetrics;
 use crate::verify::{Unbelieved, problem};
-use allowance::{Allowance, Bucket};
 
 /// What one endpoint may have kept by this process. A request costs one, and one more for each [`COST_BYTES`] of its
 /// body, so that an endpoint is good for 64 KiB a second at most.
-const OF_ENDPOINT: Allowance = Allowance { burst: 20.0, per_second: 1.0 };
+const OF_ENDPOINT: Rate = Rate { burst: 20.0, per_second: 1.0 };
 const COST_BYTES: usize = 64 * 1_024;
 /// What all endpoints together may have kept.
-const OF_PROCESS: Allowance = Allowance { burst: 200.0, per_second: 50.0 };
+const OF_PROCESS: Rate = Rate { burst: 200.0, per_second: 50.0 };
 /// The largest body that is kept: the default limit of bodies, and within an endpoint's burst.
 const MAX_BODY: usize = 1_024 * 1_024;
 /// Memory in bytes for what waits to be written.
@@ -121,14 +120,13 @@ struct Waiting {
 impl RejectedRequests {
     /// Starts the recorder. It ends with the process, once nobody can reject anything any more.
     pub fn start(ctx: &Context, system: System, payloads: Payloads, metrics: IngressMetrics) -> Self {
-        let rejected = Self::new(metrics, Instant::now());
+        let rejected = Self::new(metrics);
         recorder::start(ctx, rejected.clone(), system, payloads);
         rejected
     }
 
-    fn new(metrics: IngressMetrics, now: Instant) -> Self {
-        let state =
-            State { endpoints: HashMap::new(), process: Bucket::full(OF_PROCESS, now), waiting: Vec::new() };
+    fn new(metrics: IngressMetrics) -> Self {
+        let state = State { endpoints: HashMap::new(), process: Bucket::default(), waiting: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)), room: Arc::new(Semaphore::new(MAX_HELD)), metrics }
     }
 
@@ -173,8 +171,7 @@ impl RejectedRequests {
     /// Takes back that so many of an endpoint were kept; with the next write they are counted as not kept.
     fn correct(&self, organization_id: OrganizationId, endpoint_id: EndpointId, kept: i64, not_kept: i64) {
         let mut state = self.state();
-        let now = Instant::now();
-        let tally = state.endpoints.entry(endpoint_id).or_insert_with(|| Tally::new(organization_id, now));
+        let tally = state.endpoints.entry(endpoint_id).or_insert_with(|| Tally::new(organization_id));
         tally.kept += kept;
         tally.not_kept += not_kept;
     }
@@ -197,15 +194,16 @@ impl State {
         if self.endpoints.len() >= MAX_ENDPOINTS && !self.endpoints.contains_key(&endpoint) {
             return Fate::OverAllowance;
         }
-        let new = || Tally::new(rejected.organization_id, now);
+        let new = || Tally::new(rejected.organization_id);
         let tally = self.endpoints.entry(endpoint).or_insert_with(new);
         let body = rejected.body.len();
         if body > MAX_BODY {
             return Fate::TooLarge;
         }
         let cost = f64::from(1 + u32::try_from(body / COST_BYTES).unwrap_or(u32::MAX - 1));
-        let allowed = tally.bucket.take(OF_ENDPOINT, cost, now) && self.process.take(OF_PROCESS, 1.0, now);
-        if allowed { Fate::Kept } else { Fate::OverAllowance }
+        let allowed = tally.bucket.take(OF_ENDPOINT, cost, now);
+        let allowed = allowed.and_then(|()| self.process.take(OF_PROCESS, 1.0, now));
+        if allowed.is_ok() { Fate::Kept } else { Fate::OverAllowance }
     }
 
     fn wait(&mut self, rejected: Rejected, room: &Arc<Semaphore>) -> Fate {
@@ -226,8 +224,8 @@ impl State {
 }
 
 impl Tally {
-    fn new(organization_id: OrganizationId, now: Instant) -> Self {
-        Self { organization_id, bucket: Bucket::full(OF_ENDPOINT, now), kept: 0, not_kept: 0 }
+    fn new(organization_id: OrganizationId) -> Self {
+        Self { organization_id, bucket: Bucket::default(), kept: 0, not_kept: 0 }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 const LIMIT: RateLimit = RateLimit { per_second: 10, burst: 20 };
 
-fn meter(limits: &[(Scope, RateLimit, &Arc<Bucket>)], replicas: u32) -> Meter {
+fn meter(limits: &[(Scope, RateLimit, &Shared)], replicas: u32) -> Meter {
     let mut meter = Meter::default();
     for (scope, limit, bucket) in limits {
         meter.add(*scope, *limit, replicas, Arc::clone(bucket));
@@ -55,7 +55,7 @@ fn looking_takes_nothing_and_time_that_runs_back_gives_nothing() {
 #[test]
 fn replicas_share_a_rate_that_follows_their_number() {
     let start = Instant::now();
-    let (first, second): (Arc<Bucket>, Arc<Bucket>) = Default::default();
+    let (first, second): (Shared, Shared) = Default::default();
     let of = |bucket, replicas| meter(&[(Scope::Endpoint, LIMIT, bucket)], replicas);
     // Alone, then with another one: each has half of rate and burst.
     assert_eq!(taken(&of(&first, 1), start), 20);
@@ -64,11 +64,11 @@ fn replicas_share_a_rate_that_follows_their_number() {
     let both = taken(&of(&first, 2), after(start, 2_000)) + taken(&of(&second, 2), after(start, 2_000));
     assert_eq!(both, 10, "the configured rate, over both");
     // What was saved up alone does not survive company.
-    let saved: Arc<Bucket> = Arc::default();
+    let saved: Shared = Arc::default();
     assert_eq!(of(&saved, 1).check(start), Ok(()));
     assert_eq!(taken(&of(&saved, 4), start), 5);
     // More replicas than the burst has tokens: each still accepts one now and then.
-    let crowded: Arc<Bucket> = Arc::default();
+    let crowded: Shared = Arc::default();
     assert_eq!(taken(&of(&crowded, 100), start), 1);
     assert_eq!(taken(&of(&crowded, 100), after(start, 9_900)), 0);
     assert_eq!(taken(&of(&crowded, 100), after(start, 10_100)), 1);
@@ -129,7 +129,7 @@ proptest! {
         burst in 1_u32..1_000,
         steps in proptest::collection::vec((0_u64..500, 0_u32..50, 1_u32..5, any::<bool>()), 1..60),
     ) {
-        let (bucket, start) = (Arc::<Bucket>::default(), Instant::now());
+        let (bucket, start) = (Shared::default(), Instant::now());
         let (mut now, mut accepted) = (start, 0_u32);
         for (milliseconds, attempts, replicas, fails) in steps {
             now += Duration::from_millis(milliseconds);

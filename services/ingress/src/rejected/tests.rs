@@ -29,14 +29,14 @@ fn request((organization_id, endpoint_id): Endpoint, body: usize) -> Rejected {
     }
 }
 
-fn recorder(now: Instant) -> RejectedRequests {
-    RejectedRequests::new(IngressMetrics::new(&Metrics::default()), now)
+fn recorder() -> RejectedRequests {
+    RejectedRequests::new(IngressMetrics::new(&Metrics::default()))
 }
 
 #[test]
 fn a_flood_is_kept_in_small_part_counted_in_full_and_takes_nothing_from_others() {
     let now = Instant::now();
-    let rejected = recorder(now);
+    let rejected = recorder();
     let (flooded, quiet) = (endpoint(), endpoint());
     let fates: Vec<_> = (0..10_000).map(|_| rejected.take(request(flooded, 100), now)).collect();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 20);
@@ -64,7 +64,7 @@ fn a_flood_is_kept_in_small_part_counted_in_full_and_takes_nothing_from_others()
 #[test]
 fn memory_is_bounded_however_many_endpoints_are_flooded() {
     let now = Instant::now();
-    let rejected = recorder(now);
+    let rejected = recorder();
     let fates: Vec<_> = (0..100).map(|_| rejected.take(request(endpoint(), MAX_BODY), now)).collect();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 7, "of 8 MiB, with heads");
     assert!(fates[7..].iter().all(|fate| *fate == Fate::NoRoom));
@@ -75,7 +75,7 @@ fn memory_is_bounded_however_many_endpoints_are_flooded() {
 #[test]
 fn the_process_has_an_allowance_and_a_queue_has_an_end() {
     let now = Instant::now();
-    let rejected = recorder(now);
+    let rejected = recorder();
     let kept = |now| {
         let fates = (0..1_000).map(|_| rejected.take(request(endpoint(), 1), now));
         fates.filter(|fate| *fate == Fate::Kept).count()
@@ -88,7 +88,7 @@ fn the_process_has_an_allowance_and_a_queue_has_an_end() {
 #[test]
 fn a_body_that_is_larger_than_what_is_kept_is_only_counted() {
     let now = Instant::now();
-    let rejected = recorder(now);
+    let rejected = recorder();
     let endpoint = endpoint();
     assert_eq!(rejected.take(request(endpoint, MAX_BODY + 1), now), Fate::TooLarge);
     // A body of the largest size is within a burst, and costs its length.
@@ -101,7 +101,7 @@ fn a_body_that_is_larger_than_what_is_kept_is_only_counted() {
 #[test]
 fn what_turns_out_not_to_be_kept_is_counted_so() {
     let now = Instant::now();
-    let rejected = recorder(now);
+    let rejected = recorder();
     let endpoint = endpoint();
     assert_eq!(rejected.take(request(endpoint, 1), now), Fate::Kept);
     drop(rejected.drain(clock::now(), now));
