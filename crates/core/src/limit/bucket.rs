@@ -1,8 +1,11 @@
 //! A token bucket: so much at once after a pause, and so much lastingly.
 //!
-//! It has no clock: the instant is given with every use. Nor has it a rate, as that may change while it is in use.
+//! It has no clock: the time is given with every use, by whichever clock its user goes. Nor has it a rate, as that may
+//! change while it is in use.
 
 use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
 
 use super::RateLimit;
 
@@ -24,14 +27,39 @@ pub struct Left {
     pub reset: Duration,
 }
 
-/// Tokens as of an instant. It begins full, with its first use.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Bucket(Option<Level>);
+/// A time by some clock.
+pub trait Moment: Copy + Ord {
+    /// How long after `earlier` it is; nothing when it is before.
+    fn since(self, earlier: Self) -> Duration;
+}
+
+impl Moment for Instant {
+    fn since(self, earlier: Self) -> Duration {
+        self.saturating_duration_since(earlier)
+    }
+}
+
+impl Moment for DateTime<Utc> {
+    fn since(self, earlier: Self) -> Duration {
+        (self - earlier).to_std().unwrap_or_default()
+    }
+}
+
+/// Tokens as of a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket<M = Instant>(Option<Level<M>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Level {
+struct Level<M> {
     tokens: f64,
-    at: Instant,
+    at: M,
+}
+
+impl<M> Default for Bucket<M> {
+    /// Full when it is first used.
+    fn default() -> Self {
+        Self(None)
+    }
 }
 
 impl Rate {
@@ -60,14 +88,19 @@ impl Rate {
     }
 }
 
-impl Bucket {
+impl<M: Moment> Bucket<M> {
+    /// With nothing in it.
+    pub fn empty(now: M) -> Self {
+        Self(Some(Level { tokens: 0.0, at: now }))
+    }
+
     /// Whether `cost` could be taken, or how long it takes until then; [`Duration::MAX`] when it never can be.
-    pub fn peek(&mut self, rate: Rate, cost: f64, now: Instant) -> Result<(), Duration> {
+    pub fn peek(&mut self, rate: Rate, cost: f64, now: M) -> Result<(), Duration> {
         rate.enough(self.refill(rate, now).tokens, cost)
     }
 
     /// Takes `cost`, or nothing and says how long to wait, as [`Bucket::peek`] does.
-    pub fn take(&mut self, rate: Rate, cost: f64, now: Instant) -> Result<(), Duration> {
+    pub fn take(&mut self, rate: Rate, cost: f64, now: M) -> Result<(), Duration> {
         let level = self.refill(rate, now);
         rate.enough(level.tokens, cost)?;
         level.tokens -= cost;
@@ -82,7 +115,7 @@ impl Bucket {
     }
 
     /// What is left.
-    pub fn left(&mut self, rate: Rate, now: Instant) -> Left {
+    pub fn left(&mut self, rate: Rate, now: M) -> Left {
         let tokens = self.refill(rate, now).tokens;
         match rate.enough(tokens, 1.0) {
             Ok(()) if tokens >= rate.burst => Left { tokens: whole(tokens), reset: Duration::ZERO },
@@ -92,14 +125,14 @@ impl Bucket {
     }
 
     /// Whether forgetting it changes nothing.
-    pub fn is_full(&mut self, rate: Rate, now: Instant) -> bool {
+    pub fn is_full(&mut self, rate: Rate, now: M) -> bool {
         self.refill(rate, now).tokens >= rate.burst
     }
 
-    fn refill(&mut self, rate: Rate, now: Instant) -> &mut Level {
+    fn refill(&mut self, rate: Rate, now: M) -> &mut Level<M> {
         let level = self.0.get_or_insert(Level { tokens: rate.burst, at: now });
         // Requests read the time before they get here: the last one may be from a little later.
-        let elapsed = now.saturating_duration_since(level.at);
+        let elapsed = now.since(level.at);
         level.tokens = (level.tokens + elapsed.as_secs_f64() * rate.per_second).min(rate.burst);
         level.at = level.at.max(now);
         level
@@ -117,7 +150,7 @@ mod tests {
 
     const RATE: Rate = Rate { per_second: 2.0, burst: 3.0 };
 
-    fn taken(bucket: &mut Bucket, now: Instant) -> usize {
+    fn taken<M: Moment>(bucket: &mut Bucket<M>, now: M) -> usize {
         (0..10).filter(|_| bucket.take(RATE, 1.0, now).is_ok()).count()
     }
 
@@ -157,6 +190,17 @@ mod tests {
         assert_eq!(bucket.left(RATE, now).tokens, 2);
         bucket.give_back(9.0);
         assert_eq!(bucket.left(RATE, now), Left { tokens: 3, reset: Duration::ZERO });
+    }
+
+    #[test]
+    fn it_begins_full_or_empty_and_goes_by_any_clock() {
+        let start = DateTime::UNIX_EPOCH;
+        let mut bucket = Bucket::empty(start);
+        assert_eq!(taken(&mut bucket, start), 0);
+        assert_eq!(taken(&mut bucket, start + Duration::from_secs(1)), 2);
+        assert_eq!(taken(&mut bucket, start - Duration::from_secs(9)), 0, "a clock that was set back");
+        assert_eq!(taken(&mut bucket, start + Duration::from_millis(1_500)), 1);
+        assert_eq!(taken(&mut Bucket::default(), start), 3);
     }
 
     #[test]
