@@ -9,10 +9,12 @@ mod rejected;
 mod verification;
 
 mod delivery;
+mod disabling;
 mod fidelity;
 mod filter;
 mod given_up;
 mod hanging;
+mod pacing;
 mod pause;
 mod replay;
 mod replays;

@@ -1,12 +1,16 @@
 //! What came of an attempt, what that means, and how it is told on `webhooks.deliveries`.
 
+mod verdict;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
-use crate::retry::RetryPolicy;
+
+pub use verdict::{Made, SLOW_RETRY, Signal, Verdict};
 
 /// What came back from a destination, or why nothing did.
 #[derive(Debug, Clone)]
@@ -15,6 +19,25 @@ pub struct Answer {
     pub result: Result<Response, Failure>,
     /// From the start of the attempt to the end of the (bounded) response body or the failure.
     pub duration: Duration,
+    /// Where the time went.
+    pub phases: Phases,
+    /// The address that the connection was opened to, or was tried last; `None` when it did not come to that. It may
+    /// be of a network that only the operator knows.
+    pub address: Option<SocketAddr>,
+}
+
+/// How long each phase of an attempt took. A phase that was not needed or not finished has none: a connection that is
+/// used again needs no name lookup, no connection and no handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// The lookup of the name.
+    pub dns: Option<Duration>,
+    /// From the first try to the TCP connection that was used.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the start of the attempt to the end of the response's headers.
+    pub first_byte: Option<Duration>,
 }
 
 /// An HTTP response, read to a bound.
@@ -49,8 +72,10 @@ pub enum FailureKind {
     Dns,
     /// No connection came about.
     Connect,
-    /// TLS failed: handshake or certificate.
+    /// The TLS handshake failed for another reason than a certificate.
     Tls,
+    /// A certificate is not accepted: the destination's by us, or ours by the destination.
+    Certificate,
     /// The deadline passed.
     Timeout,
     /// The other side did not speak HTTP properly.
@@ -59,12 +84,13 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BlockedAddress,
         Self::InvalidUrl,
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::Certificate,
         Self::Timeout,
         Self::Protocol,
     ];
@@ -92,6 +118,8 @@ pub enum Outcome {
     Connect,
     /// See [`FailureKind::Tls`].
     Tls,
+    /// See [`FailureKind::Certificate`].
+    Certificate,
     /// See [`FailureKind::Timeout`].
     Timeout,
     /// See [`FailureKind::Protocol`].
@@ -100,7 +128,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -110,6 +138,7 @@ impl Outcome {
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::Certificate,
         Self::Timeout,
         Self::Protocol,
     ];
@@ -126,6 +155,7 @@ impl Outcome {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Certificate => "certificate",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
         }
@@ -156,6 +186,7 @@ impl Answer {
                 FailureKind::Dns => Outcome::Dns,
                 FailureKind::Connect => Outcome::Connect,
                 FailureKind::Tls => Outcome::Tls,
+                FailureKind::Certificate => Outcome::Certificate,
                 FailureKind::Timeout => Outcome::Timeout,
                 FailureKind::Protocol => Outcome::Protocol,
             },
@@ -187,39 +218,6 @@ impl Answer {
             Err(failure) => Some(failure.message.clone()),
         }
     }
-
-    /// What to do now that attempt number `attempt` (from 1) was answered so at `now`.
-    ///
-    /// `random` in 0 to 1 draws the jitter.
-    pub fn verdict(&self, policy: &RetryPolicy, attempt: u32, now: DateTime<Utc>, random: f64) -> Verdict {
-        if self.outcome().is_success() {
-            return Verdict::Delivered;
-        }
-        match policy.wait_after(attempt, random) {
-            Some(wait) => Verdict::Retry { at: now + wait.max(self.retry_after(now)) },
-            None => Verdict::GiveUp,
-        }
-    }
-
-    /// How long the destination asked us to stay away; zero when it did not (RFC 9110, section 10.2.3).
-    fn retry_after(&self, now: DateTime<Utc>) -> Duration {
-        let header = self.result.as_ref().ok().and_then(|response| response.retry_after.as_deref());
-        header.and_then(|text| crate::retry::retry_after(text, now)).unwrap_or_default()
-    }
-}
-
-/// What an answer means for the delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Done.
-    Delivered,
-    /// Once more, at the earliest then.
-    Retry {
-        /// When the next attempt is due.
-        at: DateTime<Utc>,
-    },
-    /// It becomes a dead letter.
-    GiveUp,
 }
 
 /// Why an attempt waits for its time.
@@ -301,12 +299,11 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, retry_after: Option<&str>) -> Answer {
-        let response = Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() };
-        Answer { result: Ok(response), duration: Duration::ZERO }
+        answer(Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() })
     }
 
-    fn now() -> DateTime<Utc> {
-        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    fn answer(response: Response) -> Answer {
+        Answer { result: Ok(response), duration: Duration::ZERO, phases: Phases::default(), address: None }
     }
 
     #[test]
@@ -324,30 +321,9 @@ mod tests {
     }
 
     #[test]
-    fn retries_by_the_policy_until_it_ends() {
-        let policy =
-            RetryPolicy { schedule: vec![Duration::from_secs(60), Duration::from_secs(300)], jitter: 0.0 };
-        let verdict = |attempt| answered(500, None).verdict(&policy, attempt, now(), 0.5);
-        assert_eq!(verdict(1), Verdict::Retry { at: now() + Duration::from_secs(60) });
-        assert_eq!(verdict(2), Verdict::Retry { at: now() + Duration::from_secs(300) });
-        assert_eq!(verdict(3), Verdict::GiveUp);
-        assert_eq!(answered(201, None).verdict(&policy, 3, now(), 0.5), Verdict::Delivered);
-    }
-
-    #[test]
-    fn a_destination_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() {
-        let policy = RetryPolicy { schedule: vec![Duration::from_secs(60)], jitter: 0.0 };
-        let wait = |header| answered(503, Some(header)).verdict(&policy, 1, now(), 0.5);
-        assert_eq!(wait("120"), Verdict::Retry { at: now() + Duration::from_secs(120) });
-        assert_eq!(wait("5"), Verdict::Retry { at: now() + Duration::from_secs(60) });
-        assert_eq!(wait("99999999999999"), Verdict::Retry { at: now() + Duration::from_secs(86_400) });
-    }
-
-    #[test]
     fn a_snippet_is_clean_text() {
         let body = b"ok\0\xff\n\x1b[31mred".to_vec();
-        let response = Response { status: 500, retry_after: None, body };
-        let answer = Answer { result: Ok(response), duration: Duration::ZERO };
+        let answer = answer(Response { status: 500, retry_after: None, body });
         assert_eq!(answer.body_snippet(9).unwrap(), "ok\u{fffd}\u{fffd}\n\u{fffd}[31");
     }
 

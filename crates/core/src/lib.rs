@@ -23,6 +23,7 @@ pub mod filter;
 pub mod retry;
 
 pub mod delivery;
+pub mod pacing;
 pub mod replay;
 
 pub mod access;

@@ -29,7 +29,7 @@ pub use alerts::Alert;
 pub use channels::Channel;
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
-pub use destinations::{Destination, DestinationChange, NewDestination};
+pub use destinations::{Destination, DestinationChange, MOST_WAITING_COUNTED, NewDestination};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};

@@ -14,6 +14,8 @@ use ravenpost_chassis::{Context, clock};
 use ravenpost_store::Store;
 use ravenpost_store::system::{Attempt, ParkReason};
 
+use crate::gate::Shut;
+
 /// The metrics of the worker.
 #[derive(Clone)]
 pub struct WorkerMetrics {
@@ -24,6 +26,10 @@ pub struct WorkerMetrics {
     parked: IntCounterVec,
     filtered: IntCounterVec,
     filter_errors: IntCounterVec,
+    turns: IntCounterVec,
+    lanes: IntGaugeVec,
+    /// Times that a lane has waited for its rate.
+    pub rate_waits: IntCounter,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
     /// Things recorded together.
@@ -72,6 +78,20 @@ impl WorkerMetrics {
                 "delivery_filter_errors_total",
                 "Deliveries made because the destination's expression failed, by reason",
                 &["reason"],
+            ),
+            turns: metrics.counters(
+                "delivery_gate_turns_total",
+                "What destinations' gates have turned to: opened, slowed down, breaker, disabled, warned, resumed",
+                &["turn"],
+            ),
+            rate_waits: metrics.counter(
+                "delivery_rate_waits_total",
+                "Times that a destination's next request has waited for its rate limit",
+            ),
+            lanes: metrics.gauges(
+                "delivery_lanes",
+                "Destinations that are sent to, by what keeps them from full speed",
+                &["gate"],
             ),
             undecodable: metrics.counter(
                 "delivery_undecodable_messages_total",
@@ -131,6 +151,16 @@ impl WorkerMetrics {
     /// A destination's expression failed, and so it gets the event.
     pub fn filter_failed(&self, reason: &str) {
         self.filter_errors.with_label_values(&[reason]).inc();
+    }
+
+    /// A destination's gate has turned: to one of [`Shut`], or `warned` or `resumed`.
+    pub fn turned(&self, turn: &'static str) {
+        self.turns.with_label_values(&[turn]).inc();
+    }
+
+    /// So many lanes more are shut so.
+    pub fn lanes(&self, shut: Shut, more: i64) {
+        self.lanes.with_label_values(&[shut.as_str()]).add(more);
     }
 
     /// A message received at `received_at` is being consumed.

@@ -7,6 +7,8 @@
 use chrono::{DateTime, Utc};
 use ravenpost_core::delivery::{DeliveryKey, Outcome};
 use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
+use ravenpost_core::pacing::Health;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::System;
@@ -128,6 +130,22 @@ pub struct Record {
     pub cancelled: Vec<(EventId, DestinationId)>,
     /// Pairs that are not wanted.
     pub filtered: Vec<Filtered>,
+    /// How destinations fare now, at most one each.
+    pub states: Vec<DestinationState>,
+}
+
+/// How a destination fares.
+#[derive(Debug, Clone, Serialize)]
+pub struct DestinationState {
+    /// Which one.
+    pub destination_id: DestinationId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// How it fares. When it is disabled the destination becomes so, unless a person changed its status meanwhile.
+    #[serde(flatten)]
+    pub health: Health,
+    /// As of when.
+    pub updated_at: DateTime<Utc>,
 }
 
 impl Record {
@@ -138,6 +156,15 @@ impl Record {
             && self.parks.is_empty()
             && self.cancelled.is_empty()
             && self.filtered.is_empty()
+            && self.states.is_empty()
+    }
+
+    /// How a destination fares now, in place of what was to be recorded of it.
+    pub fn set_state(&mut self, state: DestinationState) {
+        match self.states.iter_mut().find(|known| known.destination_id == state.destination_id) {
+            Some(known) => *known = state,
+            None => self.states.push(state),
+        }
     }
 
     /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
@@ -154,7 +181,8 @@ impl Record {
 
 impl System {
     /// Records under a partition's epoch. Routes, attempts and successes count in any case; retries, dead letters and
-    /// parked pairs only while the epoch is the current one. Answers whether it is.
+    /// parked pairs and how
+    /// destinations fare only while the epoch is the current one. Answers whether it is.
     pub async fn record(&self, partition: i32, epoch: i64, record: &Record) -> Result<bool> {
         let (low, high) = record.bounds().unwrap_or_default();
         let attempts = &record.attempts;
@@ -171,6 +199,7 @@ impl System {
         let parks = &record.parks;
         let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
             record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
+        let states = serde_json::to_value(&record.states).expect("words, numbers and times");
 
         let filtered = &record.filtered;
         let current = bounded!(
@@ -223,6 +252,7 @@ impl System {
                 &filtered.iter().map(|filtered| filtered.version).collect::<Vec<_>>(),
                 &attempts.iter().map(|attempt| attempt.filter_error.clone()).collect::<Vec<_>>()
                     as &[Option<String>],
+                states,
             ),
             fetch_one
         );

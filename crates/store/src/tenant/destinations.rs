@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_core::destination::DestinationStatus;
 use ravenpost_core::filter::Filter;
 use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
+use ravenpost_core::pacing::{DisabledReason, Health, Limits};
 use ravenpost_core::retry::RetryPolicy;
 use sqlx::PgConnection;
 use url::Url;
@@ -13,7 +14,7 @@ use url::Url;
 use super::{Listed, Page, Tenant, ToSeal, unsigned};
 use crate::Result;
 use crate::decode::Row;
-use crate::system::FilterError;
+use crate::system::{DisableAfter, FilterError};
 
 /// One target URL. Its secret is not part of it.
 #[derive(Debug, Clone)]
@@ -38,11 +39,24 @@ pub struct Destination {
     pub status: DestinationStatus,
     /// Its dead letters are replayed by themselves when it has recovered.
     pub replay_on_recovery: bool,
+    /// How fast it is sent to.
+    pub limits: Limits,
+    /// After how long of failures only it is disabled.
+    pub disable_after: DisableAfter,
+    /// Why and when it was disabled; `None` unless its status says so.
+    pub disabled: Option<(DisabledReason, DateTime<Utc>)>,
+    /// How it fares.
+    pub health: Health,
+    /// Pairs that wait for it: counted up to [`MOST_WAITING_COUNTED`] and one more.
+    pub waiting: u32,
     /// When it was made; events accepted earlier are not for it.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
 }
+
+/// Of what waits for a destination so many are counted: whether it is a thousand or a million takes long to tell.
+pub const MOST_WAITING_COUNTED: u32 = 1_000;
 
 /// A destination to be made.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +77,10 @@ pub struct NewDestination<'a> {
     pub replay_on_recovery: bool,
     /// What it wants; `None` for everything.
     pub filter: Option<&'a Filter>,
+    /// How fast it is sent to.
+    pub limits: Limits,
+    /// After how long of failures only it is disabled.
+    pub disable_after: DisableAfter,
 }
 
 /// What to change; what is `None` stays.
@@ -78,10 +96,30 @@ pub struct DestinationChange<'a> {
     pub timeout: Option<Duration>,
     /// What it wants, from now on; `Some(None)` for everything.
     pub filter: Option<Option<&'a Filter>>,
-    /// Sent to, or held.
+    /// Sent to, or held. Active starts anew: how it has fared so far is void.
     pub status: Option<DestinationStatus>,
     /// Whether its dead letters are replayed by themselves when it has recovered.
     pub replay_on_recovery: Option<bool>,
+    /// How fast it is sent to.
+    pub limits: Option<Limits>,
+    /// After how long of failures only it is disabled.
+    pub disable_after: Option<DisableAfter>,
+}
+
+/// A statement in two parts, and between them what a [`DestinationRow`] is made of.
+macro_rules! destination_rows {
+    ($before:literal, $after:literal, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            DestinationRow,
+            $before + " id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
+                 replay_on_recovery, limits, disable_after_ms, disabled_reason, disabled_at, created_at, updated_at,
+                 (select to_jsonb(s) from destination_state s where s.destination_id = destinations.id
+                     and s.follows is not distinct from destinations.resumed_at) as state,
+                 (select count(*) from (select from scheduled_deliveries w where w.destination_id = destinations.id
+                     limit 1001) as counted) as \"waiting!\" " + $after,
+            $($argument),+
+        )
+    };
 }
 
 /// A row as it is stored.
@@ -96,6 +134,12 @@ struct DestinationRow {
     filter_error: Option<serde_json::Value>,
     status: String,
     replay_on_recovery: bool,
+    limits: Option<serde_json::Value>,
+    disable_after_ms: Option<i64>,
+    disabled_reason: Option<String>,
+    disabled_at: Option<DateTime<Utc>>,
+    state: Option<serde_json::Value>,
+    waiting: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -103,6 +147,8 @@ struct DestinationRow {
 impl DestinationRow {
     fn decode(self) -> Result<Destination> {
         let row = Row { table: "destinations", id: self.id };
+        let state = Row { table: "destination_state", id: self.id };
+        let status = row.word("status", &self.status, DestinationStatus::parse)?;
         Ok(Destination {
             id: self.id.into(),
             endpoint_id: self.endpoint_id.into(),
@@ -112,8 +158,18 @@ impl DestinationRow {
             timeout: Duration::from_millis(unsigned(row, "timeout_ms", self.timeout_ms)?),
             filter: self.filter.map(|filter| row.json("filter", filter)).transpose()?,
             filter_error: self.filter_error.map(|error| row.json("filter_error", error)).transpose()?,
-            status: row.word("status", &self.status, DestinationStatus::parse)?,
             replay_on_recovery: self.replay_on_recovery,
+            status,
+            limits: self.limits.map_or(Ok(Limits::default()), |limits| row.json("limits", limits))?,
+            disable_after: DisableAfter::decode(row, self.disable_after_ms)?,
+            disabled: match (status, self.disabled_reason, self.disabled_at) {
+                (DestinationStatus::Disabled, Some(reason), Some(at)) => {
+                    Some((row.word("disabled_reason", &reason, DisabledReason::parse)?, at))
+                }
+                _ => None,
+            },
+            health: self.state.map_or(Ok(Health::default()), |health| state.json("*", health))?,
+            waiting: row.value("waiting", u32::try_from(self.waiting))?,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -152,13 +208,12 @@ impl Tenant {
         new: &NewDestination<'_>,
         now: DateTime<Utc>,
     ) -> Result<Destination> {
-        sqlx::query_as!(
-            DestinationRow,
+        destination_rows!(
             "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
-                 timeout_ms, slot, created_at, updated_at, replay_on_recovery, filter)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
-                 replay_on_recovery, created_at, updated_at",
+                 timeout_ms, slot, created_at, updated_at, replay_on_recovery, filter, limits, disable_after_ms)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14)
+             returning",
+            "",
             self.organization.0,
             new.id.0,
             endpoint.0,
@@ -170,7 +225,9 @@ impl Tenant {
             i32::from(Slot::of(endpoint).0),
             now,
             new.replay_on_recovery,
-            new.filter.map(filter_as_json)
+            new.filter.map(filter_as_json),
+            as_stored(new.limits),
+            new.disable_after.stored()
         )
         .fetch_one(connection)
         .await?
@@ -180,11 +237,9 @@ impl Tenant {
     /// The destination of that endpoint, unless there is none or it was deleted.
     pub async fn destination(&self, endpoint: EndpointId, id: DestinationId) -> Result<Option<Destination>> {
         let mut transaction = self.begin().await?;
-        sqlx::query_as!(
-            DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
-                 replay_on_recovery, created_at, updated_at
-             from destinations where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
+        destination_rows!(
+            "select",
+            "from destinations where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
             self.organization.0,
             endpoint.0,
             id.0
@@ -198,11 +253,9 @@ impl Tenant {
     /// The destinations of an endpoint that are not deleted, newest first.
     pub async fn destinations(&self, endpoint: EndpointId, page: Page) -> Result<Listed<Destination>> {
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query_as!(
-            DestinationRow,
-            "select id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
-                 replay_on_recovery, created_at, updated_at
-             from destinations where organization_id = $1 and endpoint_id = $2 and id < $3 and deleted_at is null
+        let rows = destination_rows!(
+            "select",
+            "from destinations where organization_id = $1 and endpoint_id = $2 and id < $3 and deleted_at is null
              order by id desc limit $4",
             self.organization.0,
             endpoint.0,
@@ -224,16 +277,21 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<Option<Destination>> {
         let mut transaction = self.begin().await?;
-        let changed = sqlx::query_as!(
-            DestinationRow,
+        let changed = destination_rows!(
             "update destinations set name = coalesce($4, name), url = coalesce($5, url),
                  retry_policy = coalesce($6, retry_policy), timeout_ms = coalesce($7, timeout_ms),
-                 status = coalesce($8, status), replay_on_recovery = coalesce($10, replay_on_recovery), updated_at = $9,
+                 status = coalesce($8, status), updated_at = $9,
+                 replay_on_recovery = coalesce($10, replay_on_recovery),
                  filter = case when $11 then $12 else filter end,
-                 filter_error = case when $11 then null else filter_error end
+                 filter_error = case when $11 then null else filter_error end,
+                 disabled_reason = case when $8::text is null then disabled_reason end,
+                 disabled_at = case when $8::text is null then disabled_at end,
+                 resumed_at = case when $8 = 'active' then $9 else resumed_at end,
+                 limits = case when $13 then $14 else limits end,
+                 disable_after_ms = case when $15 then $16 else disable_after_ms end
              where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
-             returning id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
-                 replay_on_recovery, created_at, updated_at",
+             returning",
+            "",
             self.organization.0,
             endpoint.0,
             id.0,
@@ -245,7 +303,11 @@ impl Tenant {
             now,
             change.replay_on_recovery,
             change.filter.is_some(),
-            change.filter.flatten().map(filter_as_json)
+            change.filter.flatten().map(filter_as_json),
+            change.limits.is_some(),
+            change.limits.and_then(as_stored),
+            change.disable_after.is_some(),
+            change.disable_after.and_then(DisableAfter::stored)
         )
         .fetch_optional(&mut *transaction)
         .await?
@@ -288,6 +350,12 @@ fn as_json(policy: &RetryPolicy) -> serde_json::Value {
 
 fn filter_as_json(filter: &Filter) -> serde_json::Value {
     serde_json::to_value(filter).expect("a filter holds only strings")
+}
+
+/// Limits that say nothing are none.
+fn as_stored(limits: Limits) -> Option<serde_json::Value> {
+    let value = || serde_json::to_value(limits).expect("limits hold only numbers");
+    (limits != Limits::default()).then(value)
 }
 
 /// Timeouts are checked to be far below; a larger one saturates rather than wraps.

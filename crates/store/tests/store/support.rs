@@ -9,12 +9,14 @@ use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
     RejectedRequestId, ReplayJobId, SecretId, Slot,
 };
+use ravenpost_core::pacing::{Health, Limits};
 use ravenpost_core::rejected::Head;
 use ravenpost_core::replay::{ReplayFilter, ReplayKind};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
-    Attempt, Bootstrapped, NewEvent, NewRejected, Observation, Record, RejectedCount, Routed,
+    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Observation, Record,
+    RejectedCount, Routed,
 };
 use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
@@ -197,6 +199,16 @@ impl World {
         }
     }
 
+    /// How a destination fares, as it is recorded.
+    pub(crate) fn state(
+        &self,
+        organization: &Organization,
+        destination_id: DestinationId,
+        health: Health,
+    ) -> DestinationState {
+        DestinationState { destination_id, organization_id: organization.id, health, updated_at: self.now }
+    }
+
     pub(crate) async fn record(&self, record: Record) {
         assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
     }
@@ -231,6 +243,8 @@ impl World {
         let id = ReplayJobId::new(self.now, random());
         let job = NewReplayJob { id, kind: ReplayKind::Replay, filter: &filter, rate: None };
         organization.tenant.create_replay_job(&job, self.now).await.unwrap();
+        let state = self.state(&organization, organization.first, Health::default());
+        self.record(Record { states: vec![state], ..Record::default() }).await;
         (organization, event)
     }
 
@@ -299,6 +313,8 @@ fn new_destination<'a>(
         timeout: std::time::Duration::from_secs(30),
         replay_on_recovery: false,
         filter: None,
+        limits: Limits::default(),
+        disable_after: DisableAfter::Operator,
     }
 }
 
