@@ -245,13 +245,19 @@ impl Answer {
 
 /// Not a control character (but of lines and columns), nor one of Unicode's invisible ones that reorder or hide text.
 fn is_shown(character: char) -> bool {
-    match character {
-        '\n' | '\r' | '\t' => true,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' => false,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => false,
-        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => false,
-        _ => !character.is_control(),
-    }
+    let is_hidden = matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    matches!(character, '\n' | '\r' | '\t') || !(is_hidden || character.is_control())
 }
 
 /// What an answer means for the delivery.

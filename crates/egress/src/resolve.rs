@@ -163,7 +163,7 @@ fn ips(lookup: &Lookup) -> Vec<IpAddr> {
 /// not be asked says more about a name without addresses than one that has none.
 fn merged(v4: Option<Found>, v6: Option<Found>) -> Found {
     match (v4, v6) {
-        (Some(Ok(v4)), Some(Ok(v6))) => Ok(alternating(v4, v6)),
+        (Some(Ok(v4)), Some(Ok(v6))) => Ok(alternating(&v4, &v6)),
         (Some(Ok(found)), _) | (_, Some(Ok(found))) => Ok(found),
         (Some(Err(unresolved @ Refused::Unresolved(_))), _)
         | (_, Some(Err(unresolved @ Refused::Unresolved(_)))) => Err(unresolved),
@@ -172,7 +172,7 @@ fn merged(v4: Option<Found>, v6: Option<Found>) -> Found {
     }
 }
 
-fn alternating(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
+fn alternating(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
     let longest = first.len().max(second.len());
     let pairs = (0..longest).flat_map(|at| [first.get(at).copied(), second.get(at).copied()]);
     pairs.flatten().collect()

@@ -226,7 +226,7 @@ async fn chunks_that_are_all_extension_or_trailer_are_refused() {
         match answer.result {
             Ok(response) => assert_eq!(response.body.len(), BODY_BYTES, "{beginning}"),
             Err(failure) => {
-                assert_eq!(failure.kind, FailureKind::Protocol, "{beginning}: {}", failure.message)
+                assert_eq!(failure.kind, FailureKind::Protocol, "{beginning}: {}", failure.message);
             }
         }
     }

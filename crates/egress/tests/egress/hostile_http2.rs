@@ -263,7 +263,7 @@ async fn going_away_without_an_answer_is_told() {
 #[tokio::test]
 async fn what_breaks_the_rules_is_a_protocol_failure() {
     for (what, bytes) in [
-        ("a frame that is too large", frame(DATA, 0, 1, &[0; 20_000])),
+        ("a frame that is too large", frame(DATA, 0, 1, &vec![0; 20_000])),
         ("data before headers", frame(DATA, 0, 1, b"x")),
         ("headers of no stream", frame(HEADERS, END_HEADERS, 0, STATUS_200)),
         ("headers that don't unpack", frame(HEADERS, END_HEADERS, 1, &[0xff; 8])),

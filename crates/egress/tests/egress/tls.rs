@@ -77,7 +77,7 @@ async fn certificates_that_are_not_accepted() {
     for (params, why) in
         [(expired, "it has expired"), (early, "it is not valid yet"), (for_clients, "it is not for servers")]
     {
-        let mut request = to_echo(&authority.issue_as(params), &Speaks::default()).await;
+        let mut request = to_echo(&authority.issue_as(&params), &Speaks::default()).await;
         request.tls = Some(authority.profile());
         let message = format!("the destination's certificate is not accepted: {why}");
         assert_failed(client().send(request).await, FailureKind::Certificate, &message);

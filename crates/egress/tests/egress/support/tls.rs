@@ -51,10 +51,10 @@ impl Authority {
 
     /// A certificate for a name or an address.
     pub(crate) fn issue(&self, name: &str) -> Identity {
-        self.issue_as(CertificateParams::new(vec![name.to_owned()]).unwrap())
+        self.issue_as(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
-    pub(crate) fn issue_as(&self, params: CertificateParams) -> Identity {
+    pub(crate) fn issue_as(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { certificate, key: key.serialize_pem() }
