@@ -36,7 +36,7 @@ pub struct Phases {
     pub connect: Option<Duration>,
     /// The TLS handshake.
     pub tls: Option<Duration>,
-    /// From the start of the attempt to the end of the response's headers.
+    /// From the connection to the end of the response's headers: sending and waiting.
     pub first_byte: Option<Duration>,
 }
 
@@ -198,13 +198,20 @@ impl Answer {
         self.result.as_ref().ok().map(|response| response.status)
     }
 
-    /// The start of the response body as text that any database and browser takes: at most `limit` bytes, invalid
-    /// UTF-8 and control characters replaced.
+    /// The start of the response body as text that any database, terminal and browser takes: at most `limit` bytes,
+    /// with U+FFFD for what is not UTF-8, for control characters, and for what turns the direction of writing or can't
+    /// be seen.
     pub fn body_snippet(&self, limit: usize) -> Option<String> {
         let response = self.result.as_ref().ok()?;
-        let text = String::from_utf8_lossy(&response.body[..response.body.len().min(limit)]);
-        let clean = |c: char| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { '\u{fffd}' } else { c };
-        Some(text.chars().map(clean).collect())
+        let mut snippet = String::new();
+        for character in String::from_utf8_lossy(&response.body).chars() {
+            let shown = if is_shown(character) { character } else { char::REPLACEMENT_CHARACTER };
+            if snippet.len() + shown.len_utf8() > limit {
+                break;
+            }
+            snippet.push(shown);
+        }
+        Some(snippet)
     }
 
     /// Why it failed, for a person to read; `None` for a success.
@@ -218,6 +225,23 @@ impl Answer {
             Err(failure) => Some(failure.message.clone()),
         }
     }
+}
+
+/// Not a control character (but of lines and columns), nor one of Unicode's invisible ones that reorder or hide text.
+fn is_shown(character: char) -> bool {
+    let is_hidden = matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    matches!(character, '\n' | '\r' | '\t') || !(is_hidden || character.is_control())
 }
 
 /// Why an attempt waits for its time.
@@ -322,9 +346,17 @@ mod tests {
 
     #[test]
     fn a_snippet_is_clean_text() {
-        let body = b"ok\0\xff\n\x1b[31mred".to_vec();
-        let answer = answer(Response { status: 500, retry_after: None, body });
-        assert_eq!(answer.body_snippet(9).unwrap(), "ok\u{fffd}\u{fffd}\n\u{fffd}[31");
+        let snippet = |body: &[u8], limit| {
+            let response = Response { status: 500, retry_after: None, body: body.to_vec() };
+            answer(response).body_snippet(limit).unwrap()
+        };
+        assert_eq!(snippet(b"ok\0\xff\n\x1b[31mred", 99), "ok\u{fffd}\u{fffd}\n\u{fffd}[31mred");
+        assert_eq!(snippet("a\u{202e}b\u{200b}c\u{feff}".as_bytes(), 99), "a\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(snippet("gr\u{fc}\u{df}e".as_bytes(), 4), "gr\u{fc}", "no half character");
+        for limit in 0..40 {
+            assert!(snippet(&[0xff; 99], limit).len() <= limit);
+            assert_eq!(snippet(&[b'x'; 99], limit).len(), limit);
+        }
     }
 
     #[test]

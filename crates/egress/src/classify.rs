@@ -1,4 +1,4 @@
-//! What an error of the HTTP client means for the delivery.
+//! What an error on the way out means for the delivery.
 //!
 //! The message is for the customer: it says what went wrong at their side and holds neither the URL (it may carry
 //! secrets) nor an address that a name resolved to (it may be of an internal network).
@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use ravenpost_core::delivery::{Failure, FailureKind};
 use ravenpost_core::duration;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::address::Blocked;
+use crate::metered::TooMuch;
 use crate::resolve::Refused;
 
 /// Longer messages of libraries say nothing more.
@@ -27,37 +29,182 @@ pub(crate) fn blocked(blocked: &Blocked) -> Failure {
     )
 }
 
-/// The whole request took too long.
-pub(crate) fn timed_out(timeout: Duration) -> Failure {
-    failure(FailureKind::Timeout, format!("no complete answer within {}", duration::format(timeout)))
+/// How far an attempt has come, for what is said when its time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stage {
+    #[default]
+    Name,
+    Connect,
+    Tls,
+    /// The request is on its way, and nothing has come back.
+    Waiting,
+    /// The response's headers are here.
+    Reading,
 }
 
-/// Sorts an error of the HTTP client by its causes.
-pub(crate) fn classify(error: &reqwest::Error) -> Failure {
-    let causes: Vec<&(dyn Error + 'static)> =
-        std::iter::successors(Some(error as _), |error| cause(*error)).collect();
-    if let Some(refused) = find::<Refused>(&causes) {
-        return match refused {
-            Refused::NotPublic(address) => blocked(address),
-            Refused::NoAddress => failure(FailureKind::Dns, "the destination's name has no address"),
-        };
-    }
-    let (kind, what) = if find::<rustls::Error>(&causes).is_some() || is_handshake_end(&causes) {
-        (FailureKind::Tls, "TLS failed")
-    } else if error.is_timeout() && error.is_connect() {
-        return failure(FailureKind::Timeout, "no connection came about in time");
-    } else if error.is_timeout() {
-        return failure(FailureKind::Timeout, "no answer came in time");
-    } else if error.is_dns() {
-        (FailureKind::Dns, "the destination's name does not resolve")
-    } else if error.is_connect() {
-        (FailureKind::Connect, "no connection")
-    } else if error.is_builder() {
-        (FailureKind::InvalidUrl, "no request can be made of this URL and these headers")
-    } else {
-        (FailureKind::Protocol, "the destination broke off or does not speak HTTP")
+/// The whole request took too long.
+pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
+    let stage = match stage {
+        Stage::Name => "its name had not been resolved",
+        Stage::Connect => "the destination had not taken the connection",
+        Stage::Tls => "the TLS handshake had not ended",
+        Stage::Waiting => "no response had begun",
+        Stage::Reading => "the response's body had not ended",
     };
-    failure(kind, format!("{what}: {}", root(&causes)))
+    failure(FailureKind::Timeout, format!("no complete answer within {}: {stage}", duration::format(total)))
+}
+
+/// No connection within its own time.
+pub(crate) fn connect_timed_out(limit: Duration, stage: Stage) -> Failure {
+    let stage = match stage {
+        Stage::Name => "the name was not resolved",
+        Stage::Tls => "the TLS handshake did not end",
+        _ => "the destination did not take it",
+    };
+    failure(FailureKind::Timeout, format!("no connection within {}: {stage}", duration::format(limit)))
+}
+
+/// No response began in its own time.
+pub(crate) fn first_byte_timed_out(limit: Duration) -> Failure {
+    failure(FailureKind::Timeout, format!("no response began within {}", duration::format(limit)))
+}
+
+/// A name that gave no address.
+pub(crate) fn name(refused: &Refused) -> Failure {
+    match refused {
+        Refused::NotPublic(address) => blocked(address),
+        Refused::NoName => failure(FailureKind::Dns, "the destination's name does not exist"),
+        Refused::NoAddress => failure(FailureKind::Dns, "the destination's name has no address"),
+        Refused::Unresolved(why) => failure(
+            FailureKind::Dns,
+            clipped(format!("the destination's name can't be resolved just now: {why}")),
+        ),
+    }
+}
+
+/// A TCP connection that did not come about.
+pub(crate) fn tcp(error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused, nothing listens at this port".to_owned(),
+        io::ErrorKind::ConnectionReset => "reset".to_owned(),
+        io::ErrorKind::TimedOut => "the host does not answer".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "there is no way to the host".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    failure(FailureKind::Connect, clipped(format!("no connection: {why}")))
+}
+
+/// A TLS handshake that did not come about.
+pub(crate) fn tls(error: &(dyn Error + 'static)) -> Failure {
+    let causes = causes(error);
+    if let Some(error) = find::<rustls::Error>(&causes) {
+        return handshake(error);
+    }
+    let why = match find::<io::Error>(&causes).map(io::Error::kind) {
+        _ if is_too_much(&causes) => "the handshake is too long".to_owned(),
+        Some(io::ErrorKind::UnexpectedEof) => "the destination broke off the handshake".to_owned(),
+        Some(io::ErrorKind::ConnectionReset) => "the destination reset the connection".to_owned(),
+        _ => root(&causes),
+    };
+    failure(FailureKind::Tls, clipped(format!("TLS failed: {why}")))
+}
+
+fn handshake(error: &rustls::Error) -> Failure {
+    match error {
+        rustls::Error::InvalidCertificate(error) => failure(
+            FailureKind::Certificate,
+            clipped(format!("the destination's certificate is not accepted: {}", certificate(error))),
+        ),
+        rustls::Error::NoCertificatesPresented => {
+            failure(FailureKind::Certificate, "the destination has shown no certificate")
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::NoCertificate,
+        ) => failure(FailureKind::Certificate, "the destination wants a client certificate"),
+        rustls::Error::AlertReceived(alert) if ABOUT_CERTIFICATES.contains(alert) => failure(
+            FailureKind::Certificate,
+            format!("the destination does not accept the client certificate ({alert:?})"),
+        ),
+        rustls::Error::AlertReceived(alert) => failure(
+            FailureKind::Tls,
+            format!("TLS failed: the destination refused the handshake ({alert:?})"),
+        ),
+        rustls::Error::PeerIncompatible(_) => failure(
+            FailureKind::Tls,
+            clipped(format!(
+                "TLS failed: the destination offers no version or cipher that is accepted ({error})"
+            )),
+        ),
+        error => failure(FailureKind::Tls, clipped(format!("TLS failed: {error}"))),
+    }
+}
+
+/// What servers say of a certificate that was shown to them, or was not.
+const ABOUT_CERTIFICATES: [AlertDescription; 9] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::NoCertificate,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+];
+
+/// An alert about our certificate among the causes. HTTP/2 keeps of the error its words.
+fn alert(causes: &[&(dyn Error + 'static)]) -> Option<rustls::Error> {
+    let mut alerts = ABOUT_CERTIFICATES.into_iter().map(rustls::Error::AlertReceived);
+    alerts.find(|alert| {
+        let words = alert.to_string();
+        causes.iter().any(|cause| cause.to_string() == words)
+    })
+}
+
+fn certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
+        CertificateError::Revoked => "it was revoked".to_owned(),
+        CertificateError::UnknownIssuer => "its authority is not known".to_owned(),
+        CertificateError::BadSignature => "its signature is not right".to_owned(),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name".to_owned()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for servers".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What went wrong on a connection that was there.
+pub(crate) fn http(error: &hyper::Error) -> Failure {
+    let causes = causes(error);
+    // TLS 1.3 has a server judge our certificate after we believe the handshake done (RFC 8446, section 4.4.2).
+    if let Some(error) = find::<rustls::Error>(&causes).cloned().or_else(|| alert(&causes)) {
+        return handshake(&error);
+    }
+    let protocol = |message: String| failure(FailureKind::Protocol, clipped(message));
+    if is_too_much(&causes) {
+        return protocol("the destination sends more than a response may be".to_owned());
+    }
+    if error.is_parse_too_large() {
+        return protocol("the response's headers are too large".to_owned());
+    }
+    if error.is_parse() {
+        return protocol(format!("the destination does not speak HTTP: {}", root(&causes)));
+    }
+    protocol(format!("the destination broke off: {}", root(&causes)))
+}
+
+/// From the outermost to the innermost.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| cause(*error)).collect()
 }
 
 /// The next cause. An `io::Error` hides the error that it was made from behind its own `source`.
@@ -72,13 +219,16 @@ fn find<'a, E: Error + 'static>(causes: &[&'a (dyn Error + 'static)]) -> Option<
     causes.iter().find_map(|cause| cause.downcast_ref())
 }
 
-/// The TLS library reports a peer that hangs up during the handshake as a plain `io::Error` with this text.
-fn is_handshake_end(causes: &[&(dyn Error + 'static)]) -> bool {
-    causes.iter().any(|cause| cause.to_string() == "tls handshake eof")
+/// HTTP/2 keeps of the error its words.
+fn is_too_much(causes: &[&(dyn Error + 'static)]) -> bool {
+    find::<TooMuch>(causes).is_some() || causes.iter().any(|cause| cause.to_string() == TooMuch.to_string())
 }
 
 /// The innermost cause says it best, and knows no URL.
 fn root(causes: &[&(dyn Error + 'static)]) -> String {
-    let text = causes.last().map(ToString::to_string).unwrap_or_default();
-    text.chars().take(MESSAGE_LIMIT).collect()
+    causes.last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn clipped(message: String) -> String {
+    if message.len() <= MESSAGE_LIMIT { message } else { message.chars().take(MESSAGE_LIMIT).collect() }
 }

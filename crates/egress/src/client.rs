@@ -1,30 +1,29 @@
 //! Sends one request and brings back an answer, bounded in time and size.
 
-use std::net::IpAddr;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ravenpost_core::delivery::{Answer, Failure, FailureKind, Phases, Response};
-use reqwest::dns::Resolve;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use http_body_util::Full;
+use ravenpost_core::delivery::{Answer, Failure, Response};
+use url::Url;
 
-use crate::classify::{blocked, classify, failure, timed_out};
+use crate::classify::timed_out;
+use crate::connect::Connector;
+use crate::connection::{Bounds, Connection, Outgoing};
+use crate::pool::{Key, Pool};
 use crate::resolve::Resolver;
+use crate::seen::Seen;
 use crate::settings::Settings;
+use crate::target::Target;
+use crate::tls::{Tls, TlsProfile};
 
-const USER_AGENT: &str = concat!("Ravenpost/", env!("CARGO_PKG_VERSION"));
-/// Idle connections to one host, and for how long: enough to reuse under load, little when a host goes quiet.
-const IDLE_PER_HOST: usize = 64;
-const IDLE_FOR: Duration = Duration::from_secs(30);
-/// A destination's answer is small; what it may have in flight to us on HTTP/2 is bounded alike.
-const HTTP2_WINDOW: u32 = 65_535;
-const HTTP2_MAX_HEADERS_BYTES: u32 = 16_384;
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Ravenpost/", env!("CARGO_PKG_VERSION")));
 /// Headers that belong to one connection or to the message's framing (RFC 9110, section 7.6.1): ours to set.
-const FRAMING: [HeaderName; 9] = [
+const FRAMING: [HeaderName; 10] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONNECTION,
@@ -34,13 +33,19 @@ const FRAMING: [HeaderName; 9] = [
     header::UPGRADE,
     header::EXPECT,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// The guarded HTTP client. Cloning shares its connections; a process needs one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    resolver: Resolver,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connector: Connector,
+    pool: Pool,
+    first_byte_timeout: Duration,
     max_response_bytes: usize,
 }
 
@@ -55,6 +60,10 @@ pub struct Request {
     pub body: Bytes,
     /// For everything, from the name lookup to the end of the (bounded) response body.
     pub timeout: Duration,
+    /// From the connection to the end of the response's headers, within `timeout`; `None`: as the operator has set it.
+    pub first_byte_timeout: Option<Duration>,
+    /// TLS with this destination; `None`: the system's certificate authorities, no certificate of ours.
+    pub tls: Option<Arc<TlsProfile>>,
 }
 
 /// Why the client can't be made.
@@ -66,133 +75,150 @@ pub enum BuildError {
     /// The cryptography does not offer what TLS needs.
     #[error("TLS can't be set up")]
     Tls(#[from] rustls::Error),
-    /// The HTTP client refuses its configuration.
-    #[error("the HTTP client can't be set up")]
-    Http(#[from] reqwest::Error),
+    /// The system has no configuration of the DNS that can be read.
+    #[error("names can't be resolved: see /etc/resolv.conf, or set RAVENPOST_EGRESS_NAME_SERVERS")]
+    Resolver(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Client {
     /// A client by the operator's settings, trusting the system's root certificates.
     pub fn new(settings: &Settings) -> Result<Self, BuildError> {
-        Self::with(settings, Resolver::new(&settings.egress_allowed_networks), roots()?)
+        let resolver = Resolver::new(&settings.egress_name_servers, &settings.egress_allowed_networks)
+            .map_err(|error| BuildError::Resolver(Box::new(error)))?;
+        Ok(Self::with(settings, resolver, Tls::new().ok_or(BuildError::NoRoots)??))
     }
 
     /// With names looked up so, trusting these root certificates.
-    pub(crate) fn with(
-        settings: &Settings,
-        names: impl Resolve + 'static,
-        roots: RootCertStore,
-    ) -> Result<Self, BuildError> {
-        let resolver = Resolver::new(&settings.egress_allowed_networks);
-        let http = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .dns_resolver(names)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(settings.egress_connect_timeout)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE_FOR)
-            .tcp_nodelay(true)
-            .http2_initial_stream_window_size(HTTP2_WINDOW)
-            .http2_max_header_list_size(HTTP2_MAX_HEADERS_BYTES)
-            .tls_backend_preconfigured(tls(roots)?)
-            .build()?;
-        Ok(Self { http, resolver, max_response_bytes: settings.egress_max_response_bytes })
+    pub(crate) fn with(settings: &Settings, resolver: Resolver, tls: Tls) -> Self {
+        let connector = Connector {
+            resolver,
+            tls,
+            proxy: settings.egress_proxy.clone(),
+            timeout: settings.egress_connect_timeout,
+        };
+        let inner = Inner {
+            connector,
+            pool: Pool::new(settings.egress_idle_connections),
+            first_byte_timeout: settings.egress_first_byte_timeout,
+            max_response_bytes: settings.egress_max_response_bytes,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Whether the URL is fit to be sent to, as far as can be told without a name lookup: http or https, no user or
     /// password, and if it names an address, one that may be connected to.
     pub fn check(&self, url: &Url) -> Result<(), Failure> {
-        let invalid = |message: &str| Err(failure(FailureKind::InvalidUrl, message));
-        if !matches!(url.scheme(), "http" | "https") {
-            return invalid("the URL is neither http nor https");
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return invalid("the URL carries a user or password");
-        }
-        let literal: Option<IpAddr> = match url.host() {
-            Some(Host::Ipv4(ip)) => Some(ip.into()),
-            Some(Host::Ipv6(ip)) => Some(ip.into()),
-            Some(Host::Domain(_)) => None,
-            None => return invalid("the URL has no host"),
-        };
-        literal.map_or(Ok(()), |ip| self.resolver.vet(ip)).map_err(|refused| blocked(&refused))
+        Target::of(url, self.inner.connector.resolver.allowed()).map(drop)
     }
 
     /// Sends a request. Never fails: what went wrong is the answer.
     pub async fn send(&self, request: Request) -> Answer {
-        let (started, timeout) = (Instant::now(), request.timeout);
-        let result = match self.check(&request.url) {
-            Ok(()) => tokio::time::timeout(timeout, self.exchange(request)).await,
-            Err(failure) => Ok(Err(failure)),
-        };
-        let result = result.unwrap_or_else(|_| Err(timed_out(timeout)));
-        Answer { result, duration: started.elapsed(), phases: Phases::default(), address: None }
+        let mut headers = request.headers;
+        for name in &FRAMING {
+            headers.remove(name);
+        }
+        if request.body.is_empty() {
+            // Said for us where there is a body; a POST says it without one as well (RFC 9110, section 8.6).
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let bounds = self.bounds(request.first_byte_timeout);
+        let message = Message { method: Method::POST, headers: with_ours(headers), body: request.body };
+        self.answered(&request.url, message, request.tls.as_deref(), bounds, request.timeout).await
     }
 
     /// Fetches what a URL serves, as [`Client::send`] sends: guarded, bounded, without redirects.
     pub async fn get(&self, url: Url, timeout: Duration) -> Answer {
-        let started = Instant::now();
-        let result = match self.check(&url) {
-            Ok(()) => tokio::time::timeout(timeout, self.answered(self.http.get(url))).await,
-            Err(failure) => Ok(Err(failure)),
-        };
-        let result = result.unwrap_or_else(|_| Err(timed_out(timeout)));
-        Answer { result, duration: started.elapsed(), phases: Phases::default(), address: None }
+        let message =
+            Message { method: Method::GET, headers: with_ours(HeaderMap::new()), body: Bytes::new() };
+        self.answered(&url, message, None, self.bounds(None), timeout).await
     }
 
-    async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
-        for name in &FRAMING {
-            request.headers.remove(name);
-        }
-        if request.body.is_empty() {
-            // Said for us where there is a body; a POST says it without one as well (RFC 9110, section 8.6).
-            request.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        self.answered(self.http.post(request.url).headers(request.headers).body(request.body)).await
+    fn bounds(&self, first_byte: Option<Duration>) -> Bounds {
+        let first_byte = first_byte.unwrap_or(self.inner.first_byte_timeout);
+        Bounds { first_byte, body_bytes: self.inner.max_response_bytes }
     }
 
-    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
-        let mut response = request.send().await.map_err(|error| classify(&error))?;
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
-        let body = self.read(&mut response).await.map_err(|error| classify(&error))?;
-        Ok(Response { status, retry_after, body })
+    async fn answered(
+        &self,
+        url: &Url,
+        message: Message,
+        tls: Option<&TlsProfile>,
+        bounds: Bounds,
+        timeout: Duration,
+    ) -> Answer {
+        let (started, mut seen) = (Instant::now(), Seen::default());
+        let exchange = self.exchange(url, &message, tls, bounds, &mut seen);
+        let result = tokio::time::timeout(timeout, exchange).await;
+        let result = result.unwrap_or_else(|_| Err(timed_out(timeout, seen.stage)));
+        Answer { result, duration: started.elapsed(), phases: seen.phases, address: seen.address }
     }
 
-    /// Reads up to the bound. What is left is never read: dropping the response closes its connection or stream.
-    async fn read(&self, response: &mut reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
-        let mut body = Vec::new();
-        while body.len() < self.max_response_bytes {
-            let Some(chunk) = response.chunk().await? else { break };
-            let room = self.max_response_bytes - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    /// One exchange, on a connection that waits for it or on a new one. When one that had waited turns out to be
+    /// closed, the request is sent once more on a new one: the destination has not taken it.
+    async fn exchange(
+        &self,
+        url: &Url,
+        message: &Message,
+        tls: Option<&TlsProfile>,
+        bounds: Bounds,
+        seen: &mut Seen,
+    ) -> Result<Response, Failure> {
+        let target = Target::of(url, self.inner.connector.resolver.allowed())?;
+        let key = Key::new(&target, tls);
+        if let Some(connection) = self.inner.pool.take(&key) {
+            let (result, again) = connection.exchange(&target, message.request(), bounds, seen).await;
+            self.keep(&key, again);
+            match result {
+                Err(broken) if broken.before_response => *seen = Seen::default(),
+                result => return result.map_err(|broken| broken.failure),
+            }
         }
-        Ok(body)
+        let connected = self.inner.connector.connect(&target, tls, seen).await?;
+        let connection = Connection::open(connected).await?;
+        if let Connection::Http2(connection) = &connection {
+            // At once: others can share it while this exchange lasts.
+            self.keep(&key, Some(Connection::Http2(connection.clone())));
+        }
+        let (result, again) = connection.exchange(&target, message.request(), bounds, seen).await;
+        self.keep(&key, again);
+        result.map_err(|broken| broken.failure)
+    }
+
+    fn keep(&self, key: &Key, connection: Option<Connection>) {
+        if let Some(connection) = connection {
+            self.inner.pool.put(key.clone(), connection);
+        }
     }
 }
 
-/// The system's root certificates.
-fn roots() -> Result<RootCertStore, BuildError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "some root certificates can't be read");
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("allowed", &self.inner.connector.resolver.allowed())
+            .finish_non_exhaustive()
     }
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(BuildError::NoRoots);
-    }
-    Ok(roots)
 }
 
-/// TLS with ring, chosen here and not by a process-wide default.
-fn tls(roots: RootCertStore) -> Result<ClientConfig, BuildError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+/// What is sent, without where to. It can be sent twice.
+struct Message {
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Message {
+    fn request(&self) -> Outgoing {
+        let mut request = Outgoing::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
+}
+
+/// Who we are, unless somebody has said so, and that any answer will do. No `Accept-Encoding`: what comes is shown, and
+/// nothing decodes it.
+fn with_ours(mut headers: HeaderMap) -> HeaderMap {
+    headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers
 }

@@ -13,13 +13,27 @@
 pub mod settings;
 
 pub mod address;
+pub mod target;
+
+mod client;
+mod seen;
+
 mod resolve;
 
+mod connect;
+mod proxy;
+mod tls;
+
+mod connection;
+mod metered;
+mod pool;
+
 mod classify;
-mod client;
 
 mod certificates;
 
 pub use certificates::Certificates;
 pub use client::{BuildError, Client, Request};
+pub use proxy::Proxy;
 pub use settings::Settings;
+pub use tls::{InvalidTls, TlsProfile, TlsVersion};

@@ -1,66 +1,202 @@
 //! Names to addresses that may be connected to.
 //!
-//! The HTTP client asks this resolver and connects to what it returns, so the address that was vetted is the address
-//! that is used: a name that changes its mind between two lookups (DNS rebinding) gains nothing.
+//! Each new connection asks here, and goes to one of the addresses that it gets: the address that was vetted is the
+//! address that is used, so a name that changes its mind between two lookups (DNS rebinding) gains nothing.
+//!
+//! Names are complete: no search domain is appended, so a customer can't reach into the cluster by a short name.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::address::{self, Blocked};
 
-/// Looks names up with the system's resolver and passes on only addresses with a good verdict.
-#[derive(Debug, Clone)]
+/// For one question to the servers, and how often it is asked again, within the time of a connection.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+const QUESTIONS_AGAIN: usize = 1;
+/// Answers that are remembered, each for its time to live but no longer than this: a destination that moves is found.
+const REMEMBERED: u64 = 1_024;
+const FRESH: Duration = Duration::from_secs(30);
+const ABSENT: Duration = Duration::from_secs(5);
+/// Questions in the air over one connection to a server.
+const IN_THE_AIR: usize = 1_024;
+/// How long the other family of addresses is waited for when one has answered (after RFC 8305, section 3).
+const OTHER_FAMILY: Duration = Duration::from_millis(100);
+/// Addresses of one name that are tried; a name may have any number.
+const ADDRESSES: usize = 8;
+
+/// Looks names up and passes on only addresses with a good verdict.
+#[derive(Clone)]
 pub(crate) struct Resolver {
+    dns: TokioResolver,
+    hosts: Arc<Hosts>,
     allowed: Arc<[IpNet]>,
 }
 
 /// A name without an address that may be connected to.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("no public address: {0}")]
     NotPublic(#[from] Blocked),
+    #[error("the name does not exist")]
+    NoName,
     #[error("the name has no address")]
     NoAddress,
+    /// The name server is away, or the name's own servers are.
+    #[error("the name can't be resolved: {0}")]
+    Unresolved(String),
 }
 
 impl Resolver {
-    pub(crate) fn new(allowed: &[IpNet]) -> Self {
-        Self { allowed: allowed.into() }
+    /// Asks `name_servers`, or those of the system when there are none.
+    pub(crate) fn new(name_servers: &[SocketAddr], allowed: &[IpNet]) -> Result<Self, NetError> {
+        let mut builder = if name_servers.is_empty() {
+            TokioResolver::builder_tokio()?
+        } else {
+            let servers = name_servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_name_servers(servers);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        options(builder.options_mut());
+        let hosts = Hosts::from_system().unwrap_or_default();
+        Ok(Self { dns: builder.build()?, hosts: Arc::new(hosts), allowed: allowed.into() })
     }
 
-    /// The verdict on an address that the URL spells out: the HTTP client asks no resolver for those.
-    pub(crate) fn vet(&self, ip: IpAddr) -> Result<(), Blocked> {
-        address::verdict(ip, &self.allowed)
+    /// Asks nobody: these names are at 127.0.0.1, as a line of `/etc/hosts` would say.
+    #[cfg(test)]
+    pub(crate) fn at_home(names: &[&str], allowed: &[IpNet]) -> Self {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(format!("127.0.0.1 {}\n", names.join(" ")).as_bytes()).unwrap();
+        let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        Self { hosts: Arc::new(hosts), ..Self::new(&[nobody], allowed).unwrap() }
+    }
+
+    /// Networks that may be sent to although they are not public.
+    pub(crate) fn allowed(&self) -> &[IpNet] {
+        &self.allowed
+    }
+
+    /// The addresses of a destination's name that may be connected to, in the order in which to try them.
+    pub(crate) async fn vetted(&self, name: &str) -> Result<Vec<IpAddr>, Refused> {
+        passed(self.addresses(name).await?, &self.allowed)
+    }
+
+    /// All addresses of a name. Only what the operator has named is connected to without a verdict.
+    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Refused> {
+        if address::is_localhost(name) {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let mut name = Name::from_ascii(name).map_err(|_| Refused::NoName)?;
+        name.set_fqdn(true);
+        let known = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let known: Vec<_> = [RecordType::A, RecordType::AAAA]
+            .into_iter()
+            .filter_map(known)
+            .flat_map(|lookup| ips(&lookup))
+            .collect();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let (v4, v6) = self.both(name).await;
+        merged(v4, v6)
+    }
+
+    /// Both families at once. When one has addresses, the other has a moment left.
+    async fn both(&self, name: Name) -> (Option<Found>, Option<Found>) {
+        let v4 = self.dns.lookup(name.clone(), RecordType::A);
+        let v6 = self.dns.lookup(name, RecordType::AAAA);
+        tokio::pin!(v4, v6);
+        tokio::select! {
+            v4 = &mut v4 => {
+                let v4 = found(v4);
+                let v6 = if v4.is_ok() { tokio::time::timeout(OTHER_FAMILY, v6).await.ok() } else { Some(v6.await) };
+                (Some(v4), v6.map(found))
+            }
+            v6 = &mut v6 => {
+                let v6 = found(v6);
+                let v4 = if v6.is_ok() { tokio::time::timeout(OTHER_FAMILY, v4).await.ok() } else { Some(v4.await) };
+                (v4.map(found), Some(v6))
+            }
+        }
     }
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allowed = Arc::clone(&self.allowed);
-        Box::pin(async move {
-            // Port 0 is replaced by the URL's.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let passed = passed(found, &allowed)?;
-            Ok(Box::new(passed.into_iter()) as Addrs)
-        })
+type Found = Result<Vec<IpAddr>, Refused>;
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let at = |mut connection: ConnectionConfig| {
+        connection.port = address.port();
+        connection
+    };
+    NameServerConfig::new(address.ip(), true, vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())])
+}
+
+fn options(options: &mut ResolverOpts) {
+    options.timeout = QUESTION_TIMEOUT;
+    options.attempts = QUESTIONS_AGAIN;
+    options.cache_size = REMEMBERED;
+    options.positive_max_ttl = Some(FRESH);
+    options.negative_max_ttl = Some(ABSENT);
+    options.max_active_requests = IN_THE_AIR;
+    // Read once, and looked at here: what stands there has no other addresses in the DNS.
+    options.use_hosts_file = ResolveHosts::Never;
+    options.preserve_intermediates = false;
+}
+
+fn found(answer: Result<Lookup, NetError>) -> Found {
+    match answer {
+        Ok(lookup) => Some(ips(&lookup)).filter(|ips| !ips.is_empty()).ok_or(Refused::NoAddress),
+        Err(error) if error.is_nx_domain() => Err(Refused::NoName),
+        Err(error) if error.is_no_records_found() => Err(Refused::NoAddress),
+        Err(NetError::Timeout) => Err(Refused::Unresolved("the name server does not answer".to_owned())),
+        Err(error) => Err(Refused::Unresolved(error.to_string())),
     }
+}
+
+fn ips(lookup: &Lookup) -> Vec<IpAddr> {
+    lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
+}
+
+/// What both families have, alternating, IPv4 first: the better connected one on most machines. A family that could
+/// not be asked says more about a name without addresses than one that has none.
+fn merged(v4: Option<Found>, v6: Option<Found>) -> Found {
+    match (v4, v6) {
+        (Some(Ok(v4)), Some(Ok(v6))) => Ok(alternating(&v4, &v6)),
+        (Some(Ok(found)), _) | (_, Some(Ok(found))) => Ok(found),
+        (Some(Err(unresolved @ Refused::Unresolved(_))), _)
+        | (_, Some(Err(unresolved @ Refused::Unresolved(_)))) => Err(unresolved),
+        (Some(Err(refused)), _) | (None, Some(Err(refused))) => Err(refused),
+        (None, None) => Err(Refused::NoAddress),
+    }
+}
+
+fn alternating(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
+    let longest = first.len().max(second.len());
+    let pairs = (0..longest).flat_map(|at| [first.get(at).copied(), second.get(at).copied()]);
+    pairs.flatten().collect()
 }
 
 /// The addresses that passed; the first refusal when none did.
-pub(crate) fn passed(
-    found: impl Iterator<Item = SocketAddr>,
-    allowed: &[IpNet],
-) -> Result<Vec<SocketAddr>, Refused> {
+fn passed(found: Vec<IpAddr>, allowed: &[IpNet]) -> Result<Vec<IpAddr>, Refused> {
     let (mut passed, mut first) = (Vec::new(), None);
-    for address in found {
-        match address::verdict(address.ip(), allowed) {
-            Ok(()) => passed.push(address),
+    for ip in found {
+        match address::verdict(ip, allowed) {
+            Ok(()) => passed.push(ip),
             Err(blocked) => first = first.or(Some(blocked)),
         }
     }
+    passed.truncate(ADDRESSES);
     match (passed.is_empty(), first) {
         (false, _) => Ok(passed),
         (true, Some(blocked)) => Err(blocked.into()),
@@ -69,24 +205,4 @@ pub(crate) fn passed(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect()
-    }
-
-    #[test]
-    fn only_what_passed_is_used() {
-        let found = addresses(&["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1"]);
-        assert_eq!(passed(found.into_iter(), &[]).unwrap(), addresses(&["1.1.1.1", "2606:4700::1"]));
-    }
-
-    #[test]
-    fn a_name_with_private_addresses_only_is_refused() {
-        let refused = passed(addresses(&["10.0.0.1", "::1"]).into_iter(), &[]).unwrap_err();
-        assert!(matches!(refused, Refused::NotPublic(blocked) if blocked.reason == "private"));
-        let refused = passed(std::iter::empty(), &[]).unwrap_err();
-        assert!(matches!(refused, Refused::NoAddress));
-    }
-}
+mod tests;

@@ -50,12 +50,18 @@ fn everything_else_is_refused_by_name() {
         ("100.100.100.200", "cloud metadata"),
         ("127.0.0.1", "loopback"),
         ("127.255.255.255", "loopback"),
-        ("168.63.129.16", "cloud platform"),
+        ("168.63.129.16", "cloud metadata"),
         ("169.254.169.254", "cloud metadata"),
-        ("169.254.170.2", "link-local"),
+        ("169.254.170.2", "cloud metadata"),
+        ("169.254.170.3", "link-local"),
         ("172.16.0.0", "private"),
         ("172.31.255.255", "private"),
-        ("192.0.0.192", "protocol assignments"),
+        ("192.0.0.192", "cloud metadata"),
+        ("192.0.0.8", "protocol assignments"),
+        ("192.0.0.170", "protocol assignments"),
+        ("192.31.196.1", "AS112"),
+        ("192.52.193.1", "AMT"),
+        ("192.175.48.1", "AS112"),
         ("192.0.2.1", "documentation"),
         ("192.88.99.1", "6to4 relay"),
         ("192.168.255.255", "private"),
@@ -73,15 +79,20 @@ fn everything_else_is_refused_by_name() {
         ("::127.0.0.1", "IPv4-compatible"),
         ("::ffff:127.0.0.1", "IPv4-mapped"),
         ("::ffff:8.8.8.8", "IPv4-mapped"),
-        ("::ffff:0:8.8.8.8", "not global unicast"),
+        ("::ffff:0:8.8.8.8", "IPv4-translated"),
         ("64:ff9b::8.8.8.8", "NAT64"),
         ("64:ff9b:1::1", "local NAT64"),
         ("100::1", "discard"),
-        ("100:0:0:1::1", "not global unicast"),
+        ("100:0:0:1::1", "dummy"),
+        ("100:0:0:2::1", "not global unicast"),
         ("2001::1", "Teredo"),
         ("2001:10::1", "ORCHID"),
         ("2001:20::1", "ORCHIDv2"),
+        ("2001:1::1", "protocol assignments"),
         ("2001:2::1", "protocol assignments"),
+        ("2001:3::1", "protocol assignments"),
+        ("2001:4:112::1", "protocol assignments"),
+        ("2001:30::1", "protocol assignments"),
         ("2001:1ff:ffff::1", "protocol assignments"),
         ("2001:db8::1", "documentation"),
         ("2002:7f00:1::", "6to4"),
@@ -93,6 +104,9 @@ fn everything_else_is_refused_by_name() {
         ("5f00::1", "segment routing"),
         ("fc00::1", "unique local"),
         ("fd00:ec2::254", "cloud metadata"),
+        ("fd20:ce::254", "cloud metadata"),
+        ("fe80::a9fe:a9fe", "cloud metadata"),
+        ("::ffff:169.254.169.254", "cloud metadata"),
         ("fdff::1", "unique local"),
         ("fe80::1", "link-local"),
         ("fec0::1", "site-local"),
@@ -108,6 +122,30 @@ fn the_operator_may_allow_networks() {
     let passes = |text: &str| verdict(text.parse().unwrap(), &allowed).is_ok();
     assert!(passes("10.1.2.3") && passes("::ffff:10.1.2.3") && passes("::1"));
     assert!(!passes("10.2.0.0") && !passes("127.0.0.1") && !passes("::ffff:10.2.0.0"));
+}
+
+#[test]
+fn a_metadata_service_is_allowed_by_its_own_address_alone() {
+    let verdict = |allowed: &str, ip: &str| verdict(ip.parse().unwrap(), &[allowed.parse().unwrap()]);
+    for network in ["0.0.0.0/0", "169.254.0.0/16", "169.254.169.254/31", "::/0"] {
+        assert!(verdict(network, "169.254.169.254").is_err(), "{network}");
+        assert!(verdict(network, "::ffff:169.254.169.254").is_err(), "{network}");
+    }
+    assert!(verdict("fd00::/8", "fd00:ec2::254").is_err() && verdict("fd00::/8", "fd00:ec2::255").is_ok());
+    assert!(verdict("169.254.169.254/32", "169.254.169.254").is_ok());
+    assert!(verdict("fd00:ec2::254/128", "fd00:ec2::254").is_ok());
+}
+
+#[test]
+fn names_of_this_machine_and_of_metadata_services() {
+    for name in ["localhost", "LocalHost.", "a.b.localhost", "localhost."] {
+        assert!(is_localhost(name), "{name}");
+    }
+    for name in ["localhost.example.com", "notlocalhost", "example.com", ""] {
+        assert!(!is_localhost(name), "{name}");
+    }
+    assert!(is_metadata_name("Metadata.Google.Internal.") && is_metadata_name("instance-data"));
+    assert!(!is_metadata_name("metadata.google.internal.example.com"));
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! The real client, over TLS, against a server that stands for the providers' hosts: the same names, resolved to loopback, which
-//! the operator has allowed, and a root certificate of its own.
+//! the operator has allowed, and a root certificate of its own. It is reached as an operator's proxy, since it can't have the
+//! providers' port.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +12,6 @@ use futures::future::join_all;
 use http::{HeaderMap, Method};
 use ravenpost_core::provider::Provider;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::RootCertStore;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
@@ -21,25 +21,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::Settings;
-use crate::resolve::passed;
+use crate::proxy::Proxy;
+use crate::resolve::Resolver;
+use crate::tls::Tls;
 
 const SNS: &str = "sns.us-east-1.amazonaws.com";
 const PAYPAL: &str = "api.paypal.com";
 /// Another host of SNS, whose server shows a certificate for the first one.
 const MISNAMED: &str = "sns.eu-west-1.amazonaws.com";
-
-/// Every name is at one address.
-struct Names {
-    address: SocketAddr,
-    allowed: Vec<ipnet::IpNet>,
-}
-
-impl Resolve for Names {
-    fn resolve(&self, _name: Name) -> Resolving {
-        let passed = passed(std::iter::once(self.address), &self.allowed);
-        Box::pin(async move { Ok(Box::new(passed?.into_iter()) as Addrs) })
-    }
-}
 
 /// What the server does with a path, and which ones it was asked for.
 struct Server {
@@ -78,6 +67,7 @@ impl Server {
                 let (acceptor, seen, certificate) =
                     (acceptor.clone(), Arc::clone(&seen), Arc::clone(&certificate));
                 tokio::spawn(async move {
+                    let Some(stream) = tunnelled(stream).await else { return };
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     serve(stream, &seen, &certificate).await;
                 });
@@ -89,17 +79,28 @@ impl Server {
     fn certificates(&self, allowed: &[&str]) -> Certificates {
         let allowed: Vec<ipnet::IpNet> = allowed.iter().map(|network| network.parse().unwrap()).collect();
         let settings = Settings {
-            egress_allowed_networks: allowed.clone(),
+            egress_proxy: Some(Proxy::parse(&format!("http://{}", self.address)).unwrap()),
             egress_connect_timeout: Duration::from_secs(5),
-            egress_max_response_bytes: 16_384,
+            ..Settings::default()
         };
-        let names = Names { address: self.address, allowed };
-        Certificates::new(Client::with(&settings, names, self.roots.clone()).unwrap())
+        let resolver = Resolver::at_home(&[SNS, PAYPAL, MISNAMED], &allowed);
+        Certificates::new(Client::with(&settings, resolver, Tls::trusting(self.roots.clone()).unwrap()))
     }
 
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
+}
+
+/// What is said to a proxy, until it has a connection to pass on.
+async fn tunnelled(mut stream: tokio::net::TcpStream) -> Option<tokio::net::TcpStream> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    assert!(head.starts_with(b"CONNECT 127.0.0.1:443 "), "{}", String::from_utf8_lossy(&head));
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+    Some(stream)
 }
 
 async fn serve(

@@ -271,9 +271,9 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
-        egress_allowed_networks: Vec::new(),
         egress_connect_timeout: Duration::from_secs(1),
         egress_max_response_bytes: 1_024,
+        ..ravenpost_egress::Settings::default()
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
     router(Api::new(store, payloads, &hooks, window, certificates), metrics)

@@ -1,0 +1,179 @@
+//! An open connection and one exchange on it, HTTP/1.1 or HTTP/2. Everything that the other side sends has a bound.
+
+mod http1;
+mod http2;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use ravenpost_core::delivery::{Failure, FailureKind, Response};
+use tokio::time::Instant;
+
+use crate::classify::{self, Stage};
+use crate::connect::{Connected, Stream};
+use crate::metered::Allowance;
+use crate::seen::Seen;
+use crate::target::Target;
+
+pub(crate) use http1::Http1;
+pub(crate) use http2::Http2;
+
+/// Headers of a response: their bytes, and how many (HTTP/1.1).
+const HEADERS_BYTES: usize = 64 * 1024;
+const HEADERS: usize = 256;
+/// What a connection may read for one response beside its body: headers, interim responses, framing, TLS.
+const BESIDE_THE_BODY: u64 = 512 * 1024;
+
+/// A request in the making: its target is the connection's, its body can be sent twice.
+pub(crate) type Outgoing = http::Request<Full<Bytes>>;
+
+type Io = TokioIo<Stream>;
+
+/// Bounds of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// From the connection to the end of the response's headers.
+    pub(crate) first_byte: Duration,
+    /// Of the body.
+    pub(crate) body_bytes: usize,
+}
+
+impl Bounds {
+    /// What a connection may read for one response.
+    fn allowance(&self) -> u64 {
+        // Chunks of a byte each cost six.
+        BESIDE_THE_BODY + 6 * self.body_bytes as u64
+    }
+}
+
+/// Where a connection leads, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    pub(crate) opened: Instant,
+    allowance: Allowance,
+}
+
+/// An open connection.
+pub(crate) enum Connection {
+    /// For one exchange at a time.
+    Http1(Box<Http1>),
+    /// Shared.
+    Http2(Http2),
+}
+
+/// Why there is no response.
+pub(crate) struct Broken {
+    pub(crate) failure: Failure,
+    /// The connection ended before anything of a response had come. On one that had been used before, that is what it
+    /// looks like when the destination closes it just then: it has not taken the request.
+    pub(crate) before_response: bool,
+}
+
+impl Connection {
+    /// Begins to speak HTTP.
+    pub(crate) async fn open(connected: Connected) -> Result<Self, Failure> {
+        let Connected { stream, address, http2, allowance } = connected;
+        let origin = Origin { address, opened: Instant::now(), allowance };
+        let io = TokioIo::new(stream);
+        let opened = if http2 {
+            Http2::open(io, origin).await.map(Self::Http2)
+        } else {
+            Http1::open(io, origin).await.map(|connection| Self::Http1(Box::new(connection)))
+        };
+        opened.map_err(|error| classify::http(&error))
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        match self {
+            Self::Http1(connection) => &connection.origin,
+            Self::Http2(connection) => connection.origin(),
+        }
+    }
+
+    /// Sends a request and reads the response. Gives the connection back when it can be used again.
+    pub(crate) async fn exchange(
+        self,
+        target: &Target,
+        request: Outgoing,
+        bounds: Bounds,
+        seen: &mut Seen,
+    ) -> (Result<Response, Broken>, Option<Self>) {
+        seen.address = Some(self.origin().address);
+        seen.stage = Stage::Waiting;
+        match self {
+            Self::Http1(connection) => {
+                let (result, again) = connection.exchange(target, request, bounds, seen).await;
+                (result, again.map(Self::Http1))
+            }
+            Self::Http2(connection) => {
+                let result = connection.exchange(target, request, bounds, seen).await;
+                let again = result.is_ok().then_some(Self::Http2(connection));
+                (result, again)
+            }
+        }
+    }
+}
+
+/// Waits for the response's headers, within their time.
+async fn headers(
+    response: impl Future<Output = hyper::Result<http::Response<Incoming>>>,
+    bounds: Bounds,
+    seen: &mut Seen,
+) -> Result<http::Response<Incoming>, Broken> {
+    let started = Instant::now();
+    let response = match tokio::time::timeout(bounds.first_byte, response).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(before_response(&error)),
+        Err(_) => {
+            let failure = classify::first_byte_timed_out(bounds.first_byte);
+            return Err(Broken { failure, before_response: false });
+        }
+    };
+    seen.phases.first_byte = Some(started.elapsed());
+    seen.stage = Stage::Reading;
+    Ok(response)
+}
+
+/// An answer that is wrong or too long is an answer; only an end without one may be asked again.
+fn before_response(error: &hyper::Error) -> Broken {
+    let failure = classify::http(error);
+    let said_nothing = !error.is_parse() && !error.is_parse_too_large() && !error.is_user();
+    Broken { failure, before_response: said_nothing }
+}
+
+/// What the URL's parser lets through and a request can't carry.
+fn unfit<E>(_: E) -> Broken {
+    let failure = classify::failure(FailureKind::InvalidUrl, "no request can be made of this URL");
+    Broken { failure, before_response: false }
+}
+
+/// Reads the body up to the bound, and tells whether that was all of it. What is left is never read. Nothing is
+/// decoded: what a compressed body would unpack to does not matter.
+async fn read(response: http::Response<Incoming>, bounds: Bounds) -> Result<(Response, bool), Broken> {
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
+    let (mut incoming, mut body) = (response.into_body(), Vec::new());
+    let complete = loop {
+        match incoming.frame().await {
+            None => break true,
+            Some(Ok(frame)) => {
+                let Some(data) = frame.data_ref() else { continue };
+                let room = bounds.body_bytes - body.len();
+                body.extend_from_slice(&data[..data.len().min(room)]);
+                if data.len() > room {
+                    break false;
+                }
+            }
+            Some(Err(error)) => {
+                return Err(Broken { failure: classify::http(&error), before_response: false });
+            }
+        }
+    };
+    Ok((Response { status, retry_after, body }, complete))
+}
