@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Service;
+use crate::support::{Customer, Endpoint, Service};
 
 #[tokio::test]
 async fn a_life() {
@@ -85,6 +85,11 @@ async fn a_life() {
     }
     "#);
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 2);
+    its_end(&customer, &endpoint, &all, &one).await;
+}
+
+/// What becomes of an endpoint whose two destinations are deleted, first the older one.
+async fn its_end(customer: &Customer, endpoint: &Endpoint, all: &str, one: &str) {
     let first = format!("{all}/{}", endpoint.destination);
     assert_eq!(customer.delete(&first).await.shown(), "204");
     insta::assert_snapshot!(customer.get(&first).await.shown(), @r#"
@@ -100,7 +105,7 @@ async fn a_life() {
     // What is left is the first one now.
     let shown = customer.get(&format!("/endpoints/{}", endpoint.id)).await.json();
     assert_eq!(shown["target_url"], "https://b.example/x");
-    assert_eq!(customer.delete(&one).await.status, 204);
+    assert_eq!(customer.delete(one).await.status, 204);
     let shown = customer.get(&format!("/endpoints/{}", endpoint.id)).await.json();
     assert_eq!(shown["target_url"], Value::Null);
     let url = json!({ "target_url": "https://c.example" });
