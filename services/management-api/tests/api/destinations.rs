@@ -164,7 +164,7 @@ async fn its_end() {
     // What is left is the first one now.
     let shown = customer.get(&format!("/endpoints/{}", endpoint.id)).await.json();
     assert_eq!(shown["target_url"], "https://b.example/x");
-    assert_eq!(customer.delete(one).await.status, 204);
+    assert_eq!(customer.delete(&one).await.status, 204);
     let shown = customer.get(&format!("/endpoints/{}", endpoint.id)).await.json();
     assert_eq!(shown["target_url"], Value::Null);
     let url = json!({ "target_url": "https://c.example" });
