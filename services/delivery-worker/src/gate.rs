@@ -210,7 +210,7 @@ impl Gate {
         Rules {
             breaker_failures: self.operator.breaker_failures,
             breaker_wait: self.operator.breaker_wait,
-            breaker_longest: self.operator.breaker_longest,
+            breaker_longest: self.operator.breaker_longest_wait,
             disable_after: self.disable_after(),
             concurrency: self.concurrency(),
         }

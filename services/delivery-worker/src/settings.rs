@@ -58,7 +58,7 @@ pub struct PacingSettings {
     pub breaker_wait: Duration,
     /// How long a breaker is open at most before the next request tries.
     #[arg(long, env = "RAVENPOST_BREAKER_LONGEST_WAIT", value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
-    pub breaker_longest: Duration,
+    pub breaker_longest_wait: Duration,
     /// A destination that has failed for so long, and nothing else, is disabled, unless it has a time of its own; its
     /// owner is warned at half the time. `never`, or from 1s to 90d.
     #[arg(long, env = "RAVENPOST_DISABLE_AFTER", value_name = "DURATION|never", default_value = "5d", value_parser = disable_after)]

@@ -22,6 +22,7 @@ const NONE: &str = "none";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RetryPolicyType)]
 pub(super) enum Kind {
     Schedule,
     Exponential,

@@ -13,7 +13,7 @@ pub(crate) const OPERATOR: PacingSettings = PacingSettings {
     destination_rate_limit: None,
     breaker_failures: 3,
     breaker_wait: Duration::from_secs(5),
-    breaker_longest: Duration::from_secs(60),
+    breaker_longest_wait: Duration::from_secs(60),
     disable_after: Operator(None),
 };
 
