@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use ravenpost_core::delivery::DeliveryReport;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::message::BorrowedMessage;
@@ -14,7 +13,7 @@ use rdkafka::{ClientContext, Message as _, Statistics};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::message::{EventMessage, Undecodable, decode_report};
+use crate::message::{EventMessage, Report, Undecodable, decode_report};
 use crate::{Error, Settings};
 
 /// A member that is silent for so long has lost its partitions.
@@ -246,7 +245,7 @@ impl Partition {
     }
 
     /// The next message of `webhooks.deliveries`, and where it stood. Safe to drop while it waits.
-    pub async fn recv_report(&self) -> Result<(i64, Result<DeliveryReport, Undecodable>), Error> {
+    pub async fn recv_report(&self) -> Result<(i64, Result<Report, Undecodable>), Error> {
         let message = self.recv().await?;
         Ok((message.offset(), decode_report(&message)))
     }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId};
 
+pub use decode::Report;
 pub use decode::Undecodable;
 pub(crate) use decode::decode_report;
 pub use encode::Message;
@@ -74,6 +75,8 @@ mod header {
     pub(super) const SOURCE_PREFIX: &str = "/endpoints/";
     /// The type of a message on `webhooks.deliveries`.
     pub(super) const ATTEMPTED: &str = "ravenpost.delivery.attempted";
+    pub(super) const WARNED: &str = "ravenpost.destination.warned";
+    pub(super) const DISABLED: &str = "ravenpost.destination.disabled";
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What came of an attempt, what that means, and how it is told on `webhooks.deliveries`.
 
+mod verdict;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
-use crate::retry::RetryPolicy;
+
+pub use verdict::{Made, SLOW_RETRY, Signal, Verdict};
 
 /// What came back from a destination, or why nothing did.
 #[derive(Debug, Clone)]
@@ -215,39 +218,6 @@ impl Answer {
             Err(failure) => Some(failure.message.clone()),
         }
     }
-
-    /// What to do now that attempt number `attempt` (from 1) was answered so at `now`.
-    ///
-    /// `random` in 0 to 1 draws the jitter.
-    pub fn verdict(&self, policy: &RetryPolicy, attempt: u32, now: DateTime<Utc>, random: f64) -> Verdict {
-        if self.outcome().is_success() {
-            return Verdict::Delivered;
-        }
-        match policy.wait_after(attempt, random) {
-            Some(wait) => Verdict::Retry { at: now + wait.max(self.retry_after(now)) },
-            None => Verdict::GiveUp,
-        }
-    }
-
-    /// How long the destination asked us to stay away; zero when it did not (RFC 9110, section 10.2.3).
-    fn retry_after(&self, now: DateTime<Utc>) -> Duration {
-        let header = self.result.as_ref().ok().and_then(|response| response.retry_after.as_deref());
-        header.and_then(|text| crate::retry::retry_after(text, now)).unwrap_or_default()
-    }
-}
-
-/// What an answer means for the delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Done.
-    Delivered,
-    /// Once more, at the earliest then.
-    Retry {
-        /// When the next attempt is due.
-        at: DateTime<Utc>,
-    },
-    /// It becomes a dead letter.
-    GiveUp,
 }
 
 /// Why an attempt waits for its time.
@@ -336,10 +306,6 @@ mod tests {
         Answer { result: Ok(response), duration: Duration::ZERO, phases: Phases::default(), address: None }
     }
 
-    fn now() -> DateTime<Utc> {
-        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
-    }
-
     #[test]
     fn only_a_2xx_is_a_success() {
         for (status, outcome) in [
@@ -352,26 +318,6 @@ mod tests {
         ] {
             assert_eq!(answered(status, None).outcome(), outcome, "{status}");
         }
-    }
-
-    #[test]
-    fn retries_by_the_policy_until_it_ends() {
-        let policy =
-            RetryPolicy { schedule: vec![Duration::from_secs(60), Duration::from_secs(300)], jitter: 0.0 };
-        let verdict = |attempt| answered(500, None).verdict(&policy, attempt, now(), 0.5);
-        assert_eq!(verdict(1), Verdict::Retry { at: now() + Duration::from_secs(60) });
-        assert_eq!(verdict(2), Verdict::Retry { at: now() + Duration::from_secs(300) });
-        assert_eq!(verdict(3), Verdict::GiveUp);
-        assert_eq!(answered(201, None).verdict(&policy, 3, now(), 0.5), Verdict::Delivered);
-    }
-
-    #[test]
-    fn a_destination_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() {
-        let policy = RetryPolicy { schedule: vec![Duration::from_secs(60)], jitter: 0.0 };
-        let wait = |header| answered(503, Some(header)).verdict(&policy, 1, now(), 0.5);
-        assert_eq!(wait("120"), Verdict::Retry { at: now() + Duration::from_secs(120) });
-        assert_eq!(wait("5"), Verdict::Retry { at: now() + Duration::from_secs(60) });
-        assert_eq!(wait("99999999999999"), Verdict::Retry { at: now() + Duration::from_secs(86_400) });
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum DestinationStatus {
     Active,
     /// Held by its owner.
     Paused,
+    /// Held by us: it answered 410, or failed for too long.
+    Disabled,
 }
 
 impl DestinationStatus {
@@ -21,12 +23,13 @@ impl DestinationStatus {
         match self {
             Self::Active => "active",
             Self::Paused => "paused",
+            Self::Disabled => "disabled",
         }
     }
 
     /// The inverse of [`DestinationStatus::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Paused].into_iter().find(|status| status.as_str() == text)
+        [Self::Active, Self::Paused, Self::Disabled].into_iter().find(|status| status.as_str() == text)
     }
 }
 

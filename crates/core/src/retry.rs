@@ -1,5 +1,11 @@
-//! When a failed delivery is tried again.
+//! When a failed delivery is tried again: a destination's policy, and what it says to each class of failure.
 
+mod form;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,73 +13,246 @@ use serde::{Deserialize, Serialize};
 
 /// Most attempts of one delivery, the first included.
 pub const MAX_ATTEMPTS: usize = 30;
-/// Longest wait between two attempts.
+/// The longest wait between two attempts, and the longest that all waits of a delivery take together, jitter aside.
 pub const MAX_WAIT: Duration = Duration::from_hours(7 * 24);
+/// The largest factor of an exponential policy.
+pub const MAX_FACTOR: f64 = 100.0;
+/// The factor of an exponential policy that names none.
+pub const DEFAULT_FACTOR: f64 = 2.0;
+/// The longest wait of an exponential policy that names none.
+pub const DEFAULT_LONGEST: Duration = Duration::from_hours(24);
 /// A `Retry-After` is honoured within these bounds: neither at once nor for years.
 const RETRY_AFTER_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
-/// The waits between the attempts of a delivery, and how much each is spread.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+/// When a destination's failed deliveries are tried again. Its form in API and store is told in [`form`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "form::Form", into = "form::Form")]
 pub struct RetryPolicy {
-    /// The wait before each retry, such as `["1m", "5m", "15m", "1h", "6h"]`: as many retries as entries (at most
-    /// 29), each up to `7d`. Units: `ms`, `s`, `m`, `h`, `d`.
-    #[serde(with = "crate::duration::list")]
-    #[schema(value_type = Vec<String>, example = json!(["1m", "5m", "15m", "1h", "6h"]))]
-    pub schedule: Vec<Duration>,
+    /// The waits between attempts.
+    pub waits: Waits,
     /// The share of a wait by which it is spread, 0 to 1: `0.1` makes `10m` something between `9m` and `11m`.
-    #[serde(default = "default_jitter")]
     pub jitter: f64,
+    /// What goes before it for a class of failures.
+    pub overrides: BTreeMap<FailureClass, Override>,
 }
 
-fn default_jitter() -> f64 {
-    0.1
+/// The waits between the attempts of a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Waits {
+    /// One wait a retry: as many retries as entries.
+    Schedule(Vec<Duration>),
+    /// Each wait is the one before, multiplied.
+    Exponential {
+        /// The first wait.
+        first: Duration,
+        /// By how much each wait is longer than the one before, 1 to [`MAX_FACTOR`].
+        factor: f64,
+        /// No wait is longer.
+        longest: Duration,
+        /// How many attempts there are, the first included.
+        attempts: u32,
+    },
 }
 
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(count * 60);
-        Self { schedule: [1, 5, 15, 60, 360].map(minutes).to_vec(), jitter: default_jitter() }
-    }
+/// What a policy says to one class of failures.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Override {
+    /// Such a failure is never tried again.
+    Never,
+    /// A policy of its own, which has no overrides.
+    Policy(Box<RetryPolicy>),
+}
+
+/// Classes of failures that a policy may tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// A 3xx.
+    Redirect,
+    /// A 4xx but 410, which disables, and 429.
+    ClientError,
+    /// 429 and 503: the destination has too much to do.
+    Throttled,
+    /// A 5xx but 503, or a status outside 200 to 599.
+    ServerError,
+    /// The address is not public. Once more after [`SLOW_RETRY`](crate::delivery::SLOW_RETRY), unless overridden.
+    BlockedAddress,
+    /// The URL is not one that can be delivered to.
+    InvalidUrl,
+    /// The name did not resolve.
+    Dns,
+    /// No connection came about.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// A certificate was not accepted. Once more after [`SLOW_RETRY`](crate::delivery::SLOW_RETRY), unless overridden.
+    Certificate,
+    /// The deadline passed.
+    Timeout,
+    /// The other side did not speak HTTP properly.
+    Protocol,
 }
 
 /// Why a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPolicy {
-    /// See [`MAX_ATTEMPTS`].
-    #[error("schedule: at most {} retries", MAX_ATTEMPTS - 1)]
-    TooManyRetries,
-    /// See [`MAX_WAIT`].
-    #[error("schedule: a wait is at most 7d")]
-    WaitTooLong,
-    /// Jitter is a share.
-    #[error("jitter: a number from 0 to 1")]
-    Jitter,
+#[error("{field}: {message}")]
+pub struct InvalidPolicy {
+    /// The field that is out of bounds, such as `overrides.timeout.schedule`.
+    pub field: String,
+    /// What it may be.
+    pub message: String,
+}
+
+impl Default for RetryPolicy {
+    /// After 1 m, 5 m, 15 m, 1 h and 6 h, each spread by a tenth.
+    fn default() -> Self {
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        Self::schedule([1, 5, 15, 60, 360].map(minutes).to_vec(), form::default_jitter())
+    }
 }
 
 impl RetryPolicy {
+    /// A policy that waits so, whatever the failure.
+    pub fn schedule(waits: Vec<Duration>, jitter: f64) -> Self {
+        Self { waits: Waits::Schedule(waits), jitter, overrides: BTreeMap::new() }
+    }
+
     /// Checks the bounds that a deserialized policy may exceed.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
-        if self.schedule.len() >= MAX_ATTEMPTS {
-            return Err(InvalidPolicy::TooManyRetries);
-        }
-        if self.schedule.iter().any(|wait| *wait > MAX_WAIT) {
-            return Err(InvalidPolicy::WaitTooLong);
-        }
+        self.waits.check()?;
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(InvalidPolicy::Jitter);
+            return invalid("jitter", "a number from 0 to 1");
+        }
+        for (class, of_class) in &self.overrides {
+            if let Override::Policy(policy) = of_class {
+                policy.check().map_err(|InvalidPolicy { field, message }| InvalidPolicy {
+                    field: format!("overrides.{}.{field}", class.as_str()),
+                    message,
+                })?;
+            }
         }
         Ok(())
     }
 
-    /// The wait after failed attempt number `attempt` (from 1); `None` after the last one.
+    /// The wait after failed attempt number `attempt` (from 1), whatever the failure; `None` after the last one.
     ///
     /// `random` in 0 to 1 places the wait within its spread.
     pub fn wait_after(&self, attempt: u32, random: f64) -> Option<Duration> {
-        let index = usize::try_from(attempt).ok()?.checked_sub(1)?;
-        let wait = self.schedule.get(index)?;
+        let wait = self.waits.after(attempt)?;
         let spread = 1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * random.clamp(0.0, 1.0) - 1.0);
         Some(wait.mul_f64(spread))
+    }
+
+    /// As [`RetryPolicy::wait_after`], for a failure of that class.
+    pub fn wait_after_failure(&self, class: FailureClass, attempt: u32, random: f64) -> Option<Duration> {
+        match self.overrides.get(&class) {
+            None => self.wait_after(attempt, random),
+            Some(Override::Never) => None,
+            Some(Override::Policy(policy)) => policy.wait_after(attempt, random),
+        }
+    }
+}
+
+impl Waits {
+    /// The wait after failed attempt number `attempt` (from 1), without jitter.
+    fn after(&self, attempt: u32) -> Option<Duration> {
+        let index = attempt.checked_sub(1)?;
+        match self {
+            Self::Schedule(waits) => waits.get(usize::try_from(index).ok()?).copied(),
+            Self::Exponential { first, factor, longest, attempts } => {
+                if attempt >= *attempts {
+                    return None;
+                }
+                let power = i32::try_from(index).unwrap_or(i32::MAX);
+                let seconds = first.as_secs_f64() * factor.powi(power);
+                // Infinity, too, is more than the longest.
+                Some(Duration::try_from_secs_f64(seconds).map_or(*longest, |wait| wait.min(*longest)))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), InvalidPolicy> {
+        let field = match self {
+            Self::Schedule(waits) => {
+                if waits.len() >= MAX_ATTEMPTS {
+                    return invalid("schedule", format!("at most {} retries", MAX_ATTEMPTS - 1));
+                }
+                if waits.iter().any(|wait| *wait > MAX_WAIT) {
+                    return invalid("schedule", "a wait is at most 7d");
+                }
+                "schedule"
+            }
+            Self::Exponential { first, factor, longest, attempts } => {
+                check_exponential(*first, *factor, *longest, *attempts)?;
+                "attempts"
+            }
+        };
+        let waits = (1..).map_while(|attempt| self.after(attempt));
+        if waits.sum::<Duration>() > MAX_WAIT {
+            return invalid(field, "all waits together are at most 7d");
+        }
+        Ok(())
+    }
+}
+
+fn check_exponential(
+    first: Duration,
+    factor: f64,
+    longest: Duration,
+    attempts: u32,
+) -> Result<(), InvalidPolicy> {
+    if !(1..=MAX_ATTEMPTS).contains(&usize::try_from(attempts).unwrap_or(usize::MAX)) {
+        return invalid("attempts", format!("from 1 to {MAX_ATTEMPTS}"));
+    }
+    if !(1.0..=MAX_FACTOR).contains(&factor) {
+        return invalid("factor", format!("from 1 to {MAX_FACTOR}"));
+    }
+    if longest > MAX_WAIT {
+        return invalid("max", "a wait is at most 7d");
+    }
+    if first > longest {
+        return invalid("first", "at most max");
+    }
+    Ok(())
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> Result<(), InvalidPolicy> {
+    Err(InvalidPolicy { field: field.to_owned(), message: message.into() })
+}
+
+impl FailureClass {
+    /// Every class.
+    pub const ALL: [Self; 12] = [
+        Self::Redirect,
+        Self::ClientError,
+        Self::Throttled,
+        Self::ServerError,
+        Self::BlockedAddress,
+        Self::InvalidUrl,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Certificate,
+        Self::Timeout,
+        Self::Protocol,
+    ];
+
+    /// As it is written in a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::ClientError => "client_error",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::BlockedAddress => "blocked_address",
+            Self::InvalidUrl => "invalid_url",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
     }
 }
 
@@ -89,46 +268,4 @@ pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
         (at.with_timezone(&Utc) - now).to_std().unwrap_or_default()
     };
     Some(wait.clamp(least, most))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_is_five_retries_over_seven_hours() {
-        let policy = RetryPolicy::default();
-        let json = serde_json::to_value(&policy).unwrap();
-        assert_eq!(json, serde_json::json!({"schedule": ["1m", "5m", "15m", "1h", "6h"], "jitter": 0.1}));
-        assert_eq!(policy.wait_after(1, 0.5), Some(Duration::from_secs(60)));
-        assert_eq!(policy.wait_after(1, 0.0), Some(Duration::from_secs(54)));
-        assert_eq!(policy.wait_after(1, 1.0), Some(Duration::from_secs(66)));
-        assert_eq!(policy.wait_after(6, 0.5), None);
-        assert_eq!(policy.wait_after(0, 0.5), None);
-    }
-
-    #[test]
-    fn refuses_what_is_out_of_bounds() {
-        let minute = Duration::from_secs(60);
-        let policy = |schedule, jitter| RetryPolicy { schedule, jitter }.check();
-        assert_eq!(policy(vec![minute; 29], 1.0), Ok(()));
-        assert_eq!(policy(vec![minute; 30], 0.1), Err(InvalidPolicy::TooManyRetries));
-        assert_eq!(policy(vec![MAX_WAIT + minute], 0.1), Err(InvalidPolicy::WaitTooLong));
-        assert_eq!(policy(vec![], f64::NAN), Err(InvalidPolicy::Jitter));
-    }
-
-    #[test]
-    fn retry_after_has_two_forms_and_bounds() {
-        let now = DateTime::parse_from_rfc2822("Sun, 06 Nov 1994 08:49:37 GMT").unwrap().with_timezone(&Utc);
-        let seconds = |header| retry_after(header, now).map(|wait| wait.as_secs());
-        assert_eq!(seconds("120"), Some(120));
-        assert_eq!(seconds("0"), Some(1));
-        assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
-        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(1));
-        assert_eq!(seconds("Fri, 31 Dec 9999 23:59:59 GMT"), Some(86_400));
-        assert_eq!(seconds("999999999999999999999999"), Some(86_400));
-        for absurd in ["", "-5", "soon", "1.5", "1e9"] {
-            assert_eq!(seconds(absurd), None, "{absurd}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bootstrap;
+mod cancel;
 mod configuration;
 mod destinations;
 mod endpoints;
@@ -9,6 +10,7 @@ mod identity;
 mod instances;
 mod maintenance;
 mod observe;
+mod pacing;
 mod partitions;
 mod record;
 mod rejected;
@@ -30,7 +32,8 @@ pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
 pub use instances::Peer;
 pub use observe::{DueAlert, Health, Observation};
-pub use record::{Attempt, Park, ParkReason, Record, Routed};
+pub use pacing::{DisableAfter, Pace, PaceSettings};
+pub use record::{Attempt, DestinationState, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};

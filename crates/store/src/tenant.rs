@@ -26,7 +26,7 @@ use uuid::Uuid;
 pub use alerts::Alert;
 pub use channels::Channel;
 pub use deliveries::{Attempts, Delivery, Waiting};
-pub use destinations::{Destination, DestinationChange, NewDestination};
+pub use destinations::{Destination, DestinationChange, MOST_COUNTED, NewDestination};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};

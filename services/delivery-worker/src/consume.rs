@@ -18,7 +18,7 @@ use crate::partition::{self, Shared};
 use crate::route::Routes;
 use crate::schedule::{self, Owned};
 use crate::send::Sender;
-use crate::settings::LaneSettings;
+use crate::settings::PacingSettings;
 
 /// What owners of partitions share.
 pub struct Group {
@@ -32,8 +32,8 @@ pub struct Group {
     pub sender: Arc<Sender>,
     /// What is counted.
     pub metrics: WorkerMetrics,
-    /// The bounds of lanes.
-    pub lanes: LaneSettings,
+    /// How fast destinations are sent to.
+    pub pacing: PacingSettings,
     /// How many partitions the ingest topic has.
     pub partitions: i32,
 }
@@ -50,7 +50,7 @@ impl Group {
             routes: self.routes,
             sender: self.sender,
             metrics: self.metrics,
-            lanes: self.lanes,
+            pacing: self.pacing,
             liveness: consumer.liveness(),
         });
         let failed = CancellationToken::new();

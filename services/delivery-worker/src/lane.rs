@@ -1,67 +1,193 @@
 //! One destination's lane: how much is under way to it and how much waits in memory. Both are bounded, so that a
 //! destination that is slow or flooded takes nothing from others.
+//!
+//! What finds no room waits in the schedule, and then everything that comes later waits there, too, until the schedule
+//! has caught up: so events keep their order. Catching up has a step of its own, since rows are still being written
+//! while the last ones are read: what arrives then waits in memory behind them.
 
 use std::collections::VecDeque;
 
-use ravenpost_core::ids::EventId;
+use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_core::ids::{EventId, OrganizationId};
 
-use crate::settings::LaneSettings;
+use crate::gate::{Gate, Permit};
 
-/// Where a delivery goes when it meets its lane.
+/// Whether something waits in the schedule whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Send it now.
-    Start,
-    /// It waits in memory for its turn.
-    Queued,
-    /// No room: it is to be parked.
-    Full,
+pub enum Backlog {
+    /// Nothing: what arrives enters.
+    None,
+    /// What arrives goes there, too.
+    Behind,
+    /// What was there has entered, but for what has come meanwhile: it is looked at once more.
+    CatchingUp,
 }
 
 /// A destination's lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lane {
+    /// Whether and when it may be sent to.
+    pub gate: Gate,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    most_queued: usize,
     running: usize,
     queue: VecDeque<EventId>,
+    /// What has arrived while the schedule was being looked at for the last time.
+    later: VecDeque<EventId>,
+    backlog: Backlog,
+    /// Pairs on their way into the schedule, due at once.
+    unrecorded: usize,
+    /// When it is looked at again.
+    wake_at: Option<DateTime<Utc>>,
+    used_at: DateTime<Utc>,
 }
 
 impl Lane {
-    /// Takes a delivery in, if there is room.
-    pub fn enter(&mut self, event: EventId, bounds: LaneSettings) -> Place {
-        if self.running < usize::from(bounds.lane_concurrency) && self.queue.is_empty() {
-            self.running += 1;
-            Place::Start
-        } else if self.queue.len() < usize::from(bounds.lane_queue) {
+    /// Empty; `behind` when something is due in the schedule.
+    pub fn new(
+        gate: Gate,
+        organization_id: OrganizationId,
+        most_queued: usize,
+        behind: bool,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let backlog = if behind { Backlog::Behind } else { Backlog::None };
+        Self {
+            gate,
+            organization_id,
+            most_queued,
+            running: 0,
+            queue: VecDeque::new(),
+            later: VecDeque::new(),
+            backlog,
+            unrecorded: 0,
+            wake_at: None,
+            used_at: now,
+        }
+    }
+
+    /// A new event takes its place, behind everything that waits. `false`: it has to wait in the schedule.
+    pub fn arrive(&mut self, event: EventId, now: DateTime<Utc>) -> bool {
+        self.used_at = now;
+        match self.backlog {
+            Backlog::None => self.enter(event, now),
+            Backlog::CatchingUp if !self.is_shut(now) && self.later.len() < self.most_waiting(now) => {
+                self.later.push_back(event);
+                true
+            }
+            Backlog::CatchingUp | Backlog::Behind => false,
+        }
+    }
+
+    /// What was due in the schedule takes its place. `false`: no room.
+    pub fn enter(&mut self, event: EventId, now: DateTime<Utc>) -> bool {
+        self.used_at = now;
+        let has_room = self.room(now) > 0;
+        if has_room {
             self.queue.push_back(event);
-            Place::Queued
+        }
+        has_room
+    }
+
+    /// The oldest that waits, if it may start now: then it is under way.
+    pub fn start_next(&mut self, now: DateTime<Utc>) -> Option<EventId> {
+        if self.queue.is_empty() || self.gate.ask(self.running, now) != Permit::Now {
+            return None;
+        }
+        self.gate.pass(now);
+        self.running += 1;
+        self.queue.pop_front()
+    }
+
+    /// When to look again whether the oldest may start, unless that is known already or another one has to end first.
+    pub fn wake(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let Permit::At(at) = self.gate.ask(self.running, now) else { return None };
+        if self.queue.is_empty() || self.wake_at.is_some_and(|known| now < known && known <= at) {
+            return None;
+        }
+        self.wake_at = Some(at);
+        self.wake_at
+    }
+
+    /// A request came back.
+    pub fn leave(&mut self, now: DateTime<Utc>) {
+        self.used_at = now;
+        self.running = self.running.saturating_sub(1);
+    }
+
+    /// Takes out everything that waits, in its order: it is to wait in the schedule, and what comes later, too.
+    pub fn fall_behind(&mut self) -> Vec<EventId> {
+        self.backlog = Backlog::Behind;
+        self.queue.drain(..).chain(self.later.drain(..)).collect()
+    }
+
+    /// There is no room for all: what comes later is to wait in the schedule, as is what is taken out, which has
+    /// arrived later than what waits there. What waits to start is older.
+    pub fn overflow(&mut self) -> Vec<EventId> {
+        self.backlog = Backlog::Behind;
+        self.later.drain(..).collect()
+    }
+
+    /// Everything that was due has entered; `clean` when nothing else can have come since. `true`: look once more.
+    pub fn catch_up(&mut self, clean: bool) -> bool {
+        match self.backlog {
+            Backlog::None => false,
+            Backlog::CatchingUp if clean => {
+                self.backlog = Backlog::None;
+                self.queue.append(&mut self.later);
+                false
+            }
+            Backlog::Behind | Backlog::CatchingUp => {
+                self.backlog = Backlog::CatchingUp;
+                true
+            }
+        }
+    }
+
+    /// A pair is on its way into the schedule, due at once.
+    pub fn wait_for_record(&mut self) {
+        self.unrecorded += 1;
+    }
+
+    /// It is there.
+    pub fn recorded(&mut self) {
+        self.unrecorded = self.unrecorded.saturating_sub(1);
+    }
+
+    /// Whether a look into the schedule shows everything that is to enter before what arrives from now on.
+    pub fn is_clean(&self) -> bool {
+        self.backlog == Backlog::CatchingUp && self.unrecorded == 0
+    }
+
+    /// Whether a look into the schedule is of use now.
+    pub fn wants_rows(&self, now: DateTime<Utc>) -> bool {
+        self.room(now) > 0 && (self.backlog != Backlog::CatchingUp || self.unrecorded == 0)
+    }
+
+    /// How many more may enter.
+    pub fn room(&self, now: DateTime<Utc>) -> usize {
+        let at_once = self.gate.most_at_once(now);
+        if at_once == 0 {
+            return 0;
+        }
+        let waiting = self.most_waiting(now);
+        let free = (at_once + waiting).saturating_sub(self.len());
+        // What waits for the rate alone is bounded, too, though nothing is under way.
+        if waiting < self.most_queued {
+            free.min(waiting.max(1).saturating_sub(self.queue.len()))
         } else {
-            Place::Full
+            free
         }
     }
 
-    /// A request came back: the next delivery takes its place.
-    pub fn leave(&mut self) -> Option<EventId> {
-        let next = self.queue.pop_front();
-        if next.is_none() {
-            self.running -= 1;
-        }
-        next
+    fn most_waiting(&self, now: DateTime<Utc>) -> usize {
+        self.gate.most_waiting(self.most_queued, now)
     }
 
-    /// Takes a waiting delivery out, since it was parked.
-    pub fn withdraw(&mut self, event: EventId) {
-        self.queue.retain(|waiting| *waiting != event);
-    }
-
-    /// Takes out everything that waits, in its order.
-    pub fn drain(&mut self) -> Vec<EventId> {
-        self.queue.drain(..).collect()
-    }
-
-    /// How many more deliveries may enter.
-    pub fn room(&self, bounds: LaneSettings) -> usize {
-        let most = usize::from(bounds.lane_concurrency) + usize::from(bounds.lane_queue);
-        most.saturating_sub(self.running + self.queue.len())
+    /// Nothing may start, and not because of the rate or of what is under way: nothing waits in memory then.
+    pub fn is_shut(&self, now: DateTime<Utc>) -> bool {
+        self.gate.most_at_once(now) == 0
     }
 
     /// How many are in it, under way or waiting.
@@ -73,27 +199,16 @@ impl Lane {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Whether it can be forgotten: nothing is in it, and nobody has used it for so long. Its state is stored.
+    pub fn is_idle(&self, long: TimeDelta, now: DateTime<Utc>) -> bool {
+        self.is_empty()
+            && self.later.is_empty()
+            && self.backlog == Backlog::None
+            && self.unrecorded == 0
+            && now > self.used_at + long
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn starts_queues_and_overflows_in_this_order() {
-        let bounds = LaneSettings { lane_concurrency: 1, lane_queue: 2 };
-        let event = |number: u128| EventId(uuid::Uuid::from_u128(number));
-        let mut lane = Lane::default();
-        assert_eq!(lane.room(bounds), 3);
-        let places: Vec<_> = (1..=4).map(|number| lane.enter(event(number), bounds)).collect();
-        assert_eq!(places, [Place::Start, Place::Queued, Place::Queued, Place::Full]);
-        lane.withdraw(event(2));
-        assert_eq!(lane.leave(), Some(event(3)));
-        assert_eq!(lane.len(), 1);
-        assert_eq!(lane.enter(event(5), bounds), Place::Queued);
-        assert_eq!(lane.enter(event(6), bounds), Place::Queued);
-        assert_eq!(lane.drain(), [event(5), event(6)]);
-        assert_eq!(lane.leave(), None);
-        assert!(lane.is_empty());
-    }
-}
+mod tests;

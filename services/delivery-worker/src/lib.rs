@@ -4,8 +4,9 @@
 //! Kafka ──▶ consume ──▶ partition: its owner decides for all of its endpoints
 //!                         │ route: which destinations?        ┌─────────── schedule: what is due again
 //!                         ▼                                   ▼
-//!                       lane (one a destination, bounded) ──▶ send: fetch ▸ sign ▸ POST ▸ report (Kafka)
-//!                         │ full, slow or paused                │ answer
+//!                       lane (one a destination, bounded, ─▶ send: fetch ▸ sign ▸ POST ▸ report (Kafka)
+//!                         │     behind the destination's gate)   │
+//!                         │ full, shut or paused                 │ answer
 //!                         ▼                                     ▼
 //!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
@@ -20,6 +21,7 @@ pub mod partition;
 
 pub mod route;
 
+pub mod gate;
 pub mod lane;
 
 pub mod send;
@@ -80,7 +82,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         liveness: consumer.liveness(),
     });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
-    Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }
+    Group { ctx, system: store.system(), routes, sender, metrics, pacing: settings.pacing, partitions }
         .run(consumer)
         .await
 }

@@ -14,6 +14,8 @@ use ravenpost_chassis::{Context, clock};
 use ravenpost_store::Store;
 use ravenpost_store::system::{Attempt, ParkReason};
 
+use crate::gate::Shut;
+
 /// The metrics of the worker.
 #[derive(Clone)]
 pub struct WorkerMetrics {
@@ -22,6 +24,10 @@ pub struct WorkerMetrics {
     delivered_seconds: Histogram,
     dead_letters: IntCounter,
     parked: IntCounterVec,
+    turns: IntCounterVec,
+    lanes: IntGaugeVec,
+    /// Times that a lane has waited for its rate.
+    pub rate_waits: IntCounter,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
     /// Things recorded together.
@@ -60,6 +66,20 @@ impl WorkerMetrics {
                 "delivery_parked_total",
                 "Deliveries put into the schedule without an attempt, by reason",
                 &["reason"],
+            ),
+            turns: metrics.counters(
+                "delivery_gate_turns_total",
+                "What destinations' gates have turned to: opened, slowed down, breaker, disabled, warned, resumed",
+                &["turn"],
+            ),
+            rate_waits: metrics.counter(
+                "delivery_rate_waits_total",
+                "Times that a destination's next request has waited for its rate limit",
+            ),
+            lanes: metrics.gauges(
+                "delivery_lanes",
+                "Destinations that are sent to, by what keeps them from full speed",
+                &["gate"],
             ),
             undecodable: metrics.counter(
                 "delivery_undecodable_messages_total",
@@ -109,6 +129,16 @@ impl WorkerMetrics {
     /// A delivery goes into the schedule without an attempt.
     pub fn parked(&self, reason: ParkReason) {
         self.parked.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A destination's gate has turned: to one of [`Shut`], or `warned` or `resumed`.
+    pub fn turned(&self, turn: &'static str) {
+        self.turns.with_label_values(&[turn]).inc();
+    }
+
+    /// So many lanes more are shut so.
+    pub fn lanes(&self, shut: Shut, more: i64) {
+        self.lanes.with_label_values(&[shut.as_str()]).add(more);
     }
 
     /// A message received at `received_at` is being consumed.

@@ -9,10 +9,13 @@ mod owner;
 
 mod due;
 
+mod pace;
+
 mod relayed;
 
 mod recorder;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +25,7 @@ use ravenpost_bus::consumer::Liveness;
 use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::System;
-use ravenpost_store::system::{Due, Record};
+use ravenpost_store::system::{Due, Pace, Record};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,7 +33,7 @@ use tracing::{info, warn};
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
 use crate::send::{Done, Sender};
-use crate::settings::LaneSettings;
+use crate::settings::PacingSettings;
 use owner::Owner;
 
 /// How often the owner looks at what is slow and what is due.
@@ -50,8 +53,8 @@ pub struct Shared {
     pub sender: Arc<Sender>,
     /// What is counted.
     pub metrics: WorkerMetrics,
-    /// The bounds of lanes.
-    pub lanes: LaneSettings,
+    /// How fast destinations are sent to.
+    pub pacing: PacingSettings,
     /// Whether this process may still send.
     pub liveness: Arc<Liveness>,
 }
@@ -63,6 +66,8 @@ pub struct Hint {
     pub destination_id: DestinationId,
     /// When the first of it is due.
     pub due_at: DateTime<Utc>,
+    /// When a person resumed the destination.
+    pub resumed_at: Option<DateTime<Utc>>,
 }
 
 /// An event for a destination.
@@ -74,8 +79,20 @@ enum Report {
     Done(Pair, Done),
     /// A record was made; `false`: the partition belongs to somebody else now.
     Recorded(Record, bool),
-    /// Rows that are due, for these destinations.
-    Due(Vec<DestinationId>, Vec<Due>),
+    /// What is due.
+    Due(Poll),
+}
+
+/// A look into the schedule, and what it has shown.
+struct Poll {
+    /// For whom, and at most how many rows of each.
+    asked: Vec<(DestinationId, i64)>,
+    /// Those of which nothing can be due that is neither under way nor found now.
+    clean: HashSet<DestinationId>,
+    /// Who they are and how they fare.
+    paces: Vec<Pace>,
+    /// What is due, oldest first for each.
+    rows: Vec<Due>,
 }
 
 /// How an ownership ended.
@@ -127,7 +144,8 @@ async fn own(
         tokio::select! {
             () = over.cancelled() => break,
             Some(report) = reported.recv() => owner.hear(report, clock::now()),
-            Some(hint) = hints.recv() => owner.hint(hint),
+            Some(hint) = hints.recv() => owner.heed(hint, clock::now()),
+            () = until(owner.next_wake()) => owner.wake(clock::now()),
             _ = tick.tick() => owner.tick(Instant::now(), clock::now()),
             batch = intake::next_batch(partition), if owner.has_room() => {
                 intake::accept(shared, &mut owner, log_end, batch, &over).await;
@@ -144,6 +162,14 @@ async fn own(
     }
     info!(partition = partition.id, "partition let go");
     if stop.is_cancelled() { Ended::Stopped } else { Ended::Lost { resume_at: owner.resume_at() } }
+}
+
+/// Forever when there is no such time.
+async fn until(time: Option<DateTime<Utc>>) {
+    match time {
+        Some(time) => tokio::time::sleep((time - clock::now()).to_std().unwrap_or_default()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn rewind(partition: &Partition, offset: i64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::future::Cache;
 use ravenpost_chassis::clock;
-use ravenpost_core::ids::EndpointId;
+use ravenpost_core::ids::{DestinationId, EndpointId};
 use ravenpost_store::system::Route;
 use ravenpost_store::{Error, System};
 
@@ -48,6 +48,22 @@ impl Routes {
         }
         self.known.invalidate(&endpoint).await;
         Ok(self.known.try_get_with(endpoint, self.read(endpoint)).await?.route)
+    }
+
+    /// As [`Routes::of`], for one of the endpoint's destinations: what is remembered may be older than the destination,
+    /// and destinations that are not there at all would be cancelled.
+    pub async fn to(
+        &self,
+        destination: DestinationId,
+        endpoint: EndpointId,
+        received_at: DateTime<Utc>,
+    ) -> Result<Option<Arc<Route>>, Arc<Error>> {
+        let route = self.of(endpoint, received_at).await?;
+        if route.as_ref().is_some_and(|route| route.destination(destination).is_some()) {
+            return Ok(route);
+        }
+        self.known.invalidate(&endpoint).await;
+        self.of(endpoint, received_at).await
     }
 
     async fn read(&self, endpoint: EndpointId) -> Result<Known, Error> {

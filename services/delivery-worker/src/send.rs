@@ -11,8 +11,9 @@ use ravenpost_bus::Producer;
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
-use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Verdict};
+use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Made, Outcome, Signal, Verdict};
 use ravenpost_core::ids::{DeliveryId, DestinationId};
+use ravenpost_core::pacing::DestinationReport;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::{Client, Request};
 use ravenpost_store::Payloads;
@@ -54,14 +55,17 @@ pub struct Job {
     pub run: i32,
     /// Which attempt, from 1.
     pub attempt_number: i32,
+    /// What came of the attempt before it in the same run, where that is known.
+    pub previous: Option<Outcome>,
 }
 
 /// What came of a job.
 #[derive(Debug)]
 pub enum Done {
-    /// It was sent, judged and reported; it remains to be recorded. Its `version` is the owner's to fill in.
-    Attempted(Box<Attempt>),
-    /// Somebody paused the destination meanwhile.
+    /// It was sent, judged and reported; it remains to be recorded. Its `version` is the owner's to fill in. The
+    /// answer tells something of its destination, too.
+    Attempted(Box<Attempt>, Signal),
+    /// The destination is paused or disabled meanwhile.
     Held,
     /// Somebody deleted the destination meanwhile.
     Cancelled,
@@ -85,7 +89,8 @@ impl Sender {
     }
 
     async fn in_span(&self, job: Job, incoming: Option<Traceparent>) -> Done {
-        let route = match self.routes.of(job.event.endpoint_id, job.event.received_at).await {
+        let (endpoint_id, received_at) = (job.event.endpoint_id, job.event.received_at);
+        let route = match self.routes.to(job.destination_id, endpoint_id, received_at).await {
             Ok(route) => route,
             Err(error) => {
                 warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read");
@@ -123,7 +128,7 @@ impl Sender {
         let attempt = judge(&job, destination, &answer, attempted_at);
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
         self.report(&event, &attempt).await;
-        Done::Attempted(Box::new(attempt))
+        Done::Attempted(Box::new(attempt), answer.signal(clock::now()))
     }
 
     /// Tells Kafka, and does not go on before Kafka has it: a retry has no offset that would bring it back (W9).
@@ -141,6 +146,24 @@ impl Sender {
             };
             messages.push(letter.encode());
         }
+        self.produce(messages).await;
+    }
+
+    /// Tells Kafka what happened to destinations, before it is recorded: as [`Sender::report`].
+    pub async fn tell(&self, news: &[DestinationReport]) {
+        let mut messages = Vec::with_capacity(news.len());
+        for report in news {
+            match Message::destination_report(report) {
+                Ok(message) => messages.push(message),
+                Err(error) => error!(%error, "a report can't be encoded"),
+            }
+        }
+        if !messages.is_empty() {
+            self.produce(messages).await;
+        }
+    }
+
+    async fn produce(&self, messages: Vec<Message>) {
         while let Err(error) = self.producer.produce(messages.clone()).await {
             warn!(error = &error as &dyn std::error::Error, "an outcome can't be reported yet");
             tokio::time::sleep(REPORT_AGAIN).await;
@@ -162,8 +185,9 @@ fn judge(
     answer: &Answer,
     attempted_at: chrono::DateTime<chrono::Utc>,
 ) -> Attempt {
-    let number = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
-    let verdict = answer.verdict(&destination.retry_policy, number, clock::now(), random::fraction());
+    let attempt = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
+    let made = Made { attempt, previous: job.previous };
+    let verdict = answer.verdict(&destination.retry_policy, made, clock::now(), random::fraction());
     Attempt {
         id: DeliveryId::new(attempted_at, random::bytes()),
         key: DeliveryKey {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use ravenpost_bus::message::Undecodable;
+use ravenpost_bus::message::{Report, Undecodable};
 use ravenpost_bus::{Change, Consumer, Error, Partition};
 use ravenpost_chassis::{Context, clock, random};
-use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::ids::AlertId;
 use ravenpost_store::System;
 use ravenpost_store::system::{Health, Observation};
@@ -24,7 +23,7 @@ const BATCH: usize = 256;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// A message and where it stood.
-type Taken = (i64, Result<DeliveryReport, Undecodable>);
+type Taken = (i64, Result<Report, Undecodable>);
 
 struct Observer {
     system: System,
@@ -111,7 +110,9 @@ impl Observer {
 
     fn observation(&self, partition: i32, (offset, report): Taken) -> Option<Observation> {
         let report = match report {
-            Ok(report) => report,
+            Ok(Report::Attempt(report)) => report,
+            // Its attempts tell how it fares; nobody is told of the rest yet.
+            Ok(Report::Destination(_)) => return None,
             Err(cause) => {
                 error!(
                     partition,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::event::{PayloadLocation, UNTYPED};
+use ravenpost_core::pacing::DestinationReport;
 use rdkafka::message::Headers as _;
 
 use super::{EventMessage, header};
@@ -72,8 +73,21 @@ impl EventMessage {
     }
 }
 
-/// Reads a message of `webhooks.deliveries`.
-pub(crate) fn decode_report<M: rdkafka::Message>(message: &M) -> Result<DeliveryReport, Undecodable> {
+/// What is told on `webhooks.deliveries`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The outcome of an attempt.
+    Attempt(DeliveryReport),
+    /// What happened to a destination.
+    Destination(DestinationReport),
+}
+
+/// Reads a message of `webhooks.deliveries`. What has no type is of a release that told attempts alone.
+pub(crate) fn decode_report<M: rdkafka::Message>(message: &M) -> Result<Report, Undecodable> {
     let value = message.payload().unwrap_or_default();
-    serde_json::from_slice(value).map_err(|error| Undecodable::Value(error.to_string()))
+    let read = match Attributes(message).text(header::TYPE) {
+        Some(header::WARNED | header::DISABLED) => serde_json::from_slice(value).map(Report::Destination),
+        _ => serde_json::from_slice(value).map(Report::Attempt),
+    };
+    read.map_err(|error| Undecodable::Value(error.to_string()))
 }

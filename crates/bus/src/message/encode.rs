@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use ravenpost_core::delivery::DeliveryReport;
 use ravenpost_core::event::UNTYPED;
-use ravenpost_core::ids::{EndpointId, Slot};
+use ravenpost_core::ids::{EndpointId, OrganizationId, Slot};
+use ravenpost_core::pacing::{DestinationEvent, DestinationReport};
 use ravenpost_core::topic;
 use rdkafka::message::{Header, OwnedHeaders};
+use serde::Serialize;
 
 use super::{DeadLetter, EventMessage, header};
 
@@ -94,13 +96,35 @@ impl Message {
     /// A report for `webhooks.deliveries`.
     pub fn report(report: &DeliveryReport) -> Result<Self, serde_json::Error> {
         let id = report.id.to_string();
-        let headers = Headers::cloud_event(&id, report.endpoint_id, header::ATTEMPTED, report.attempted_at)
+        let event = Headers::cloud_event(&id, report.endpoint_id, header::ATTEMPTED, report.attempted_at);
+        Self::on_deliveries(report.endpoint_id, report.organization_id, event, report)
+    }
+
+    /// What happened to a destination, for `webhooks.deliveries`.
+    pub fn destination_report(report: &DestinationReport) -> Result<Self, serde_json::Error> {
+        let id = report.id.to_string();
+        let kind = match report.destination_event {
+            DestinationEvent::Warned => header::WARNED,
+            DestinationEvent::Disabled => header::DISABLED,
+        };
+        let event = Headers::cloud_event(&id, report.endpoint_id, kind, report.happened_at)
+            .with(header::DESTINATION, report.destination_id.to_string());
+        Self::on_deliveries(report.endpoint_id, report.organization_id, event, report)
+    }
+
+    fn on_deliveries(
+        endpoint: EndpointId,
+        organization: OrganizationId,
+        event: Headers,
+        report: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let headers = event
             .with(header::CONTENT_TYPE, "application/json")
-            .with(header::ORGANIZATION, report.organization_id.to_string());
+            .with(header::ORGANIZATION, organization.to_string());
         Ok(Self {
             topic: topic::DELIVERIES,
-            slot: Slot::of(report.endpoint_id),
-            key: report.endpoint_id.to_string().into_bytes(),
+            slot: Slot::of(endpoint),
+            key: endpoint.to_string().into_bytes(),
             value: serde_json::to_vec(report)?.into(),
             headers: headers.0,
         })

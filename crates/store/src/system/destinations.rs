@@ -12,7 +12,7 @@ use ravenpost_core::secret::Secret;
 use url::Url;
 use uuid::Uuid;
 
-use super::System;
+use super::{PaceSettings, System};
 use crate::decode::{Damaged, Row};
 use crate::lease::bounded;
 use crate::{MAX_SKEW_SECONDS, Result};
@@ -37,8 +37,10 @@ pub struct Destination {
     pub created_at: DateTime<Utc>,
     /// Deleted: nothing is sent any more.
     pub deleted: bool,
-    /// Held by its owner.
+    /// Held by its owner, or by us.
     pub paused: bool,
+    /// How fast it is sent to.
+    pub pace: PaceSettings,
     /// How it is sent to. Damage here concerns this destination alone: its events wait until it is mended.
     pub delivery: std::result::Result<DeliveryConfig, Arc<Damaged>>,
 }
@@ -89,7 +91,7 @@ impl System {
         let query = sqlx::query_as!(
             StoredDestination,
             "select id, url, signing_secret, retry_policy, timeout_ms, status, created_at,
-                 deleted_at is not null as \"deleted!\"
+                 limits, disable_after_ms, resumed_at, deleted_at is not null as \"deleted!\"
              from destinations where endpoint_id = $1 order by id",
             endpoint.0
         );
@@ -103,6 +105,12 @@ impl System {
             created_at: stored.created_at,
             deleted: stored.deleted,
             paused: stored.status != DestinationStatus::Active.as_str(),
+            pace: PaceSettings::decode(
+                Row { table: "destinations", id: stored.id },
+                stored.limits.clone(),
+                stored.disable_after_ms,
+                stored.resumed_at,
+            ),
             delivery: self.delivery_config(stored).map_err(Arc::new),
         }
     }
@@ -126,5 +134,8 @@ struct StoredDestination {
     timeout_ms: i32,
     status: String,
     created_at: DateTime<Utc>,
+    limits: Option<serde_json::Value>,
+    disable_after_ms: Option<i64>,
+    resumed_at: Option<DateTime<Utc>>,
     deleted: bool,
 }

@@ -7,6 +7,8 @@
 use chrono::{DateTime, Utc};
 use ravenpost_core::delivery::{DeliveryKey, Outcome};
 use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
+use ravenpost_core::pacing::Health;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::System;
@@ -111,6 +113,22 @@ pub struct Record {
     pub parks: Vec<Park>,
     /// Pairs that will never be sent since their destination was deleted.
     pub cancelled: Vec<(EventId, DestinationId)>,
+    /// How destinations fare now, at most one each.
+    pub states: Vec<DestinationState>,
+}
+
+/// How a destination fares.
+#[derive(Debug, Clone, Serialize)]
+pub struct DestinationState {
+    /// Which one.
+    pub destination_id: DestinationId,
+    /// Whose it is.
+    pub organization_id: OrganizationId,
+    /// How it fares. When it is disabled the destination becomes so, unless a person changed its status meanwhile.
+    #[serde(flatten)]
+    pub health: Health,
+    /// As of when.
+    pub updated_at: DateTime<Utc>,
 }
 
 impl Record {
@@ -120,6 +138,15 @@ impl Record {
             && self.attempts.is_empty()
             && self.parks.is_empty()
             && self.cancelled.is_empty()
+            && self.states.is_empty()
+    }
+
+    /// How a destination fares now, in place of what was to be recorded of it.
+    pub fn set_state(&mut self, state: DestinationState) {
+        match self.states.iter_mut().find(|known| known.destination_id == state.destination_id) {
+            Some(known) => *known = state,
+            None => self.states.push(state),
+        }
     }
 
     /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
@@ -135,7 +162,8 @@ impl Record {
 
 impl System {
     /// Records under a partition's epoch. Routes, attempts and successes count in any case; retries, dead letters and
-    /// parked pairs only while the epoch is the current one. Answers whether it is.
+    /// parked pairs and how
+    /// destinations fare only while the epoch is the current one. Answers whether it is.
     pub async fn record(&self, partition: i32, epoch: i64, record: &Record) -> Result<bool> {
         let (low, high) = record.bounds().unwrap_or_default();
         let attempts = &record.attempts;
@@ -152,6 +180,7 @@ impl System {
         let parks = &record.parks;
         let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
             record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
+        let states = serde_json::to_value(&record.states).expect("words, numbers and times");
 
         let current = bounded!(
             self,
@@ -197,6 +226,7 @@ impl System {
                 &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
                 &cancelled_events,
                 &cancelled_destinations,
+                states,
             ),
             fetch_one
         );

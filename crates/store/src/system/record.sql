@@ -1,4 +1,5 @@
--- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled
+-- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
+-- $34 states of destinations
 with owner as (
     select epoch = $2 as current from partitions where partition = $1 for share
 ), attempt as (
@@ -17,6 +18,23 @@ with owner as (
     group by event_id
 ), cancelled as (
     select * from unnest($32::uuid[], $33::uuid[]) as c (event_id, destination_id)
+), state as (
+    select s.* from jsonb_populate_recordset(null::destination_state, $34) as s, owner where owner.current
+), kept as (
+    insert into destination_state select * from state order by destination_id
+    on conflict (destination_id) do update
+    set (follows, slow_until, opened_at, probe_at, trips, failures, failing_since, last_success_at, last_failure_at,
+            warned_at, concurrency, disabled_reason, updated_at)
+        = (excluded.follows, excluded.slow_until, excluded.opened_at, excluded.probe_at, excluded.trips,
+            excluded.failures, excluded.failing_since, excluded.last_success_at, excluded.last_failure_at,
+            excluded.warned_at, excluded.concurrency, excluded.disabled_reason, excluded.updated_at)
+), disabled as (
+    -- Unless a person has paused or resumed it meanwhile.
+    update destinations d
+    set status = 'disabled', disabled_reason = s.disabled_reason, disabled_at = now(), updated_at = now()
+    from state s
+    where s.disabled_reason is not null and d.id = s.destination_id and d.status = 'active' and d.deleted_at is null
+        and d.resumed_at is not distinct from s.follows
 ), recorded as (
     -- A late success replaces a failure of the same key: success is terminal, whoever records it.
     insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
@@ -116,7 +134,10 @@ with owner as (
     returning e.id
 ), buried as (
     insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
+    -- A replay of what was delivered once leaves it delivered, whatever comes of the replay.
     select event_id, destination_id, organization_id, endpoint_id, run, outcome from died
+    where not exists (select from deliveries d where d.event_id = died.event_id
+        and d.destination_id = died.destination_id and d.outcome = 'success')
     on conflict (event_id, destination_id) do nothing
 ), exhumed as (
     delete from dead_letters l using attempt a

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ravenpost_core::delivery::Outcome;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId, Slot};
 
@@ -19,6 +20,10 @@ pub struct Waiting {
     pub slot: Slot,
     /// When the first of its rows is due.
     pub due_at: DateTime<Utc>,
+    /// When a person resumed it.
+    pub resumed_at: Option<DateTime<Utc>>,
+    /// It was deleted: what waits is to be cancelled. Whose it is.
+    pub deleted: Option<OrganizationId>,
 }
 
 /// A row whose time has come, with all that its attempt needs but the payload's bytes.
@@ -36,6 +41,8 @@ pub struct Due {
     pub run: i32,
     /// Which attempt of it.
     pub attempt_number: i32,
+    /// What came of the attempt before it in the same run.
+    pub previous: Option<Outcome>,
     /// The row's version, which completion has to name.
     pub version: i32,
     /// When it was due.
@@ -55,8 +62,9 @@ pub struct Due {
 }
 
 impl System {
-    /// Every destination for which something waits and that nobody has paused, with its earliest due time. Costs one
-    /// index probe a destination, however much waits (a loose index scan).
+    /// Every destination for which something waits and that is neither paused nor disabled nor, by its state, closed
+    /// for the moment, with its earliest due time; deleted ones, too. Costs one index probe a destination, however
+    /// much waits (a loose index scan).
     pub async fn waiting(&self) -> Result<Vec<Waiting>> {
         let rows = bounded!(
             self,
@@ -69,11 +77,14 @@ impl System {
                     where s.destination_id > first.destination_id order by s.destination_id, s.due_at limit 1
                 ) as next
             )
-            select first.destination_id as "destination_id!", first.due_at as "due_at!", d.slot
+            select first.destination_id as "destination_id!", first.due_at as "due_at!", d.slot as "slot!", d.resumed_at,
+                d.organization_id as "organization_id!", d.deleted_at is not null as "deleted!"
             from first
             join destinations d on d.id = first.destination_id
             join endpoints e on e.id = d.endpoint_id
-            where d.deleted_at is not null or (d.status = 'active' and e.status = 'active')"#
+            left join destination_state s on s.destination_id = d.id and s.follows is not distinct from d.resumed_at
+            where d.deleted_at is not null or (d.status = 'active' and e.status = 'active'
+                and coalesce(greatest(s.slow_until, s.probe_at) <= now(), true))"#
             ),
             fetch_all
         );
@@ -84,39 +95,38 @@ impl System {
                     destination_id: row.destination_id.into(),
                     slot: Slot(decode.value("slot", u16::try_from(row.slot))?),
                     due_at: row.due_at,
+                    resumed_at: row.resumed_at,
+                    deleted: row.deleted.then(|| row.organization_id.into()),
                 })
             })
             .collect()
     }
 
-    /// The oldest due rows of each of `destinations`, at most `limit` of each; none of what somebody has paused.
-    pub async fn due(
-        &self,
-        destinations: &[DestinationId],
-        limit: i64,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Due>> {
-        let ids: Vec<_> = destinations.iter().map(|id| id.0).collect();
+    /// The oldest due rows of each of `destinations`, at most so many of each; none of what is paused or disabled.
+    pub async fn due(&self, destinations: &[(DestinationId, i64)], now: DateTime<Utc>) -> Result<Vec<Due>> {
+        let (ids, limits): (Vec<_>, Vec<_>) = destinations.iter().map(|(id, limit)| (id.0, *limit)).unzip();
         let rows = bounded!(
             self,
             sqlx::query!(
                 r#"select s.event_id, s.destination_id, s.organization_id, s.endpoint_id, s.run, s.attempt_number,
                 s.version, s.due_at, e.received_at, e.s3_key, e.s3_offset, e.s3_length, e.event_type, e.content_type,
-                e.traceparent,
-                h.headers
-            from destinations d
+                e.traceparent, h.headers,
+                (select a.outcome from deliveries a where a.event_id = s.event_id and a.destination_id = s.destination_id
+                    and a.run = s.run and a.attempt_number = s.attempt_number - 1) as previous
+            from unnest($1::uuid[], $2::bigint[]) as asked (id, most)
+            join destinations d on d.id = asked.id
             join endpoints p on p.id = d.endpoint_id
             cross join lateral (
                 select * from scheduled_deliveries s
                 where s.destination_id = d.id and s.due_at <= $3
-                order by s.due_at, s.event_id limit $2
+                order by s.due_at, s.event_id limit asked.most
             ) as s
             join events e on e.id = s.event_id
             join event_headers h on h.event_id = s.event_id
-            where d.id = any ($1) and (d.deleted_at is not null or (d.status = 'active' and p.status = 'active'))
+            where d.deleted_at is not null or (d.status = 'active' and p.status = 'active')
             order by s.destination_id, s.due_at, s.event_id"#,
                 &ids,
-                limit,
+                &limits,
                 now
             ),
             fetch_all
@@ -124,6 +134,8 @@ impl System {
         Ok(rows
             .into_iter()
             .map(|row| Due {
+                // A word of a later release is no reason to hold an event back.
+                previous: row.previous.as_deref().and_then(Outcome::parse),
                 event_id: row.event_id.into(),
                 destination_id: row.destination_id.into(),
                 organization_id: row.organization_id.into(),

@@ -2,15 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::ids::DestinationId;
-use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::Tenant;
 use super::yielding::{TRIES, has_yielded};
-use crate::Result;
-
-/// Most rows of one step.
-const STEP: i64 = 1_000;
+use crate::{Result, cancel};
 
 impl Tenant {
     /// Cancels everything that waits for `destination`, which is deleted already, so nothing new comes.
@@ -29,63 +24,8 @@ impl Tenant {
     /// Answers how many it cancelled.
     async fn cancel_step(&self, destination: DestinationId, now: DateTime<Utc>) -> Result<usize> {
         let mut transaction = self.begin_yielding().await?;
-        let events = self.delete_schedule(&mut transaction, destination).await?;
-        if let (Some(first), Some(last)) = (events.first(), events.last()) {
-            self.withdraw(&mut transaction, destination, &events, (*first, *last), now).await?;
-        }
+        let cancelled = cancel::step(&mut transaction, self.organization, destination, now).await?;
         transaction.commit().await?;
-        Ok(events.len())
-    }
-
-    /// Deletes the schedule of one step, rows locked in the order of events; answers the events in that order.
-    async fn delete_schedule(
-        &self,
-        connection: &mut PgConnection,
-        destination: DestinationId,
-    ) -> Result<Vec<Uuid>> {
-        let mut events = sqlx::query_scalar!(
-            "delete from scheduled_deliveries s using (
-                 select event_id from scheduled_deliveries where organization_id = $1 and destination_id = $2
-                 order by event_id limit $3 for update) locked
-             where s.event_id = locked.event_id and s.destination_id = $2
-             returning s.event_id",
-            self.organization.0,
-            destination.0,
-            STEP
-        )
-        .fetch_all(connection)
-        .await?;
-        events.sort_unstable();
-        Ok(events)
-    }
-
-    /// Takes the destination out of what the events wait for. The bounds let partitions be pruned (PROTOCOLS D3).
-    async fn withdraw(
-        &self,
-        connection: &mut PgConnection,
-        destination: DestinationId,
-        events: &[Uuid],
-        bounds: (Uuid, Uuid),
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        sqlx::query!(
-            "update events e set pending = array_remove(e.pending, $2), updated_at = $6,
-                 status = case when cardinality(array_remove(e.pending, $2)) > 0 then 'PENDING'
-                     when cardinality(e.dead) > 0 then 'FAILED'
-                     when cardinality(e.delivered) > 0 then 'SUCCESS'
-                     else 'DROPPED' end
-             from (select id from events where organization_id = $1 and id = any($3) and id between $4 and $5
-                   order by id for update) locked
-             where e.id = locked.id and e.id between $4 and $5 and e.pending is not null",
-            self.organization.0,
-            destination.0,
-            events,
-            bounds.0,
-            bounds.1,
-            now
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+        Ok(cancelled)
     }
 }

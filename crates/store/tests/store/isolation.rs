@@ -13,12 +13,13 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "organizations",
     "api_keys",
     "endpoints",
     "endpoint_secrets",
     "destinations",
+    "destination_state",
     "events",
     "event_headers",
     "deliveries",

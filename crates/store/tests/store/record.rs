@@ -143,7 +143,7 @@ async fn a_parked_attempt_completes_its_own_row_only() {
     world.record(parked).await;
     let waiting = world.store.system().waiting().await.unwrap();
     assert_eq!(waiting[0].destination_id, acme.first);
-    let due = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    let due = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
     assert_eq!((due[0].event_id, due[0].version, due[0].attempt_number), (id, 1, 1));
 
     // A replay comes while the parked attempt is in the air: the attempt's end must not delete it (W8).
@@ -175,10 +175,10 @@ async fn what_is_put_off_keeps_its_row_and_changes_its_version() {
     for _ in 0..2 {
         // The second time the version has moved on, and nothing happens.
         world.record(Record { parks: vec![park.clone()], ..Record::default() }).await;
-        let due = world.store.system().due(&[acme.first], 10, later).await.unwrap();
+        let due = world.store.system().due(&[(acme.first, 10)], later).await.unwrap();
         assert_eq!((due[0].version, due[0].attempt_number, due[0].due_at), (2, 2, later));
     }
-    let early = world.store.system().due(&[acme.first], 10, world.now).await.unwrap();
+    let early = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
     assert!(early.is_empty());
 }
 
@@ -209,7 +209,7 @@ async fn what_is_paused_is_not_due() {
         .execute(&world.pool)
         .await
         .unwrap();
-    let due = world.store.system().due(&[acme.first, acme.second], 10, later).await.unwrap();
+    let due = world.store.system().due(&[(acme.first, 10), (acme.second, 10)], later).await.unwrap();
     assert_eq!(
         due.iter().map(|row| (row.event_id, row.destination_id)).collect::<Vec<_>>(),
         [(id, acme.second)]

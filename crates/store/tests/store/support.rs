@@ -9,11 +9,13 @@ use ravenpost_core::ids::{
     AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
     RejectedRequestId, SecretId, Slot,
 };
+use ravenpost_core::pacing::{Health, Limits};
 use ravenpost_core::rejected::Head;
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
-    Attempt, Bootstrapped, NewEvent, NewRejected, Observation, Record, RejectedCount, Routed,
+    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Observation, Record,
+    RejectedCount, Routed,
 };
 use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
@@ -189,6 +191,16 @@ impl World {
         }
     }
 
+    /// How a destination fares, as it is recorded.
+    pub(crate) fn state(
+        &self,
+        organization: &Organization,
+        destination_id: DestinationId,
+        health: Health,
+    ) -> DestinationState {
+        DestinationState { destination_id, organization_id: organization.id, health, updated_at: self.now }
+    }
+
     pub(crate) async fn record(&self, record: Record) {
         assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
     }
@@ -219,6 +231,8 @@ impl World {
         };
         self.store.system().observe(&[observation], 1).await.unwrap();
         self.rejected(&organization, 1).await;
+        let state = self.state(&organization, organization.first, Health::default());
+        self.record(Record { states: vec![state], ..Record::default() }).await;
         (organization, event)
     }
 
@@ -285,6 +299,8 @@ fn new_destination<'a>(
         signing_secret: ToSeal { secret, nonce: random() },
         retry_policy,
         timeout: std::time::Duration::from_secs(30),
+        limits: Limits::default(),
+        disable_after: DisableAfter::Operator,
     }
 }
 

@@ -8,8 +8,8 @@ use futures::FutureExt;
 use ravenpost_bus::message::{EventMessage, Undecodable};
 use ravenpost_bus::{Error, Partition};
 use ravenpost_chassis::clock;
-use ravenpost_core::ids::EventId;
-use ravenpost_store::system::{Known, Route, Routed};
+use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_store::system::{Known, Pace, Route, Routed};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -75,9 +75,45 @@ pub(super) async fn accept(
     };
     let ids: Vec<EventId> = batch.iter().filter_map(to_look_up).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
+    let Some(messages) = route_all(shared, batch, stop).await else { return };
+    let routes = messages.iter().filter_map(|(_, event)| event.as_ref()?.1.as_deref());
+    let unmet = owner.unmet(routes.flat_map(|route| route.destinations.iter().map(|it| it.id)));
+    if !unmet.is_empty() {
+        let Some(paces) = until_stopped(stop, || paces(shared, &unmet)).await else { return };
+        for pace in paces {
+            owner.meet(&pace, clock::now());
+        }
+    }
+    for (offset, event) in messages {
+        let Some((event, route)) = event else {
+            owner.skip(offset);
+            continue;
+        };
+        shared.metrics.consumed(owner.partition, event.received_at);
+        if may_be_known(owner, offset, &event) {
+            resume(owner, offset, &event, route.as_deref(), known.get(&event.id));
+        } else {
+            begin(owner, offset, &event, route.as_deref(), None);
+        }
+    }
+}
+
+/// A message with where it stood, its event and where that goes; without an event it leads to nothing.
+type RoutedMessage = (i64, Option<(Arc<EventMessage>, Option<Arc<Route>>)>);
+
+async fn route_all(
+    shared: &Shared,
+    batch: Vec<Taken>,
+    stop: &CancellationToken,
+) -> Option<Vec<RoutedMessage>> {
+    let mut routed = Vec::with_capacity(batch.len());
     for (offset, message) in batch {
-        let event = match message {
-            Ok(event) => Arc::new(event),
+        match message {
+            Ok(event) => {
+                let event = Arc::new(event);
+                let route = until_stopped(stop, || route(shared, &event)).await?;
+                routed.push((offset, Some((event, route))));
+            }
             Err(cause) => {
                 error!(
                     offset,
@@ -85,18 +121,19 @@ pub(super) async fn accept(
                     "a message is no event and is skipped"
                 );
                 shared.metrics.undecodable.inc();
-                owner.skip(offset);
-                continue;
+                routed.push((offset, None));
             }
-        };
-        shared.metrics.consumed(owner.partition, event.received_at);
-        let Some(route) = until_stopped(stop, || route(shared, &event)).await else { return };
-        if may_be_known(owner, offset, &event) {
-            resume(owner, offset, &event, route.as_deref(), known.get(&event.id));
-        } else {
-            begin(owner, offset, &event, route.as_deref(), None);
         }
     }
+    Some(routed)
+}
+
+async fn paces(shared: &Shared, destinations: &[DestinationId]) -> Option<Vec<Pace>> {
+    let paces = shared.system.paces(destinations, clock::now()).await;
+    let told = |error: &ravenpost_store::Error| {
+        warn!(error = error as &dyn std::error::Error, "how destinations fare can't be read");
+    };
+    paces.inspect_err(told).ok()
 }
 
 /// Asks until there is an answer, or until the partition is let go.
@@ -146,9 +183,12 @@ fn begin(
             destination_id: destination.id,
             run: 0,
             attempt_number: attempts + 1,
+            previous: None,
         };
         let held = route.is_some_and(|route| route.holds(destination));
-        owner.arrive(job, offset, held, clock::now());
+        let now = clock::now();
+        owner.configure(destination.id, destination.pace, now);
+        owner.arrive(job, offset, held, now);
     }
 }
 
@@ -169,7 +209,13 @@ fn resume(
     owner.take(offset, open.len());
     for destination_id in open {
         let attempts = known.attempts.get(&destination_id).copied().unwrap_or(0);
-        let job = Job { event: Arc::clone(event), destination_id, run: 0, attempt_number: attempts + 1 };
+        let job = Job {
+            event: Arc::clone(event),
+            destination_id,
+            run: 0,
+            attempt_number: attempts + 1,
+            previous: None,
+        };
         let held = route
             .is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));
         owner.arrive(job, offset, held, clock::now());

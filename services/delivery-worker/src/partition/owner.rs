@@ -1,6 +1,6 @@
 //! The owner's state and its rules. Nothing here waits: what takes time is started and heard of later.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use ravenpost_bus::Offsets;
+use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_core::pacing::DestinationReport;
 use ravenpost_store::system::{Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::relayed::Relayed;
-use super::{Hint, Pair, Report, Shared};
-use crate::lane::{Lane, Place};
+use super::{Pair, Report, Shared};
+use crate::gate::Shut;
+use crate::lane::Lane;
 use crate::send::{Done, Job};
 
 /// What is unfinished after so long gets a row in the schedule, so that offsets never wait (PROTOCOLS W4).
@@ -52,6 +55,10 @@ pub(super) struct Delivery {
     pub(super) version: i32,
     /// A row is being made for it.
     pub(super) parking: bool,
+    /// That row is due at once: what arrives later has to queue behind it.
+    pub(super) parks_due: bool,
+    /// The row that it has is due already.
+    pub(super) row_is_due: bool,
     /// It was put off meanwhile: what that row has to say instead, as soon as it is there.
     pub(super) put_off: Option<(ParkReason, DateTime<Utc>)>,
     /// The message that waits for it.
@@ -71,10 +78,17 @@ pub(super) struct Owner {
     pub(super) dropped: HashMap<EventId, Vec<i64>>,
     /// What is to be recorded next.
     pub(super) record: Record,
+    /// What is to be told of destinations before that.
+    pub(super) news: Vec<DestinationReport>,
     pub(super) recording: bool,
     /// When something is due next, by destination.
     pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
     pub(super) polling: bool,
+    /// When lanes are looked at that wait for their rate.
+    pub(super) wakes: BTreeSet<(DateTime<Utc>, DestinationId)>,
+    pub(super) reviewed_at: DateTime<Utc>,
+    /// Lanes by what shuts them, as they were counted last.
+    pub(super) counted: [i64; Shut::ALL.len()],
     /// What was relayed lately: its first copy may come after it.
     pub(super) relayed: Relayed,
     /// What has ended while due rows are being read: what was read of it may be older than its end.
@@ -101,9 +115,13 @@ impl Owner {
             offsets: Offsets::default(),
             dropped: HashMap::new(),
             record: Record::default(),
+            news: Vec::new(),
             recording: false,
             due: BTreeMap::new(),
             polling: false,
+            wakes: BTreeSet::new(),
+            reviewed_at: DateTime::UNIX_EPOCH,
+            counted: [0; Shut::ALL.len()],
             relayed: Relayed::default(),
             ended: HashSet::new(),
             stop,
@@ -162,30 +180,48 @@ impl Owner {
             return self.offsets.complete(offset);
         }
         self.add(pair, job, 0, Some(offset));
-        if held {
-            self.put_off(pair, ParkReason::Held, now);
-        } else if self.enter(pair) == Place::Full {
-            self.put_off(pair, ParkReason::Parked, now);
+        let has_place = !held && self.lanes.get_mut(&pair.1).is_some_and(|lane| lane.arrive(pair.0, now));
+        if has_place {
+            self.set_stage(pair, Stage::Queued);
+            return self.advance(pair.1, now);
         }
+        let held = held || self.lanes.get(&pair.1).is_some_and(|lane| lane.gate.shut(now) == Shut::Disabled);
+        let reason = if held { ParkReason::Held } else { ParkReason::Parked };
+        if held {
+            // What waits in memory is older, and will be held, too.
+            self.leave_to_schedule(pair.1, reason, now);
+        }
+        self.overflow(pair.1, now);
+        self.wait_in_schedule(pair, reason, now);
     }
 
+    /// Takes a delivery in: one that a message brought, or one that is due by the row of that version.
     pub(super) fn add(&mut self, pair: Pair, job: Job, version: i32, offset: Option<i64>) {
-        let since = Instant::now();
-        let (stage, parking, put_off) = (Stage::Settled, false, None);
-        self.deliveries.insert(pair, Delivery { job, stage, since, version, parking, put_off, offset });
+        let delivery = Delivery {
+            job,
+            stage: Stage::Settled,
+            since: Instant::now(),
+            version,
+            parking: false,
+            parks_due: false,
+            row_is_due: version > 0,
+            put_off: None,
+            offset,
+        };
+        self.deliveries.insert(pair, delivery);
     }
 
     /// Something waits in the schedule.
-    pub(super) fn hint(&mut self, hint: Hint) {
-        let due = self.due.entry(hint.destination_id).or_insert(hint.due_at);
-        *due = (*due).min(hint.due_at);
+    pub(super) fn hint(&mut self, destination: DestinationId, due_at: DateTime<Utc>) {
+        let due = self.due.entry(destination).or_insert(due_at);
+        *due = (*due).min(due_at);
     }
 
     /// What something else reports.
     pub(super) fn hear(&mut self, report: Report, now: DateTime<Utc>) {
         match report {
             Report::Done(pair, done) => self.done(pair, done, now),
-            Report::Due(destinations, rows) => self.take_due(&destinations, rows, now),
+            Report::Due(poll) => self.take_due(poll, now),
             Report::Recorded(record, current) => self.recorded(&record, current),
         }
     }
@@ -207,21 +243,10 @@ impl Owner {
     pub(super) fn tick(&mut self, instant: Instant, now: DateTime<Utc>) {
         self.park_slow(instant, now);
         self.poll_due(now);
+        self.review_lanes(now);
     }
 
-    /// Lets a delivery into its lane.
-    pub(super) fn enter(&mut self, pair: Pair) -> Place {
-        let (event, destination) = pair;
-        let place = self.lanes.entry(destination).or_default().enter(event, self.shared.lanes);
-        match place {
-            Place::Start => self.start(pair),
-            Place::Queued => self.set_stage(pair, Stage::Queued),
-            Place::Full => {}
-        }
-        place
-    }
-
-    fn start(&mut self, pair: Pair) {
+    pub(super) fn start(&mut self, pair: Pair) {
         self.set_stage(pair, Stage::InFlight);
         let Some(delivery) = self.deliveries.get(&pair) else { return };
         let job = delivery.job.clone();
@@ -239,49 +264,41 @@ impl Owner {
 
     fn done(&mut self, pair: Pair, done: Done, now: DateTime<Utc>) {
         self.set_stage(pair, Stage::Settled);
-        if matches!(done, Done::Held) {
-            self.hold_waiting(pair.1, now);
+        if let Some(lane) = self.lanes.get_mut(&pair.1) {
+            lane.leave(now);
         }
-        self.leave_lane(pair.1);
         match done {
-            Done::Attempted(attempt) => self.record.attempts.push(*attempt),
+            Done::Attempted(attempt, signal) => {
+                self.listen(pair, attempt.endpoint_id, signal, now);
+                self.record.attempts.push(*attempt);
+            }
             Done::Cancelled => self.record.cancelled.push(pair),
-            Done::Held => self.put_off(pair, ParkReason::Held, now),
+            Done::Held => {
+                self.wait_in_schedule(pair, ParkReason::Held, now);
+                // Sent now, what waits behind it would overtake it.
+                self.leave_to_schedule(pair.1, ParkReason::Held, now);
+            }
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
         }
+        self.advance(pair.1, now);
     }
 
-    /// Holds what waits behind something that was held: sent now, it would overtake it.
-    fn hold_waiting(&mut self, destination: DestinationId, now: DateTime<Utc>) {
-        let waiting = self.lanes.get_mut(&destination).map(Lane::drain).unwrap_or_default();
-        for event in waiting {
-            self.put_off((event, destination), ParkReason::Held, now);
-        }
-    }
-
-    fn leave_lane(&mut self, destination: DestinationId) {
-        let Some(lane) = self.lanes.get_mut(&destination) else { return };
-        let next = lane.leave();
-        if lane.is_empty() {
-            self.lanes.remove(&destination);
-        }
-        if let Some(event) = next
-            && !self.is_stopped()
-        {
-            self.start((event, destination));
-        }
-    }
-
-    /// Leaves a delivery to the schedule: by a new row, or by the one that it has.
-    pub(super) fn put_off(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
-        self.set_stage(pair, Stage::PutOff);
-        let has_row = self.deliveries.get(&pair).is_some_and(|delivery| delivery.version > 0);
-        if has_row && reason == ParkReason::Held {
-            // Its row stays as it is and is passed over until somebody resumes the destination.
+    /// Leaves a delivery to the schedule until its destination may be sent to: by a new row, or by the one that it has,
+    /// which stays as it is.
+    pub(super) fn wait_in_schedule(&mut self, pair: Pair, reason: ParkReason, now: DateTime<Utc>) {
+        if self.deliveries.get(&pair).is_some_and(|delivery| delivery.row_is_due) {
+            self.set_stage(pair, Stage::PutOff);
             self.deliveries.remove(&pair);
+            self.hint_parked(pair.1, reason, now);
         } else {
-            self.give_row(pair, reason, due_at);
+            self.put_off(pair, reason, now);
         }
+    }
+
+    /// Leaves a delivery to the schedule, due then.
+    fn put_off(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
+        self.set_stage(pair, Stage::PutOff);
+        self.give_row(pair, reason, due_at);
     }
 
     /// Writes the delivery's row. While one is being written, for an attempt that was in the air, it is written again
@@ -293,8 +310,13 @@ impl Owner {
             return;
         }
         delivery.parking = true;
-        self.shared.metrics.parked(reason);
+        delivery.parks_due = delivery.stage == Stage::PutOff && due_at <= clock::now();
+        let parks_due = delivery.parks_due;
         self.record.parks.push(park(delivery, reason, due_at));
+        self.shared.metrics.parked(reason);
+        if let Some(lane) = self.lanes.get_mut(&pair.1).filter(|_| parks_due) {
+            lane.wait_for_record();
+        }
     }
 
     /// What is held comes back by the sweep, once somebody resumes it.
@@ -305,7 +327,7 @@ impl Owner {
         due_at: DateTime<Utc>,
     ) {
         if reason != ParkReason::Held {
-            self.hint(Hint { destination_id, due_at });
+            self.hint(destination_id, due_at);
         }
     }
 
@@ -318,13 +340,12 @@ impl Owner {
                 && !delivery.parking
                 && instant.saturating_duration_since(delivery.since) > PARK_AFTER
         };
-        let slow: Vec<Pair> =
-            self.deliveries.iter().filter(|(_, it)| is_slow(it)).map(|(pair, _)| *pair).collect();
-        for pair in slow {
-            let waits = self.deliveries.get(&pair).is_some_and(|delivery| delivery.stage == Stage::Queued);
-            if waits {
-                self.lanes.entry(pair.1).or_default().withdraw(pair.0);
-                self.put_off(pair, ParkReason::Parked, now);
+        let slow = self.deliveries.iter().filter(|(_, delivery)| is_slow(delivery));
+        let slow: Vec<(Pair, Stage)> = slow.map(|(pair, delivery)| (*pair, delivery.stage)).collect();
+        for (pair, stage) in slow {
+            if stage == Stage::Queued {
+                // What waits behind it would overtake it.
+                self.leave_to_schedule(pair.1, ParkReason::Parked, now);
             } else {
                 self.give_row(pair, ParkReason::Parked, now + IN_FLIGHT_DUE);
             }
@@ -352,6 +373,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        self.count_lanes([0; Shut::ALL.len()]);
         let left: Vec<Pair> = self.deliveries.keys().copied().collect();
         for pair in left {
             self.set_stage(pair, Stage::Settled);

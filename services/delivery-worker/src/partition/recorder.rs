@@ -7,7 +7,7 @@ use ravenpost_store::system::Record;
 use tracing::error;
 
 use super::owner::{Owner, Stage};
-use super::{AGAIN, Hint, Pair, Report, Shared};
+use super::{AGAIN, Pair, Report, Shared};
 
 /// Attempts that are recorded in one statement.
 const MOST_RECORDED: usize = 500;
@@ -15,10 +15,11 @@ const MOST_RECORDED: usize = 500;
 impl Owner {
     /// Records what there is, unless a record is being made.
     pub(super) fn flush(&mut self) {
-        if self.recording || self.record.is_empty() {
+        if self.recording || (self.record.is_empty() && self.news.is_empty()) {
             return;
         }
         let mut record = std::mem::take(&mut self.record);
+        let news = std::mem::take(&mut self.news);
         if record.attempts.len() > MOST_RECORDED {
             self.record.attempts = record.attempts.split_off(MOST_RECORDED);
         }
@@ -32,6 +33,7 @@ impl Owner {
         let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
         let (partition, epoch) = (self.partition, self.epoch);
         tokio::spawn(async move {
+            shared.sender.tell(&news).await;
             let current = write(&shared, partition, epoch, &record).await;
             let _ = reports.send(Report::Recorded(record, current));
         });
@@ -46,8 +48,9 @@ impl Owner {
         record.parks.retain(|park| {
             let pair = (park.event_id, park.destination_id);
             let overtaken = ended.contains(&pair);
-            if let (true, Some(delivery)) = (overtaken, self.deliveries.get_mut(&pair)) {
-                delivery.parking = false;
+            if overtaken {
+                // It was in the air, so that nothing queues behind its row.
+                self.deliveries.entry(pair).and_modify(|delivery| delivery.parking = false);
             }
             !overtaken
         });
@@ -72,7 +75,7 @@ impl Owner {
         for attempt in &record.attempts {
             self.finish((attempt.key.event_id, attempt.key.destination_id));
             if let Some(due_at) = attempt.next_retry_at {
-                self.hint(Hint { destination_id: attempt.key.destination_id, due_at });
+                self.hint(attempt.key.destination_id, due_at);
             }
         }
         for pair in &record.cancelled {
@@ -85,6 +88,12 @@ impl Owner {
         let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
         delivery.parking = false;
         delivery.version += 1;
+        delivery.row_is_due = false;
+        if std::mem::take(&mut delivery.parks_due)
+            && let Some(lane) = self.lanes.get_mut(&pair.1)
+        {
+            lane.recorded();
+        }
         if let Some(offset) = delivery.offset.take() {
             self.offsets.complete(offset);
         }

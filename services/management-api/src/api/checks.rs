@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use ravenpost_chassis::problem::Problem;
 use ravenpost_chassis::random;
-use ravenpost_core::destination::{TIMEOUT_BOUNDS, target_url};
+use ravenpost_core::destination::{DestinationStatus, TIMEOUT_BOUNDS, target_url};
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
 use ravenpost_core::limit::{CustomAnswer, Invalid, MediaType, RateLimit, check_content_types};
+use ravenpost_core::pacing::{self, Limits};
 use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
 use ravenpost_core::secret::Secret;
 use ravenpost_core::signature::{inbound, standard_webhooks};
+use ravenpost_store::system::DisableAfter;
 use url::Url;
 
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
@@ -42,16 +44,29 @@ pub(super) fn timeout(field: &str, text: &str) -> Checked<Duration> {
 }
 
 pub(super) fn retry_policy(policy: &RetryPolicy) -> Checked<()> {
-    policy.check().map_err(|error| {
-        let field = match error {
-            InvalidPolicy::TooManyRetries | InvalidPolicy::WaitTooLong => "schedule",
-            InvalidPolicy::Jitter => "jitter",
-        };
-        // The message begins with the field, which the problem names itself.
-        let text = error.to_string();
-        let message = text.strip_prefix(field).map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+    policy.check().map_err(|InvalidPolicy { field, message }| {
         Problem::invalid_field(format!("retry_policy.{field}"), message)
     })
+}
+
+/// How fast a destination is sent to.
+pub(super) fn pace(limits: Limits) -> Checked<Limits> {
+    let checked = limits.check().map(|()| limits);
+    checked.map_err(|Invalid { field, message }| Problem::invalid_field(format!("limits.{field}"), message))
+}
+
+/// After how long of failures only a destination is disabled.
+pub(super) fn disable_after(text: &str) -> Checked<DisableAfter> {
+    let time = pacing::disable_after(text).map_err(|why| Problem::invalid_field("disable_after", why))?;
+    Ok(time.map_or(DisableAfter::Never, DisableAfter::After))
+}
+
+/// What a person may make of a destination.
+pub(super) fn status(status: DestinationStatus) -> Checked<DestinationStatus> {
+    if status == DestinationStatus::Disabled {
+        return Err(Problem::invalid_field("status", "active or paused: only we disable a destination"));
+    }
+    Ok(status)
 }
 
 pub(super) fn max_body_bytes(bytes: u32) -> Checked<u32> {

@@ -15,8 +15,10 @@ async fn a_life() {
     insta::assert_snapshot!(created.shown(), @r#"
     201 {
       "created_at": "[time]",
+      "disable_after": null,
       "endpoint_id": "[id]",
       "id": "[id]",
+      "limits": {},
       "name": "Billing",
       "retry_policy": {
         "jitter": 0.1,
@@ -29,6 +31,21 @@ async fn a_life() {
         ]
       },
       "signing_secret": "whsec_[secret]",
+      "state": {
+        "breaker": "closed",
+        "breaker_opened_at": null,
+        "disabled_at": null,
+        "disabled_reason": null,
+        "failing_since": null,
+        "last_failure_at": null,
+        "last_success_at": null,
+        "probe_at": null,
+        "slow_start": null,
+        "slow_until": null,
+        "waiting": 0,
+        "waiting_more": false,
+        "warned_at": null
+      },
       "status": "active",
       "timeout": "30s",
       "updated_at": "[time]",
@@ -37,40 +54,39 @@ async fn a_life() {
     "#);
     let one = format!("{all}/{}", created.json()["id"].as_str().unwrap());
     assert_eq!(created.header("location"), format!("/api/v1{one}"));
-    insta::assert_snapshot!(customer.get(&one).await.shown(), @r#"
-    200 {
-      "created_at": "[time]",
-      "endpoint_id": "[id]",
-      "id": "[id]",
-      "name": "Billing",
-      "retry_policy": {
-        "jitter": 0.1,
-        "schedule": [
-          "1m",
-          "5m",
-          "15m",
-          "1h",
-          "6h"
-        ]
-      },
-      "status": "active",
-      "timeout": "30s",
-      "updated_at": "[time]",
-      "url": "https://b.example/x"
-    }
-    "#);
+    // As it was made, but for the secret.
+    let mut shown = created.json();
+    shown.as_object_mut().unwrap().remove("signing_secret");
+    assert_eq!(customer.get(&one).await.json(), shown);
 
     let change =
         json!({ "status": "paused", "timeout": "1s", "retry_policy": { "schedule": [] }, "name": "B" });
     insta::assert_snapshot!(customer.patch(&one, change).await.shown(), @r#"
     200 {
       "created_at": "[time]",
+      "disable_after": null,
       "endpoint_id": "[id]",
       "id": "[id]",
+      "limits": {},
       "name": "B",
       "retry_policy": {
         "jitter": 0.1,
         "schedule": []
+      },
+      "state": {
+        "breaker": "closed",
+        "breaker_opened_at": null,
+        "disabled_at": null,
+        "disabled_reason": null,
+        "failing_since": null,
+        "last_failure_at": null,
+        "last_success_at": null,
+        "probe_at": null,
+        "slow_start": null,
+        "slow_until": null,
+        "waiting": 0,
+        "waiting_more": false,
+        "warned_at": null
       },
       "status": "paused",
       "timeout": "1s",
@@ -79,6 +95,16 @@ async fn a_life() {
     }
     "#);
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn its_end() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let all = format!("/endpoints/{}/destinations", endpoint.id);
+    let created = customer.post(&all, json!({ "name": "Billing", "url": "https://b.example/x" })).await;
+    let one = format!("{all}/{}", created.json()["id"].as_str().unwrap());
     let first = format!("{all}/{}", endpoint.destination);
     assert_eq!(customer.delete(&first).await.shown(), "204");
     insta::assert_snapshot!(customer.get(&first).await.shown(), @r#"
@@ -130,6 +156,35 @@ async fn a_secret_can_be_brought() {
 }
 
 #[tokio::test]
+async fn how_fast_it_is_sent_to_is_its_owners_or_the_operators() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let all = format!("/endpoints/{}/destinations", endpoint.id);
+    let limits = json!({ "concurrency": 2, "rate": { "per_second": 10, "burst": 20 } });
+    let policy =
+        json!({ "type": "exponential", "first": "10s", "attempts": 5, "overrides": { "dns": "none" } });
+    let new = json!({ "name": "b", "url": "https://b.example", "limits": limits, "disable_after": "never",
+        "retry_policy": policy });
+    let created = customer.post(&all, new).await.json();
+    assert_eq!((&created["limits"], &created["disable_after"]), (&limits, &json!("never")));
+    let whole = json!({ "type": "exponential", "first": "10s", "factor": 2.0, "max": "1d", "attempts": 5, "jitter": 0.1,
+        "overrides": { "dns": "none" } });
+    assert_eq!(created["retry_policy"], whole);
+    let one = format!("{all}/{}", created["id"].as_str().unwrap());
+    let changed = customer.patch(&one, json!({ "limits": { "concurrency": 3 } })).await.json();
+    assert_eq!(
+        (&changed["limits"], &changed["disable_after"]),
+        (&json!({ "concurrency": 3 }), &json!("never"))
+    );
+    let changed = customer.patch(&one, json!({ "limits": null, "disable_after": null })).await.json();
+    assert_eq!((&changed["limits"], &changed["disable_after"]), (&json!({}), &Value::Null));
+    let changed = customer.patch(&one, json!({ "disable_after": "36h" })).await.json();
+    assert_eq!(changed["disable_after"], "36h");
+    assert_eq!(customer.get(&one).await.json(), changed);
+}
+
+#[tokio::test]
 async fn refuses_by_field() {
     let service = Service::new().await;
     let customer = service.customer().await;
@@ -154,6 +209,11 @@ async fn refuses_by_field() {
         json!({ "timeout": "1ms" }),
         json!({ "retry_policy": { "schedule": ["1s"], "jitter": -1 } }),
         json!({ "status": "disabled" }),
+        json!({ "limits": { "concurrency": 0 } }),
+        json!({ "limits": { "rate": { "per_second": 0, "burst": 1 } } }),
+        json!({ "limits": { "speed": 1 } }),
+        json!({ "disable_after": "91d" }),
+        json!({ "disable_after": "soon" }),
         json!({ "signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }),
     ] {
         let answer = customer.patch(&one, body).await;
@@ -165,13 +225,18 @@ async fn refuses_by_field() {
     name: missing field `name`
     url: not an absolute URL
     signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
-    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`
+    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `limits`, `disable_after`, `signing_secret`
     name: 1 to 200 characters, not all of them blank, and no control characters
     url: the scheme must be http or https
     timeout: from 100ms to 1m
     retry_policy.jitter: a number from 0 to 1
-    status: unknown variant `disabled`, expected `active` or `paused`
-    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`
+    status: active or paused: only we disable a destination
+    limits.concurrency: from 1 to 256
+    limits.rate.per_second: from 1 to 1000000
+    limits.speed: unknown field `speed`, expected `concurrency` or `rate`
+    disable_after: from 1s to 90d, or never
+    disable_after: `soon` is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m, 1h or 7d, from 1s to 90d, or never
+    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`, `limits`, `disable_after`
     ");
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get(&format!("{all}/first")).await.shown(), @r#"
