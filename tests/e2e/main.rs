@@ -9,9 +9,11 @@ mod rejected;
 mod verification;
 
 mod delivery;
+mod disabling;
 mod fidelity;
 mod given_up;
 mod hanging;
+mod pacing;
 mod pause;
 mod replay;
 
