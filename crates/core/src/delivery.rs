@@ -1,5 +1,6 @@
 //! What came of an attempt, what that means, and how it is told on `webhooks.deliveries`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,25 @@ pub struct Answer {
     pub result: Result<Response, Failure>,
     /// From the start of the attempt to the end of the (bounded) response body or the failure.
     pub duration: Duration,
+    /// Where the time went.
+    pub phases: Phases,
+    /// The address that the connection was opened to, or was tried last; `None` when it did not come to that. It may
+    /// be of a network that only the operator knows.
+    pub address: Option<SocketAddr>,
+}
+
+/// How long each phase of an attempt took. A phase that was not needed or not finished has none: a connection that is
+/// used again needs no name lookup, no connection and no handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// The lookup of the name.
+    pub dns: Option<Duration>,
+    /// From the first try to the TCP connection that was used.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the start of the attempt to the end of the response's headers.
+    pub first_byte: Option<Duration>,
 }
 
 /// An HTTP response, read to a bound.
@@ -49,8 +69,10 @@ pub enum FailureKind {
     Dns,
     /// No connection came about.
     Connect,
-    /// TLS failed: handshake or certificate.
+    /// The TLS handshake failed for another reason than a certificate.
     Tls,
+    /// A certificate is not accepted: the destination's by us, or ours by the destination.
+    Certificate,
     /// The deadline passed.
     Timeout,
     /// The other side did not speak HTTP properly.
@@ -59,12 +81,13 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BlockedAddress,
         Self::InvalidUrl,
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::Certificate,
         Self::Timeout,
         Self::Protocol,
     ];
@@ -92,6 +115,8 @@ pub enum Outcome {
     Connect,
     /// See [`FailureKind::Tls`].
     Tls,
+    /// See [`FailureKind::Certificate`].
+    Certificate,
     /// See [`FailureKind::Timeout`].
     Timeout,
     /// See [`FailureKind::Protocol`].
@@ -100,7 +125,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -110,6 +135,7 @@ impl Outcome {
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::Certificate,
         Self::Timeout,
         Self::Protocol,
     ];
@@ -126,6 +152,7 @@ impl Outcome {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Certificate => "certificate",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
         }
@@ -156,6 +183,7 @@ impl Answer {
                 FailureKind::Dns => Outcome::Dns,
                 FailureKind::Connect => Outcome::Connect,
                 FailureKind::Tls => Outcome::Tls,
+                FailureKind::Certificate => Outcome::Certificate,
                 FailureKind::Timeout => Outcome::Timeout,
                 FailureKind::Protocol => Outcome::Protocol,
             },
@@ -301,8 +329,11 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, retry_after: Option<&str>) -> Answer {
-        let response = Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() };
-        Answer { result: Ok(response), duration: Duration::ZERO }
+        answer(Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() })
+    }
+
+    fn answer(response: Response) -> Answer {
+        Answer { result: Ok(response), duration: Duration::ZERO, phases: Phases::default(), address: None }
     }
 
     fn now() -> DateTime<Utc> {
@@ -346,8 +377,7 @@ mod tests {
     #[test]
     fn a_snippet_is_clean_text() {
         let body = b"ok\0\xff\n\x1b[31mred".to_vec();
-        let response = Response { status: 500, retry_after: None, body };
-        let answer = Answer { result: Ok(response), duration: Duration::ZERO };
+        let answer = answer(Response { status: 500, retry_after: None, body });
         assert_eq!(answer.body_snippet(9).unwrap(), "ok\u{fffd}\u{fffd}\n\u{fffd}[31");
     }
 

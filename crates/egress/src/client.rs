@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ravenpost_core::delivery::{Answer, Failure, FailureKind, Response};
+use ravenpost_core::delivery::{Answer, Failure, FailureKind, Phases, Response};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
@@ -118,7 +118,7 @@ impl Client {
             Err(failure) => Ok(Err(failure)),
         };
         let result = result.unwrap_or_else(|_| Err(timed_out(timeout)));
-        Answer { result, duration: started.elapsed() }
+        Answer { result, duration: started.elapsed(), phases: Phases::default(), address: None }
     }
 
     /// Fetches what a URL serves, as [`Client::send`] sends: guarded, bounded, without redirects.
@@ -129,7 +129,7 @@ impl Client {
             Err(failure) => Ok(Err(failure)),
         };
         let result = result.unwrap_or_else(|_| Err(timed_out(timeout)));
-        Answer { result, duration: started.elapsed() }
+        Answer { result, duration: started.elapsed(), phases: Phases::default(), address: None }
     }
 
     async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
