@@ -14,6 +14,7 @@ use url::{Host, Url};
 use crate::classify::{blocked, classify, failure, timed_out};
 use crate::resolve::Resolver;
 use crate::settings::Settings;
+use crate::tls::TlsProfile;
 
 const USER_AGENT: &str = concat!("Ravenpost/", env!("CARGO_PKG_VERSION"));
 /// Idle connections to one host, and for how long: enough to reuse under load, little when a host goes quiet.
@@ -54,6 +55,10 @@ pub struct Request {
     pub body: Bytes,
     /// For everything, from the name lookup to the end of the (bounded) response body.
     pub timeout: Duration,
+    /// Until the response's headers are here, within `timeout`; `None`: as the operator has set it.
+    pub first_byte_timeout: Option<Duration>,
+    /// TLS with this destination; `None`: the system's certificate authorities, no certificate of ours.
+    pub tls: Option<Arc<TlsProfile>>,
 }
 
 /// Why the client can't be made.

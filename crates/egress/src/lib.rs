@@ -15,6 +15,8 @@ pub mod settings;
 pub mod address;
 mod resolve;
 
+mod tls;
+
 mod classify;
 mod client;
 
@@ -23,3 +25,4 @@ mod certificates;
 pub use certificates::Certificates;
 pub use client::{BuildError, Client, Request};
 pub use settings::Settings;
+pub use tls::{InvalidTls, TlsProfile, TlsVersion};

@@ -36,6 +36,8 @@ fn post(url: &str) -> Request {
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"hello\": 1}"),
         timeout: Duration::from_secs(10),
+        first_byte_timeout: None,
+        tls: None,
     }
 }
 

@@ -114,7 +114,14 @@ impl Sender {
         let traceparent = trace::current(&Span::current(), incoming.as_ref());
         let attempted_at = clock::now();
         let headers = sign::headers(&job.event, destination, attempted_at, &body, &traceparent);
-        let request = Request { url: destination.url.clone(), headers, body, timeout: destination.timeout };
+        let request = Request {
+            url: destination.url.clone(),
+            headers,
+            body,
+            timeout: destination.timeout,
+            first_byte_timeout: None,
+            tls: None,
+        };
         // Asked again at the last moment: fetching may have taken its time.
         if !self.liveness.is_live() {
             return Done::NotSent;

@@ -1,0 +1,5 @@
+//! TLS with destinations.
+
+mod profile;
+
+pub use profile::{InvalidTls, TlsProfile, TlsVersion};
