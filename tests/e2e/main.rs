@@ -14,6 +14,9 @@ mod given_up;
 mod hanging;
 mod pause;
 mod replay;
+mod sending;
+mod tls;
+mod tokens;
 
 mod crash;
 mod deduplication;

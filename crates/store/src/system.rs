@@ -14,6 +14,7 @@ mod record;
 mod rejected;
 mod resume;
 mod schedule;
+mod signing_keys;
 mod unpublished;
 
 use std::time::Duration;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 pub use accept::{Accepted, Deduplication, NewEvent, Winner};
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
-pub use destinations::{DeliveryConfig, Destination, Route};
+pub use destinations::{DeliveryConfig, Destination, FormerSecret, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
 pub use instances::Peer;
@@ -34,6 +35,7 @@ pub use record::{Attempt, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
+pub use signing_keys::OrganizationKey;
 
 use crate::decode::{Damaged, Row};
 

@@ -14,6 +14,7 @@ mod page;
 mod rejected;
 mod replay;
 mod secrets;
+mod signing_keys;
 mod waiting;
 mod yielding;
 
@@ -26,13 +27,17 @@ use uuid::Uuid;
 pub use alerts::Alert;
 pub use channels::Channel;
 pub use deliveries::{Attempts, Delivery, Waiting};
-pub use destinations::{Destination, DestinationChange, NewDestination};
+pub use destinations::{
+    Destination, DestinationChange, DestinationChanged, MAX_FORMER_SECRETS, NewDestination, NewSigningSecret,
+    SecretRotated,
+};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
+pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
 
 use crate::decode::Row;
 use crate::{Error, Result};
@@ -57,6 +62,11 @@ pub struct Tenant {
 impl Tenant {
     pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, organization: OrganizationId) -> Self {
         Self { pool, keyring, organization }
+    }
+
+    /// Whose rows these are.
+    pub fn organization_id(&self) -> OrganizationId {
+        self.organization
     }
 
     /// Begins a transaction that acts for the organization, in one round trip. Dropping it rolls back, which is also
@@ -85,6 +95,25 @@ impl Tenant {
             cause: "no master key is configured".into(),
         })?;
         Ok(keyring.seal(to_seal.secret, owner, to_seal.nonce))
+    }
+
+    fn seal_if(&self, to_seal: Option<ToSeal<'_>>, owner: Uuid) -> Result<Option<Vec<u8>>> {
+        to_seal.map(|to_seal| self.seal(to_seal, owner)).transpose()
+    }
+
+    /// What is sealed for a row in a column that may be null.
+    fn opened<T>(
+        &self,
+        row: Row,
+        column: &'static str,
+        sealed: Option<&[u8]>,
+        read: fn(&Secret) -> std::result::Result<T, &'static str>,
+    ) -> Result<Option<T>> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let keyring =
+            self.keyring.as_ref().ok_or_else(|| row.damaged(column, &"no master key is configured"))?;
+        let secret = row.value(column, keyring.open(sealed, row.id))?;
+        Ok(Some(row.value(column, read(&secret))?))
     }
 }
 

@@ -40,7 +40,7 @@ use ravenpost_store::{Payloads, Store};
 use crate::consume::Group;
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
-use crate::send::Sender;
+use crate::send::{Profiles, Sender, Tokens};
 pub use crate::settings::Settings;
 
 /// The consumer group of all workers.
@@ -74,6 +74,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let sender = Arc::new(Sender {
         routes: routes.clone(),
         payloads,
+        tokens: Tokens::new(client.clone()),
+        profiles: Profiles::default(),
         client,
         producer,
         metrics: metrics.clone(),

@@ -1,20 +1,27 @@
 //! One attempt: fetch the payload, sign, POST, judge the answer, report it.
 
+mod conceal;
+mod exchange;
 mod fetch;
 mod sign;
+mod token;
+
+pub use exchange::Profiles;
+pub use token::Tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use ravenpost_bus::Producer;
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
-use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Verdict};
+use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, PhaseTimes, Verdict};
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::trace::Traceparent;
-use ravenpost_egress::{Client, Request};
+use ravenpost_egress::Client;
 use ravenpost_store::Payloads;
 use ravenpost_store::system::{Attempt, DeliveryConfig};
 use tracing::{Instrument, Span, error, info_span, warn};
@@ -35,6 +42,10 @@ pub struct Sender {
     pub payloads: Payloads,
     /// The way out.
     pub client: Client,
+    /// What destinations want of TLS, ready for use.
+    pub profiles: Profiles,
+    /// Access tokens for destinations.
+    pub tokens: Tokens,
     /// For reports and dead letters.
     pub producer: Producer,
     /// What is counted.
@@ -54,6 +65,8 @@ pub struct Job {
     pub run: i32,
     /// Which attempt, from 1.
     pub attempt_number: i32,
+    /// Since when it could be sent: when the event was received, or the attempt was due.
+    pub ready_at: DateTime<Utc>,
 }
 
 /// What came of a job.
@@ -114,19 +127,9 @@ impl Sender {
         let traceparent = trace::current(&Span::current(), incoming.as_ref());
         let attempted_at = clock::now();
         let headers = sign::headers(&job.event, destination, attempted_at, &body, &traceparent);
-        let request = Request {
-            url: destination.url.clone(),
-            headers,
-            body,
-            timeout: destination.timeout,
-            first_byte_timeout: None,
-            tls: None,
-        };
-        // Asked again at the last moment: fetching may have taken its time.
-        if !self.liveness.is_live() {
+        let Some(answer) = self.exchange(job.destination_id, destination, headers, body).await else {
             return Done::NotSent;
-        }
-        let answer = self.client.send(request).await;
+        };
         let attempt = judge(&job, destination, &answer, attempted_at);
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
         self.report(&event, &attempt).await;
@@ -163,12 +166,7 @@ fn with_inline(event: &Arc<EventMessage>, body: &Bytes) -> Arc<EventMessage> {
     Arc::new(EventMessage { body: Some(body.clone()), ..EventMessage::clone(event) })
 }
 
-fn judge(
-    job: &Job,
-    destination: &DeliveryConfig,
-    answer: &Answer,
-    attempted_at: chrono::DateTime<chrono::Utc>,
-) -> Attempt {
+fn judge(job: &Job, destination: &DeliveryConfig, answer: &Answer, attempted_at: DateTime<Utc>) -> Attempt {
     let number = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
     let verdict = answer.verdict(&destination.retry_policy, number, clock::now(), random::fraction());
     Attempt {
@@ -192,6 +190,8 @@ fn judge(
         },
         attempted_at,
         duration_ms: u32::try_from(answer.duration.as_millis()).unwrap_or(u32::MAX),
+        phases: PhaseTimes::new((attempted_at - job.ready_at).to_std().ok(), answer.phases),
+        connected_address: answer.address.map(|address| address.to_string()),
     }
 }
 
@@ -208,5 +208,7 @@ fn report(attempt: &Attempt) -> DeliveryReport {
         dead: attempt.is_dead(),
         attempted_at: attempt.attempted_at,
         duration_ms: attempt.duration_ms.into(),
+        phases: attempt.phases,
+        connected_address: attempt.connected_address.clone(),
     }
 }

@@ -15,6 +15,7 @@ mod providers;
 mod rejected_requests;
 mod replay;
 mod secrets;
+mod signing_keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,7 @@ pub fn router(api: Api, metrics: Metrics) -> Router {
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
 }
@@ -99,6 +101,9 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
+        .routes(routes!(destinations::rotate::rotate))
+        .routes(routes!(signing_keys::list))
+        .routes(routes!(signing_keys::rotate))
         .routes(routes!(events::list))
         .routes(routes!(events::get))
         .routes(routes!(events::payload))

@@ -180,7 +180,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 31);
+        assert_eq!(operations, 34);
     }
 
     #[test]

@@ -8,4 +8,5 @@ mod record;
 mod rejected;
 mod replay;
 mod secrets;
+mod sending;
 mod support;

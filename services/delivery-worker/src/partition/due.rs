@@ -112,6 +112,7 @@ fn job(row: Due) -> Job {
         destination_id: row.destination_id,
         run: row.run,
         attempt_number: row.attempt_number,
+        ready_at: row.due_at,
         event: Arc::new(EventMessage {
             id: row.event_id,
             organization_id: row.organization_id,

@@ -146,6 +146,7 @@ fn begin(
             destination_id: destination.id,
             run: 0,
             attempt_number: attempts + 1,
+            ready_at: event.received_at,
         };
         let held = route.is_some_and(|route| route.holds(destination));
         owner.arrive(job, offset, held, clock::now());
@@ -169,7 +170,13 @@ fn resume(
     owner.take(offset, open.len());
     for destination_id in open {
         let attempts = known.attempts.get(&destination_id).copied().unwrap_or(0);
-        let job = Job { event: Arc::clone(event), destination_id, run: 0, attempt_number: attempts + 1 };
+        let job = Job {
+            event: Arc::clone(event),
+            destination_id,
+            run: 0,
+            attempt_number: attempts + 1,
+            ready_at: event.received_at,
+        };
         let held = route
             .is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));
         owner.arrive(job, offset, held, clock::now());

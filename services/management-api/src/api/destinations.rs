@@ -1,26 +1,24 @@
 //! Destinations: where an endpoint's events go.
 
-use std::time::Duration;
+mod bodies;
+pub(super) mod rotate;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use chrono::{DateTime, Utc};
+use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Json, Path, Problem, Query};
-use ravenpost_chassis::{clock, random};
-use ravenpost_core::destination::{DEFAULT_TIMEOUT, DestinationStatus};
-use ravenpost_core::duration;
 use ravenpost_core::ids::{DestinationId, EndpointId};
-use ravenpost_core::retry::RetryPolicy;
-use ravenpost_core::secret::Secret;
-use ravenpost_store::tenant::{Destination, DestinationChange, NewDestination};
-use serde::{Deserialize, Serialize};
-use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use ravenpost_store::tenant::DestinationChanged;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::endpoints::{EndpointPath, missing as missing_endpoint, to_seal};
+pub(super) use bodies::{CreatedDestinationBody, DestinationBody, DestinationDraft};
+use bodies::{DestinationChangeBody, NewDestinationBody};
+
+use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
-use super::{BASE, Failure, checks};
+use super::{BASE, Failure, checks, signing_keys};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
 
 /// The path of one destination.
@@ -31,163 +29,6 @@ pub(super) struct DestinationPath {
     endpoint_id: EndpointId,
     /// The destination's id.
     destination_id: DestinationId,
-}
-
-/// A destination to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewDestination)]
-pub(super) struct NewDestinationBody {
-    /// What to call it.
-    #[schema(min_length = 1, max_length = 200, example = "Billing")]
-    name: String,
-    /// Where to POST.
-    #[schema(format = Uri, example = "https://api.example.com/webhooks")]
-    url: String,
-    /// When to try again; 1m, 5m, 15m, 1h, 6h unless given.
-    retry_policy: Option<RetryPolicy>,
-    /// How long it has to answer, `100ms` to `60s`; `30s` unless given.
-    #[schema(example = "30s")]
-    timeout: Option<String>,
-    /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
-    #[schema(format = Password)]
-    signing_secret: Option<String>,
-}
-
-/// What to change; what is absent stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schema(as = DestinationChange)]
-pub(super) struct DestinationChangeBody {
-    /// What to call it.
-    #[schema(min_length = 1, max_length = 200)]
-    name: Option<String>,
-    /// Where to POST.
-    #[schema(format = Uri)]
-    url: Option<String>,
-    /// When to try again.
-    retry_policy: Option<RetryPolicy>,
-    /// How long it has to answer, `100ms` to `60s`.
-    #[schema(example = "30s")]
-    timeout: Option<String>,
-    /// `paused` holds its events, `active` delivers them.
-    status: Option<DestinationStatus>,
-}
-
-/// One target URL of an endpoint.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Destination)]
-pub(super) struct DestinationBody {
-    /// Its id.
-    id: DestinationId,
-    /// Whose events it gets: those accepted since it was made.
-    endpoint_id: EndpointId,
-    /// What it is called.
-    name: String,
-    /// Where we POST.
-    #[schema(format = Uri)]
-    url: String,
-    /// When it is tried again.
-    retry_policy: RetryPolicy,
-    /// How long it has to answer.
-    #[schema(example = "30s")]
-    timeout: String,
-    /// Sent to, or held.
-    status: DestinationStatus,
-    /// When it was made.
-    created_at: DateTime<Utc>,
-    /// When it was last changed.
-    updated_at: DateTime<Utc>,
-}
-
-/// A new destination, with what is shown only this once.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CreatedDestination)]
-pub(super) struct CreatedDestinationBody {
-    #[serde(flatten)]
-    destination: DestinationBody,
-    /// What we sign with (Standard Webhooks).
-    #[schema(format = Password)]
-    signing_secret: String,
-}
-
-impl From<Destination> for DestinationBody {
-    fn from(destination: Destination) -> Self {
-        Self {
-            id: destination.id,
-            endpoint_id: destination.endpoint_id,
-            name: destination.name,
-            url: destination.url.into(),
-            retry_policy: destination.retry_policy,
-            timeout: duration::format(destination.timeout),
-            status: destination.status,
-            created_at: destination.created_at,
-            updated_at: destination.updated_at,
-        }
-    }
-}
-
-/// A destination that can be made as it is.
-pub(super) struct DestinationDraft {
-    id: DestinationId,
-    name: String,
-    url: Url,
-    signing_secret: Secret,
-    retry_policy: RetryPolicy,
-    timeout: Duration,
-}
-
-impl DestinationDraft {
-    pub(super) fn check(
-        url: Url,
-        name: String,
-        retry_policy: Option<RetryPolicy>,
-        timeout: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, Problem> {
-        retry_policy.as_ref().map(checks::retry_policy).transpose()?;
-        Ok(Self {
-            id: DestinationId::new(now, random::bytes()),
-            name,
-            url,
-            signing_secret: Secret::standard_webhooks(random::bytes()),
-            retry_policy: retry_policy.unwrap_or_default(),
-            timeout: timeout.map_or(Ok(DEFAULT_TIMEOUT), |timeout| checks::timeout("timeout", timeout))?,
-        })
-    }
-
-    pub(super) fn as_new(&self) -> NewDestination<'_> {
-        NewDestination {
-            id: self.id,
-            name: &self.name,
-            url: &self.url,
-            signing_secret: to_seal(&self.signing_secret),
-            retry_policy: &self.retry_policy,
-            timeout: self.timeout,
-        }
-    }
-
-    /// What was made of it, with the secret.
-    pub(super) fn created(&self, destination: Destination) -> CreatedDestinationBody {
-        CreatedDestinationBody {
-            destination: destination.into(),
-            signing_secret: self.signing_secret.reveal().to_owned(),
-        }
-    }
-}
-
-impl NewDestinationBody {
-    fn check(self, now: DateTime<Utc>) -> Result<DestinationDraft, Problem> {
-        checks::name("name", &self.name)?;
-        let url = checks::url("url", &self.url)?;
-        let brought =
-            self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
-        let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
-        Ok(match brought {
-            Some(signing_secret) => DestinationDraft { signing_secret, ..draft },
-            None => draft,
-        })
-    }
 }
 
 /// List an endpoint's destinations.
@@ -219,6 +60,7 @@ pub(super) async fn create(
 ) -> Result<impl IntoResponse, Failure> {
     let now = clock::now();
     let draft = body.check(now)?;
+    signing_keys::ensure(&caller.tenant, draft.signing, now).await?;
     let created = caller.tenant.create_destination(path.endpoint_id, &draft.as_new(), now).await?;
     let destination = created.ok_or_else(missing_endpoint)?;
     let location = format!("{BASE}/endpoints/{}/destinations/{}", path.endpoint_id, destination.id);
@@ -238,6 +80,9 @@ pub(super) async fn get(
 }
 
 /// Change, pause or activate a destination.
+///
+/// `headers` are set and, by null, removed one by one. `authentication`, `tls` and `retry_policy` are replaced as a
+/// whole; null removes the first two.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "change_destination", params(DestinationPath), request_body = DestinationChangeBody,
     security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody)))]
@@ -246,20 +91,15 @@ pub(super) async fn change(
     Path(path): Path<DestinationPath>,
     Json(body): Json<DestinationChangeBody>,
 ) -> Result<Answer<DestinationBody>, Failure> {
-    let url = body.url.as_deref().map(|url| checks::url("url", url)).transpose()?;
-    body.retry_policy.as_ref().map(checks::retry_policy).transpose()?;
-    let change = DestinationChange {
-        name: body.name.as_deref().map(|name| checks::name("name", name)).transpose()?,
-        url: url.as_ref(),
-        retry_policy: body.retry_policy.as_ref(),
-        timeout: body.timeout.as_deref().map(|timeout| checks::timeout("timeout", timeout)).transpose()?,
-        status: body.status,
-    };
-    let changed = caller
-        .tenant
-        .change_destination(path.endpoint_id, path.destination_id, &change, clock::now())
-        .await?;
-    Ok(Answer(changed.ok_or_else(missing)?.into()))
+    let now = clock::now();
+    let draft = body.check()?;
+    signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
+    let (endpoint, id) = (path.endpoint_id, path.destination_id);
+    match caller.tenant.change_destination(endpoint, id, &draft.as_change(), now).await? {
+        DestinationChanged::Changed(destination) => Ok(Answer((*destination).into())),
+        DestinationChanged::Missing => Err(missing().into()),
+        DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
+    }
 }
 
 /// Delete a destination.

@@ -14,8 +14,12 @@ async fn a_life() {
     let created = customer.post(&all, json!({ "name": "Billing", "url": "https://b.example/x" })).await;
     insta::assert_snapshot!(created.shown(), @r#"
     201 {
+      "authentication": null,
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "first_byte_timeout": null,
+      "former_secrets_expire_at": null,
+      "header_names": [],
       "id": "[id]",
       "name": "Billing",
       "retry_policy": {
@@ -28,9 +32,11 @@ async fn a_life() {
           "6h"
         ]
       },
+      "signing": "hmac",
       "signing_secret": "whsec_[secret]",
       "status": "active",
       "timeout": "30s",
+      "tls": null,
       "updated_at": "[time]",
       "url": "https://b.example/x"
     }
@@ -39,8 +45,12 @@ async fn a_life() {
     assert_eq!(created.header("location"), format!("/api/v1{one}"));
     insta::assert_snapshot!(customer.get(&one).await.shown(), @r#"
     200 {
+      "authentication": null,
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "first_byte_timeout": null,
+      "former_secrets_expire_at": null,
+      "header_names": [],
       "id": "[id]",
       "name": "Billing",
       "retry_policy": {
@@ -53,8 +63,10 @@ async fn a_life() {
           "6h"
         ]
       },
+      "signing": "hmac",
       "status": "active",
       "timeout": "30s",
+      "tls": null,
       "updated_at": "[time]",
       "url": "https://b.example/x"
     }
@@ -64,16 +76,22 @@ async fn a_life() {
         json!({ "status": "paused", "timeout": "1s", "retry_policy": { "schedule": [] }, "name": "B" });
     insta::assert_snapshot!(customer.patch(&one, change).await.shown(), @r#"
     200 {
+      "authentication": null,
       "created_at": "[time]",
       "endpoint_id": "[id]",
+      "first_byte_timeout": null,
+      "former_secrets_expire_at": null,
+      "header_names": [],
       "id": "[id]",
       "name": "B",
       "retry_policy": {
         "jitter": 0.1,
         "schedule": []
       },
+      "signing": "hmac",
       "status": "paused",
       "timeout": "1s",
+      "tls": null,
       "updated_at": "[time]",
       "url": "https://b.example/x"
     }
@@ -165,13 +183,13 @@ async fn refuses_by_field() {
     name: missing field `name`
     url: not an absolute URL
     signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
-    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `signing_secret`
+    status: unknown field `status`, expected one of `name`, `url`, `retry_policy`, `timeout`, `first_byte_timeout`, `signing_secret`, `signing`, `headers`, `authentication`, `tls`
     name: 1 to 200 characters, not all of them blank, and no control characters
     url: the scheme must be http or https
     timeout: from 100ms to 1m
     retry_policy.jitter: a number from 0 to 1
     status: unknown variant `disabled`, expected `active` or `paused`
-    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `status`
+    signing_secret: unknown field `signing_secret`, expected one of `name`, `url`, `retry_policy`, `timeout`, `first_byte_timeout`, `status`, `signing`, `headers`, `authentication`, `tls`
     ");
     assert_eq!(customer.get(&all).await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get(&format!("{all}/first")).await.shown(), @r#"

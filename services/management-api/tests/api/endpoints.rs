@@ -32,8 +32,12 @@ async fn create_shows_the_secrets_once() {
       "created_at": "[time]",
       "destinations": [
         {
+          "authentication": null,
           "created_at": "[time]",
           "endpoint_id": "[id]",
+          "first_byte_timeout": null,
+          "former_secrets_expire_at": null,
+          "header_names": [],
           "id": "[id]",
           "name": "Orders",
           "retry_policy": {
@@ -46,9 +50,11 @@ async fn create_shows_the_secrets_once() {
               "6h"
             ]
           },
+          "signing": "hmac",
           "signing_secret": "whsec_[secret]",
           "status": "active",
           "timeout": "30s",
+          "tls": null,
           "updated_at": "[time]",
           "url": "https://api.example.com/orders"
         }

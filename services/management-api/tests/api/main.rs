@@ -13,5 +13,6 @@ mod process;
 mod rejected_requests;
 mod replay;
 mod secrets;
+mod sending;
 mod support;
 mod unavailable;
