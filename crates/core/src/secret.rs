@@ -42,6 +42,22 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// For fields that are written and never read: `#[serde(skip_serializing_if = "always", serialize_with = "nothing")]`
+/// leaves them out. Plain `skip_serializing` would leave them out of the API's document as well.
+pub(crate) mod write_only {
+    use serde::Serializer;
+
+    /// Left out, whatever it holds.
+    pub(crate) fn always<T>(_: &T) -> bool {
+        true
+    }
+
+    /// Never called; a secret does not serialise.
+    pub(crate) fn nothing<T, S: Serializer>(_: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
 /// Why master keys do not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

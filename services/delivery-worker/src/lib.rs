@@ -74,7 +74,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let sender = Arc::new(Sender {
         routes: routes.clone(),
         payloads,
-        tokens: Tokens::new(client.clone()),
+        tokens: Tokens::new(client.clone(), metrics.clone()),
         profiles: Profiles::default(),
         client,
         producer,

@@ -22,6 +22,7 @@ pub struct WorkerMetrics {
     delivered_seconds: Histogram,
     dead_letters: IntCounter,
     parked: IntCounterVec,
+    token_requests: IntCounterVec,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
     /// Things recorded together.
@@ -60,6 +61,11 @@ impl WorkerMetrics {
                 "delivery_parked_total",
                 "Deliveries put into the schedule without an attempt, by reason",
                 &["reason"],
+            ),
+            token_requests: metrics.counters(
+                "delivery_token_requests_total",
+                "Access tokens asked for, by result",
+                &["result"],
             ),
             undecodable: metrics.counter(
                 "delivery_undecodable_messages_total",
@@ -109,6 +115,12 @@ impl WorkerMetrics {
     /// A delivery goes into the schedule without an attempt.
     pub fn parked(&self, reason: ParkReason) {
         self.parked.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A token endpoint was asked.
+    pub fn asked_for_token(&self, granted: bool) {
+        let result = if granted { "granted" } else { "failed" };
+        self.token_requests.with_label_values(&[result]).inc();
     }
 
     /// A message received at `received_at` is being consumed.

@@ -10,6 +10,7 @@ use url::Url;
 use super::headers;
 use crate::limit::Invalid;
 use crate::secret::Secret;
+use crate::secret::write_only::{always, nothing};
 
 /// The longest user name, password, key or client id, in bytes.
 const MAX_TEXT: usize = 1_024;
@@ -29,15 +30,15 @@ pub enum Authentication {
         /// Who we are; no colon.
         username: String,
         /// Never shown again.
-        #[serde(skip_serializing)]
-        #[schema(value_type = String, format = Password, write_only)]
+        #[serde(skip_serializing_if = "always", serialize_with = "nothing")]
+        #[schema(value_type = String, format = Password, write_only, required = true)]
         password: Secret,
     },
     /// A bearer token (RFC 6750).
     Bearer {
         /// Never shown again.
-        #[serde(skip_serializing)]
-        #[schema(value_type = String, format = Password, write_only)]
+        #[serde(skip_serializing_if = "always", serialize_with = "nothing")]
+        #[schema(value_type = String, format = Password, write_only, required = true)]
         token: Secret,
     },
     /// A key in a header.
@@ -46,8 +47,8 @@ pub enum Authentication {
         #[schema(example = "x-api-key")]
         header: String,
         /// Never shown again.
-        #[serde(skip_serializing)]
-        #[schema(value_type = String, format = Password, write_only)]
+        #[serde(skip_serializing_if = "always", serialize_with = "nothing")]
+        #[schema(value_type = String, format = Password, write_only, required = true)]
         value: Secret,
     },
     /// A token that we ask for (RFC 6749, section 4.4).
@@ -65,8 +66,8 @@ pub struct ClientCredentials {
     /// Who we are there.
     pub client_id: String,
     /// Never shown again.
-    #[serde(skip_serializing)]
-    #[schema(value_type = String, format = Password, write_only)]
+    #[serde(skip_serializing_if = "always", serialize_with = "nothing")]
+    #[schema(value_type = String, format = Password, write_only, required = true)]
     pub client_secret: Secret,
     /// What the token is to be good for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

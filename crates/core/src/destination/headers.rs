@@ -87,12 +87,12 @@ pub fn value(text: &str) -> Result<HeaderValue, String> {
 
 impl HeaderChange {
     /// Reads a change as the API has it: values by name, null removes.
-    pub fn parse(change: &BTreeMap<String, Option<String>>) -> Result<Self, InvalidHeader> {
+    pub fn parse(change: &BTreeMap<String, Option<Secret>>) -> Result<Self, InvalidHeader> {
         let mut parsed: Vec<(HeaderName, Option<HeaderValue>)> = Vec::with_capacity(change.len());
         for (text, set) in change {
             let invalid = |message| InvalidHeader { name: Some(text.clone()), message };
             let name = name(text).map_err(invalid)?;
-            let value = set.as_deref().map(value).transpose().map_err(invalid)?;
+            let value = set.as_ref().map(|set| value(set.reveal())).transpose().map_err(invalid)?;
             if parsed.iter().any(|(known, _)| *known == name) {
                 return Err(invalid("given twice: header names do not differ by case".to_owned()));
             }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn change(pairs: &[(&str, Option<&str>)]) -> Result<HeaderChange, InvalidHeader> {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)));
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.map(Secret::new)));
         HeaderChange::parse(&pairs.collect())
     }
 

@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
+use crate::secret::write_only::{always, nothing};
 
 /// TLS with one destination. The private key is written and never read: serialised, it is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[schema(as = TlsSettings)]
 pub struct TlsSettings {
     /// The certificate authorities that the destination's certificate may come from, as PEM; those of the system unless
@@ -19,7 +20,7 @@ pub struct TlsSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<String>,
     /// Its private key as PEM, not encrypted. Never shown again.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "always", serialize_with = "nothing")]
     #[schema(value_type = Option<String>, format = Password, write_only)]
     pub client_key: Option<Secret>,
     /// The oldest version of TLS, `1.2` (unless given) or `1.3`.

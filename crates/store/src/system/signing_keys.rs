@@ -45,10 +45,10 @@ impl System {
             organization.0
         );
         let rows = bounded!(self, query, fetch_all);
-        Ok(rows.into_iter().map(|stored| self.organization_key(stored).map_err(Arc::new)).collect())
+        Ok(rows.iter().map(|stored| self.organization_key(stored).map_err(Arc::new)).collect())
     }
 
-    fn organization_key(&self, stored: StoredKey) -> std::result::Result<OrganizationKey, Damaged> {
+    fn organization_key(&self, stored: &StoredKey) -> std::result::Result<OrganizationKey, Damaged> {
         let row = Row { table: "signing_keys", id: stored.id };
         let secret = self.open(row, "private_key", &stored.private_key, stored.id)?;
         Ok(OrganizationKey {

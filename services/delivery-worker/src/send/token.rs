@@ -14,6 +14,8 @@ use ravenpost_core::ids::DestinationId;
 use ravenpost_egress::{Client, Request};
 use tokio::sync::Mutex;
 
+use crate::metrics::WorkerMetrics;
+
 /// How long a token endpoint has to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it is left alone after a failure, doubled with each, and the longest.
@@ -31,6 +33,7 @@ type Key = (DestinationId, ClientCredentials);
 /// The tokens of all destinations.
 pub struct Tokens {
     client: Client,
+    metrics: WorkerMetrics,
     slots: Cache<Key, Arc<Mutex<Slot>>>,
 }
 
@@ -55,8 +58,9 @@ struct Slot {
 
 impl Tokens {
     /// Asks by this client.
-    pub fn new(client: Client) -> Self {
-        Self { client, slots: Cache::builder().max_capacity(REMEMBERED).time_to_idle(IDLE).build() }
+    pub fn new(client: Client, metrics: WorkerMetrics) -> Self {
+        let slots = Cache::builder().max_capacity(REMEMBERED).time_to_idle(IDLE).build();
+        Self { client, metrics, slots }
     }
 
     /// A token that should do.
@@ -101,6 +105,7 @@ impl Tokens {
             return Err(failure.clone());
         }
         let asked = self.fetch(with).await;
+        self.metrics.asked_for_token(asked.is_ok());
         slot.settle(asked, Instant::now())
     }
 
@@ -161,22 +166,22 @@ fn backoff(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn granted(text: &'static str, seconds: u64) -> Result<AccessToken, Failure> {
-        let authorization = HeaderValue::from_static(text);
-        Ok(AccessToken { authorization, lasts: Duration::from_secs(seconds) })
+    fn granted(seconds: u64) -> AccessToken {
+        let authorization = HeaderValue::from_static("Bearer a");
+        AccessToken { authorization, lasts: Duration::from_secs(seconds) }
     }
 
-    fn refused() -> Result<AccessToken, Failure> {
-        Err(Failure { kind: FailureKind::Token, message: "the token endpoint answered 500".to_owned() })
+    fn refused() -> Failure {
+        Failure { kind: FailureKind::Token, message: "the token endpoint answered 500".to_owned() }
     }
 
     #[test]
     fn a_token_is_used_until_its_time_is_over() {
         let (mut slot, now) = (Slot::default(), Instant::now());
-        let first = slot.settle(granted("Bearer a", 10), now).unwrap();
+        let first = slot.settle(Ok(granted(10)), now).unwrap();
         assert_eq!(slot.usable(now + Duration::from_secs(9)).unwrap().serial, first.serial);
         assert!(slot.usable(now + Duration::from_secs(10)).is_none());
-        let second = slot.settle(granted("Bearer a", 10), now).unwrap();
+        let second = slot.settle(Ok(granted(10)), now).unwrap();
         assert_ne!(first.serial, second.serial);
     }
 
@@ -185,11 +190,11 @@ mod tests {
         let (mut slot, now) = (Slot::default(), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..9 {
-            slot.settle(refused(), now).unwrap_err();
+            slot.settle(Err(refused()), now).unwrap_err();
             waits.push((slot.failure.as_ref().unwrap().2 - now).as_secs());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        slot.settle(granted("Bearer a", 10), now).unwrap();
+        slot.settle(Ok(granted(10)), now).unwrap();
         assert!(slot.failure.is_none());
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn after(
 }
 
 /// Headers to be set and removed.
-pub(super) fn headers(change: &BTreeMap<String, Option<String>>) -> Checked<HeaderChange> {
+pub(super) fn headers(change: &BTreeMap<String, Option<Secret>>) -> Checked<HeaderChange> {
     HeaderChange::parse(change).map_err(|invalid| invalid_header(&invalid))
 }
 

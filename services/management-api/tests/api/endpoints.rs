@@ -97,7 +97,8 @@ async fn create_shows_the_secrets_once() {
     for answer in
         [customer.get("/endpoints").await, customer.get(&format!("{}/destinations", path(&body))).await]
     {
-        assert!(!answer.shown().contains("secret"), "{}", answer.shown());
+        let shown = answer.shown();
+        assert!(!shown.contains("whsec_") && !shown.contains("secret\":"), "{shown}");
     }
 }
 

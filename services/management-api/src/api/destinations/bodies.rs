@@ -43,15 +43,15 @@ pub(in crate::api) struct NewDestinationBody {
     #[schema(example = "10s")]
     first_byte_timeout: Option<String>,
     /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
-    #[schema(format = Password)]
-    signing_secret: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    signing_secret: Option<Secret>,
     /// How deliveries are signed; `hmac` unless given.
     #[serde(default)]
     signing: Signing,
     /// Headers that go with each request, over the producer's of the same name. Their values are never shown again.
     #[serde(default)]
-    #[schema(example = json!({"x-tenant": "acme"}))]
-    headers: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"x-tenant": "acme"}))]
+    headers: BTreeMap<String, Secret>,
     /// How we prove to the destination who we are.
     authentication: Option<Authentication>,
     /// What the destination wants of TLS.
@@ -60,7 +60,7 @@ pub(in crate::api) struct NewDestinationBody {
 
 /// What to change; what is absent stays.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[schema(as = DestinationChange)]
 pub(in crate::api) struct DestinationChangeBody {
     /// What to call it.
@@ -75,7 +75,7 @@ pub(in crate::api) struct DestinationChangeBody {
     #[schema(example = "30s")]
     timeout: Option<String>,
     /// How long it has to begin to answer, within `timeout`; null goes back to what the operator has set.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, example = "10s")]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     first_byte_timeout: Option<Option<String>>,
@@ -84,17 +84,17 @@ pub(in crate::api) struct DestinationChangeBody {
     /// How deliveries are signed.
     signing: Option<Signing>,
     /// Headers to set, and by null to remove; null removes them all.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"x-tenant": "acme", "x-old": null}))]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
-    headers: Option<Option<BTreeMap<String, Option<String>>>>,
+    headers: Option<Option<BTreeMap<String, Option<Secret>>>>,
     /// How we prove to the destination who we are; null: not at all.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Authentication>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     authentication: Option<Option<Authentication>>,
     /// What the destination wants of TLS; null: nothing beyond the ordinary.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<TlsSettings>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     tls: Option<Option<TlsSettings>>,
@@ -247,8 +247,10 @@ impl NewDestinationBody {
     pub(super) fn check(self, now: DateTime<Utc>) -> Result<DestinationDraft, Problem> {
         checks::name("name", &self.name)?;
         let url = checks::url("url", &self.url)?;
-        let brought =
-            self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
+        let brought = self
+            .signing_secret
+            .map(|given| checks::signing_secret("signing_secret", given.reveal()))
+            .transpose()?;
         let headers = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let headers = CustomHeaders::default().changed(&checks::headers(&headers)?);
         let headers = headers.map_err(|invalid| checks::invalid_header(&invalid))?;

@@ -23,12 +23,12 @@ const GRACE: Duration = Duration::from_hours(24);
 
 /// How to rotate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[schema(as = SecretRotation)]
 pub(in crate::api) struct RotationBody {
     /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
-    #[schema(format = Password)]
-    signing_secret: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    signing_secret: Option<Secret>,
     /// How long deliveries are signed with the former secret as well, `0s` to `90d`; `24h` unless given. It bounds the
     /// time of those before it, too: after `0s` only the new one counts.
     #[schema(example = "24h")]
@@ -37,8 +37,9 @@ pub(in crate::api) struct RotationBody {
 
 impl RotationBody {
     fn check(&self, now: DateTime<Utc>) -> Result<(Secret, DateTime<Utc>), Problem> {
-        let brought = self.signing_secret.as_deref();
-        let brought = brought.map(|text| checks::signing_secret("signing_secret", text)).transpose()?;
+        let brought = self.signing_secret.as_ref();
+        let brought =
+            brought.map(|given| checks::signing_secret("signing_secret", given.reveal())).transpose()?;
         let secret = brought.unwrap_or_else(|| Secret::standard_webhooks(random::bytes()));
         Ok((secret, checks::after("grace", self.grace.as_deref(), GRACE, now)?))
     }
