@@ -15,7 +15,6 @@ mod hanging;
 mod pause;
 mod replay;
 mod sending;
-mod tls;
 mod tokens;
 
 mod crash;
