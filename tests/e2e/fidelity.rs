@@ -138,8 +138,10 @@ fn one_trace_leads_from_the_producer_to_the_destination() {
         system.receiver.script("/traced", [Answer::status(500), Answer::ok()]);
         let endpoint = endpoint(system, "/traced", json!({ "retry_policy": retries(&["50ms"]) })).await?;
         let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
-        let received = pass(system, &endpoint, &[("traceparent", &traceparent)], b"{}".to_vec()).await?;
+        let sent = [("traceparent", traceparent.as_str()), ("tracestate", "rojo=00f067aa0ba902b7,congo=t61")];
+        let received = pass(system, &endpoint, &sent, b"{}".to_vec()).await?;
         assert_eq!(received.header("traceparent").and_then(trace), Some(TRACE));
+        assert_eq!(received.header("tracestate"), Some("rojo=00f067aa0ba902b7,congo=t61"));
         for attempt in system.receiver.received_on("/traced") {
             assert_eq!(
                 attempt.header("traceparent").and_then(trace),
@@ -147,7 +149,9 @@ fn one_trace_leads_from_the_producer_to_the_destination() {
                 "the retry is of the same trace"
             );
         }
-        let received = pass(system, &endpoint, &[], b"{}".to_vec()).await?;
+        // A state without its trace belongs to nothing.
+        let received = pass(system, &endpoint, &[("tracestate", "rojo=1")], b"{}".to_vec()).await?;
+        assert_eq!(received.header("tracestate"), None);
         let begun = received.header("traceparent").and_then(trace).context("no trace")?;
         assert!(begun.len() == 32 && begun != TRACE && begun.bytes().any(|digit| digit != b'0'), "{begun}");
         Ok(())

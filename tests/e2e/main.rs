@@ -18,6 +18,8 @@ mod pacing;
 mod pause;
 mod replay;
 mod replays;
+mod sending;
+mod tokens;
 
 mod crash;
 mod deduplication;

@@ -40,6 +40,43 @@ pub struct Phases {
     pub first_byte: Option<Duration>,
 }
 
+/// [`Phases`] as they are stored and told, and how long the attempt had waited for its turn: each in microseconds.
+/// A phase that was not needed or not finished has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Phases)]
+pub struct PhaseTimes {
+    /// From when it could have been sent (received or due) to its start.
+    #[schema(required = true)]
+    pub queue_us: Option<u64>,
+    /// The lookup of the name; null when a connection was used again.
+    #[schema(required = true)]
+    pub dns_us: Option<u64>,
+    /// Until the TCP connection was there.
+    #[schema(required = true)]
+    pub connect_us: Option<u64>,
+    /// The TLS handshake.
+    #[schema(required = true)]
+    pub tls_us: Option<u64>,
+    /// From the connection to the end of the response's headers: sending and waiting.
+    #[schema(required = true)]
+    pub first_byte_us: Option<u64>,
+}
+
+impl PhaseTimes {
+    /// Of an attempt that had waited for so long.
+    pub fn new(queue: Option<Duration>, phases: Phases) -> Self {
+        let microseconds =
+            |time: Option<Duration>| time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        Self {
+            queue_us: microseconds(queue),
+            dns_us: microseconds(phases.dns),
+            connect_us: microseconds(phases.connect),
+            tls_us: microseconds(phases.tls),
+            first_byte_us: microseconds(phases.first_byte),
+        }
+    }
+}
+
 /// An HTTP response, read to a bound.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -80,11 +117,13 @@ pub enum FailureKind {
     Timeout,
     /// The other side did not speak HTTP properly.
     Protocol,
+    /// The destination wants an access token and its token endpoint gave none: nothing was sent.
+    Token,
 }
 
 impl FailureKind {
     /// Every class.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BlockedAddress,
         Self::InvalidUrl,
         Self::Dns,
@@ -93,6 +132,7 @@ impl FailureKind {
         Self::Certificate,
         Self::Timeout,
         Self::Protocol,
+        Self::Token,
     ];
 }
 
@@ -124,11 +164,13 @@ pub enum Outcome {
     Timeout,
     /// See [`FailureKind::Protocol`].
     Protocol,
+    /// See [`FailureKind::Token`].
+    Token,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -141,6 +183,7 @@ impl Outcome {
         Self::Certificate,
         Self::Timeout,
         Self::Protocol,
+        Self::Token,
     ];
 
     /// As it is stored and told.
@@ -158,6 +201,7 @@ impl Outcome {
             Self::Certificate => "certificate",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::Token => "token",
         }
     }
 
@@ -189,6 +233,7 @@ impl Answer {
                 FailureKind::Certificate => Outcome::Certificate,
                 FailureKind::Timeout => Outcome::Timeout,
                 FailureKind::Protocol => Outcome::Protocol,
+                FailureKind::Token => Outcome::Token,
             },
         }
     }
@@ -316,6 +361,12 @@ pub struct DeliveryReport {
     pub attempted_at: DateTime<Utc>,
     /// How long it took.
     pub duration_ms: u64,
+    /// Where the time went.
+    #[serde(default)]
+    pub phases: PhaseTimes,
+    /// What was connected to, as `address:port`; absent when it did not come to that.
+    #[serde(default)]
+    pub connected_address: Option<String>,
 }
 
 #[cfg(test)]

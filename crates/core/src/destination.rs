@@ -1,4 +1,9 @@
-//! One target URL of an endpoint.
+//! One target URL of an endpoint, and what goes to it beside the event.
+
+pub mod access_token;
+pub mod authentication;
+pub mod headers;
+pub mod tls;
 
 use std::time::Duration;
 
@@ -30,6 +35,45 @@ impl DestinationStatus {
     /// The inverse of [`DestinationStatus::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Paused, Self::Disabled].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// How deliveries are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Signing {
+    /// With the destination's secret: `v1` of Standard Webhooks, and `X-Hub-Signature-256`.
+    #[default]
+    Hmac,
+    /// With the organization's private key: `v1a` of Standard Webhooks.
+    Ed25519,
+    /// With both.
+    Both,
+}
+
+impl Signing {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hmac => "hmac",
+            Self::Ed25519 => "ed25519",
+            Self::Both => "both",
+        }
+    }
+
+    /// The inverse of [`Signing::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Hmac, Self::Ed25519, Self::Both].into_iter().find(|signing| signing.as_str() == text)
+    }
+
+    /// With the secret.
+    pub fn by_secret(self) -> bool {
+        matches!(self, Self::Hmac | Self::Both)
+    }
+
+    /// With the private key.
+    pub fn by_key(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::Both)
     }
 }
 

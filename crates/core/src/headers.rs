@@ -2,8 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::trace::Traceparent;
+
 /// Headers that end at us: hop-by-hop (RFC 9110, section 7.6.1), about this connection, or credentials meant for us.
-const DROPPED: [&str; 26] = [
+const DROPPED: [&str; 25] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -28,7 +30,6 @@ const DROPPED: [&str; 26] = [
     "x-real-ip",
     "x-request-id",
     "traceparent",
-    "tracestate",
     "idempotency-key",
 ];
 
@@ -45,8 +46,12 @@ pub fn to_forward(received: &HeaderMap, credential: Option<&str>) -> HeaderMap {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
         .collect();
+    // It belongs to the trace of its traceparent, which travels apart (W3C Trace Context, section 3.3).
+    let traced =
+        received.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse);
     let ends_here = |name: &HeaderName| {
         DROPPED.contains(&name.as_str())
+            || (name == "tracestate" && traced.is_none())
             || named_hop_by_hop.iter().any(|named| named == name.as_str())
             || credential.is_some_and(|credential| credential.eq_ignore_ascii_case(name.as_str()))
     };
@@ -118,6 +123,22 @@ mod tests {
         let forwarded = to_forward(&received, None);
         let names: Vec<_> = forwarded.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "x-github-event"]);
+    }
+
+    #[test]
+    fn tracestate_travels_with_its_trace_only() {
+        let mut received = HeaderMap::new();
+        received.append("tracestate", HeaderValue::from_static("rojo=00f067aa0ba902b7"));
+        received.append("tracestate", HeaderValue::from_static("congo=t61rcWkgMzE"));
+        assert!(to_forward(&received, None).is_empty());
+        received.insert("traceparent", HeaderValue::from_static("00-nonsense"));
+        assert!(to_forward(&received, None).is_empty());
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        received.insert("traceparent", HeaderValue::from_static(trace));
+        let forwarded = to_forward(&received, None);
+        let values: Vec<_> = forwarded.get_all("tracestate").iter().collect();
+        assert_eq!(values, ["rojo=00f067aa0ba902b7", "congo=t61rcWkgMzE"]);
+        assert_eq!(forwarded.len(), 2);
     }
 
     proptest! {

@@ -74,8 +74,12 @@ id!(
     DeliveryId
 );
 id!(
-    /// One of the secrets that an endpoint's producers sign with: its row, not itself.
+    /// One of several secrets of an endpoint or a destination: its row, not itself.
     SecretId
+);
+id!(
+    /// A key pair that an organization's deliveries are signed with; the `kid` of its public half.
+    SigningKeyId
 );
 id!(
     /// An API key's row, not the key.

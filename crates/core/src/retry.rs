@@ -91,6 +91,8 @@ pub enum FailureClass {
     Timeout,
     /// The other side did not speak HTTP properly.
     Protocol,
+    /// The destination's token endpoint gave no access token.
+    Token,
 }
 
 /// Why a policy is refused.
@@ -222,7 +224,7 @@ fn invalid(field: &str, message: impl Into<String>) -> Result<(), InvalidPolicy>
 
 impl FailureClass {
     /// Every class.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Redirect,
         Self::ClientError,
         Self::Throttled,
@@ -235,6 +237,7 @@ impl FailureClass {
         Self::Certificate,
         Self::Timeout,
         Self::Protocol,
+        Self::Token,
     ];
 
     /// As it is written in a policy.
@@ -250,6 +253,7 @@ impl FailureClass {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Certificate => "certificate",
+            Self::Token => "token",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
         }

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// A secret in the clear. It shows itself to nobody who does not ask by name.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
@@ -38,6 +39,22 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// For fields that are written and never read: `#[serde(skip_serializing_if = "always", serialize_with = "nothing")]`
+/// leaves them out. Plain `skip_serializing` would leave them out of the API's document as well.
+pub(crate) mod write_only {
+    use serde::Serializer;
+
+    /// Left out, whatever it holds.
+    pub(crate) fn always<T>(_: &T) -> bool {
+        true
+    }
+
+    /// Never called; a secret does not serialise.
+    pub(crate) fn nothing<T, S: Serializer>(_: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
     }
 }
 

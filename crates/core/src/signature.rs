@@ -21,6 +21,7 @@ pub mod rule;
 pub mod generic;
 pub mod hub;
 pub mod inbound;
+pub mod signing_key;
 pub mod standard_webhooks;
 
 mod credentials;

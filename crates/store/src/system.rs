@@ -17,6 +17,7 @@ mod rejected;
 mod replay_jobs;
 mod resume;
 mod schedule;
+mod signing_keys;
 mod unpublished;
 
 use std::time::Duration;
@@ -28,7 +29,7 @@ use uuid::Uuid;
 pub use accept::Accepted;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
-pub use destinations::{DeliveryConfig, Destination, FilterError, Route};
+pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, Route};
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
 pub use instances::Peer;
@@ -39,6 +40,7 @@ pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
+pub use signing_keys::OrganizationKey;
 
 use crate::decode::{Damaged, Row};
 pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};

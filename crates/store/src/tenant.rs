@@ -16,6 +16,7 @@ mod rejected;
 mod replay;
 mod replay_jobs;
 mod secrets;
+mod signing_keys;
 mod waiting;
 mod yielding;
 
@@ -29,7 +30,10 @@ pub use alerts::Alert;
 pub use channels::Channel;
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
-pub use destinations::{Destination, DestinationChange, MOST_WAITING_COUNTED, NewDestination};
+pub use destinations::{
+    Destination, DestinationChange, DestinationChanged, MAX_FORMER_SECRETS, MOST_WAITING_COUNTED,
+    NewDestination, NewSigningSecret, SecretRotated,
+};
 pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
@@ -37,6 +41,7 @@ pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHe
 pub use replay::{ReplayError, Replayed};
 pub use replay_jobs::{MOST_COUNTED, MOST_JOBS, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
+pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
 
 use crate::Result;
 pub(crate) use events::{ID_DRIFT, floor};
@@ -67,6 +72,11 @@ impl Tenant {
         Self { pool, sealing: Sealing(keyring), organization }
     }
 
+    /// Whose rows these are.
+    pub fn organization_id(&self) -> OrganizationId {
+        self.organization
+    }
+
     /// Begins a transaction that acts for the organization, in one round trip. Dropping it rolls back, which is also
     /// how a reading one ends.
     async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
@@ -89,6 +99,23 @@ impl Tenant {
 
     fn seal(&self, to_seal: ToSeal<'_>, owner: Uuid) -> Result<Vec<u8>> {
         Ok(self.sealing.keyring()?.seal(to_seal.secret, owner, to_seal.nonce))
+    }
+
+    fn seal_if(&self, to_seal: Option<ToSeal<'_>>, owner: Uuid) -> Result<Option<Vec<u8>>> {
+        to_seal.map(|to_seal| self.seal(to_seal, owner)).transpose()
+    }
+
+    /// What is sealed for a row in a column that may be null.
+    fn opened<T>(
+        &self,
+        row: Row,
+        column: &'static str,
+        sealed: Option<&[u8]>,
+        read: fn(&Secret) -> std::result::Result<T, &'static str>,
+    ) -> Result<Option<T>> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let secret = self.sealing.open(row, column, sealed, row.id)?;
+        Ok(Some(row.value(column, read(&secret))?))
     }
 }
 

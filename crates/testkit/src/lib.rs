@@ -4,7 +4,8 @@
 //! - [`stack`]: real Postgres, S3, Kafka and a mail sink, started from ordinary packages
 //! - [`database`], [`kafka`], [`s3`], [`mail`]: looking into them
 //! - [`process`]: our binaries as processes, to be killed and paused
-//! - [`receiver`], [`fault`], [`sign`], [`api`]: the world around: destination, network, producer, customer
+//! - [`receiver`], [`authority`], [`fault`], [`sign`], [`api`]: the world around: destination, its certificates, network,
+//!   producer, customer
 //! - [`fragile`]: stores behind networks that fail
 //! - [`system`]: all of it together, fresh for one test
 //! - [`load`], [`stored`]: many webhooks at once, and whether each of them is where it was promised to be
@@ -19,6 +20,7 @@ pub mod s3;
 pub mod process;
 
 pub mod api;
+pub mod authority;
 pub mod fault;
 pub mod receiver;
 pub mod sign;

@@ -14,11 +14,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{Notify, broadcast},
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::{clock, wait};
 
@@ -116,6 +119,7 @@ struct State {
     received: Mutex<Vec<Received>>,
     scripts: Mutex<HashMap<String, VecDeque<Answer>>>,
     observer: Option<Observer>,
+    tls: Option<TlsAcceptor>,
 }
 
 /// A poisoned lock is a failed test's; its data is still what was received.
@@ -151,6 +155,11 @@ impl Receiver {
         Self::serve(port, State { observer: Some(Box::new(observer)), ..State::default() }).await
     }
 
+    /// Listens on any free port and speaks TLS, as [`crate::authority::Authority::server`] sets it up.
+    pub async fn start_tls(config: Arc<ServerConfig>) -> Result<Self> {
+        Self::serve(0, State { tls: Some(TlsAcceptor::from(config)), ..State::default() }).await
+    }
+
     async fn serve(port: u16, state: State) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
@@ -168,7 +177,8 @@ impl Receiver {
 
     /// The URL of a path, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let scheme = if self.state.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.port)
     }
 
     /// Scripts a path (without query): the answers are given in turn and the last one is repeated. Without a script
@@ -227,11 +237,26 @@ async fn accept(listener: TcpListener, state: Arc<State>, connections: broadcast
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let Some(open) = connections.upgrade() else { return };
-        tokio::spawn(serve_connection(stream, Arc::clone(&state), open.subscribe()));
+        let (state, ended) = (Arc::clone(&state), open.subscribe());
+        tokio::spawn(async move {
+            match state.tls.clone() {
+                None => serve_connection(stream, state, ended).await,
+                // A handshake that fails is what some tests are about.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve_connection(stream, state, ended).await;
+                    }
+                }
+            }
+        });
     }
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<State>, mut ended: broadcast::Receiver<()>) {
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: Arc<State>,
+    mut ended: broadcast::Receiver<()>,
+) {
     let close = Arc::new(Notify::new());
     let closing = Arc::clone(&close);
     let service = service_fn(move |request| {

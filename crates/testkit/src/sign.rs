@@ -1,8 +1,14 @@
 //! Signing as a producer does and verifying as a destination does, each with an implementation that isn't ours.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::Value;
 use sha2::Sha256;
 use standardwebhooks::Webhook;
 
@@ -26,6 +32,31 @@ pub fn standard_webhooks_at(secret: &str, id: &str, at: i64, body: &[u8]) -> Res
 /// Verifies the Standard Webhooks headers of a request that was received.
 pub fn verify_standard_webhooks(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<()> {
     Ok(Webhook::new(secret)?.verify(body, headers)?)
+}
+
+/// Verifies the asymmetric signatures of a request that was received: one of them has to be by one of the keys of a JSON
+/// Web Key Set (RFC 7517), as a receiver does that knows no key but these. Gives the `kid`s of all that fit.
+pub fn verify_with_key_set(keys: &Value, headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>> {
+    let text = |name: &str| {
+        let value = headers.get(name).with_context(|| format!("no {name}"))?;
+        Ok::<_, anyhow::Error>(value.to_str()?.to_owned())
+    };
+    let signed =
+        [format!("{}.{}.", text("webhook-id")?, text("webhook-timestamp")?).as_bytes(), body].concat();
+    let mut fitting = Vec::new();
+    for key in keys["keys"].as_array().context("no `keys`")? {
+        ensure!(key["kty"] == "OKP" && key["crv"] == "Ed25519", "no Ed25519 key: {key}");
+        let public = URL_SAFE_NO_PAD.decode(key["x"].as_str().context("no `x`")?)?;
+        let public = UnparsedPublicKey::new(&ED25519, public);
+        for signature in text("webhook-signature")?.split(' ') {
+            let Some(signature) = signature.strip_prefix("v1a,") else { continue };
+            if public.verify(&signed, &STANDARD.decode(signature)?).is_ok() {
+                fitting.push(key["kid"].as_str().context("no `kid`")?.to_owned());
+            }
+        }
+    }
+    ensure!(!fitting.is_empty(), "no signature by one of {keys} in {:?}", text("webhook-signature"));
+    Ok(fitting)
 }
 
 /// GitHub's `X-Hub-Signature-256`: `sha256=` and the HMAC in hexadecimal. `secret` is used as it is written.

@@ -45,7 +45,7 @@ use crate::consume::Group;
 use crate::filter::Filters;
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
-use crate::send::Sender;
+use crate::send::{Profiles, Sender, Tokens};
 pub use crate::settings::Settings;
 
 /// The consumer group of all workers.
@@ -81,6 +81,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         routes: routes.clone(),
         filters,
         payloads,
+        tokens: Tokens::new(client.clone(), metrics.clone()),
+        profiles: Profiles::default(),
         client,
         producer,
         metrics: metrics.clone(),

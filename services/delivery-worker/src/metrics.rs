@@ -30,6 +30,7 @@ pub struct WorkerMetrics {
     lanes: IntGaugeVec,
     /// Times that a lane has waited for its rate.
     pub rate_waits: IntCounter,
+    token_requests: IntCounterVec,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
     /// Things recorded together.
@@ -92,6 +93,11 @@ impl WorkerMetrics {
                 "delivery_lanes",
                 "Destinations that are sent to, by what keeps them from full speed",
                 &["gate"],
+            ),
+            token_requests: metrics.counters(
+                "delivery_token_requests_total",
+                "Access tokens asked for, by result",
+                &["result"],
             ),
             undecodable: metrics.counter(
                 "delivery_undecodable_messages_total",
@@ -161,6 +167,12 @@ impl WorkerMetrics {
     /// So many lanes more are shut so.
     pub fn lanes(&self, shut: Shut, more: i64) {
         self.lanes.with_label_values(&[shut.as_str()]).add(more);
+    }
+
+    /// A token endpoint was asked.
+    pub fn asked_for_token(&self, granted: bool) {
+        let result = if granted { "granted" } else { "failed" };
+        self.token_requests.with_label_values(&[result]).inc();
     }
 
     /// A message received at `received_at` is being consumed.

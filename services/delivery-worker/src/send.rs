@@ -1,21 +1,30 @@
 //! One attempt: fetch the payload, sign, POST, judge the answer, report it.
 
+mod conceal;
+mod exchange;
 mod fetch;
 mod sign;
+mod token;
+
+pub use exchange::Profiles;
+pub use token::Tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use ravenpost_bus::Producer;
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
-use ravenpost_core::delivery::{Answer, DeliveryKey, DeliveryReport, Made, Outcome, Signal, Verdict};
+use ravenpost_core::delivery::{
+    Answer, DeliveryKey, DeliveryReport, Made, Outcome, PhaseTimes, Signal, Verdict,
+};
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::pacing::DestinationReport;
 use ravenpost_core::trace::Traceparent;
-use ravenpost_egress::{Client, Request};
+use ravenpost_egress::Client;
 use ravenpost_store::Payloads;
 use ravenpost_store::system::{Attempt, DeliveryConfig};
 use tracing::{Instrument, Span, error, info_span, warn};
@@ -39,6 +48,10 @@ pub struct Sender {
     pub payloads: Payloads,
     /// The way out.
     pub client: Client,
+    /// What destinations want of TLS, ready for use.
+    pub profiles: Profiles,
+    /// Access tokens for destinations.
+    pub tokens: Tokens,
     /// For reports and dead letters.
     pub producer: Producer,
     /// What is counted.
@@ -62,6 +75,8 @@ pub struct Job {
     pub unfiltered: bool,
     /// What came of the attempt before it in the same run, where that is known.
     pub previous: Option<Outcome>,
+    /// Since when it could be sent: when the event was received, or the attempt was due.
+    pub ready_at: DateTime<Utc>,
 }
 
 /// What came of a job.
@@ -130,19 +145,9 @@ impl Sender {
         let traceparent = trace::current(&Span::current(), incoming.as_ref());
         let attempted_at = clock::now();
         let headers = sign::headers(&job.event, destination, attempted_at, &body, &traceparent);
-        let request = Request {
-            url: destination.url.clone(),
-            headers,
-            body,
-            timeout: destination.timeout,
-            first_byte_timeout: None,
-            tls: None,
-        };
-        // Asked again at the last moment: fetching may have taken its time.
-        if !self.liveness.is_live() {
+        let Some(answer) = self.exchange(job.destination_id, destination, headers, body).await else {
             return Done::NotSent;
-        }
-        let answer = self.client.send(request).await;
+        };
         let attempt = Attempt { filter_error, ..judge(&job, destination, &answer, attempted_at) };
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
         self.report(&event, &attempt).await;
@@ -228,12 +233,7 @@ fn with_inline(event: &Arc<EventMessage>, body: &Bytes) -> Arc<EventMessage> {
     Arc::new(EventMessage { body: Some(body.clone()), ..EventMessage::clone(event) })
 }
 
-fn judge(
-    job: &Job,
-    destination: &DeliveryConfig,
-    answer: &Answer,
-    attempted_at: chrono::DateTime<chrono::Utc>,
-) -> Attempt {
+fn judge(job: &Job, destination: &DeliveryConfig, answer: &Answer, attempted_at: DateTime<Utc>) -> Attempt {
     let attempt = u32::try_from(job.attempt_number).unwrap_or(u32::MAX);
     let made = Made { attempt, previous: job.previous };
     let verdict = answer.verdict(&destination.retry_policy, made, clock::now(), random::fraction());
@@ -259,6 +259,8 @@ fn judge(
         attempted_at,
         duration_ms: u32::try_from(answer.duration.as_millis()).unwrap_or(u32::MAX),
         filter_error: None,
+        phases: PhaseTimes::new((attempted_at - job.ready_at).to_std().ok(), answer.phases),
+        connected_address: answer.address.map(|address| address.to_string()),
     }
 }
 
@@ -275,5 +277,7 @@ fn report(attempt: &Attempt) -> DeliveryReport {
         dead: attempt.is_dead(),
         attempted_at: attempt.attempted_at,
         duration_ms: attempt.duration_ms.into(),
+        phases: attempt.phases,
+        connected_address: attempt.connected_address.clone(),
     }
 }

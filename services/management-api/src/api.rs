@@ -17,6 +17,7 @@ mod rejected_requests;
 mod replay;
 mod replays;
 mod secrets;
+mod signing_keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,7 @@ pub fn router(api: Api, metrics: Metrics) -> Router {
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
 }
@@ -101,6 +103,9 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
+        .routes(routes!(destinations::rotate::rotate))
+        .routes(routes!(signing_keys::list))
+        .routes(routes!(signing_keys::rotate))
         .routes(routes!(events::list))
         .routes(routes!(events::get))
         .routes(routes!(events::payload))

@@ -181,7 +181,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 40);
+        assert_eq!(operations, 43);
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Answer {
             Outcome::Certificate => FailureClass::Certificate,
             Outcome::Timeout => FailureClass::Timeout,
             Outcome::Protocol => FailureClass::Protocol,
+            Outcome::Token => FailureClass::Token,
         })
     }
 

@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ravenpost_core::destination::DestinationStatus;
+use ravenpost_core::destination::authentication::Authentication;
+use ravenpost_core::destination::headers::CustomHeaders;
+use ravenpost_core::destination::tls::TlsSettings;
+use ravenpost_core::destination::{DestinationStatus, Signing};
 use ravenpost_core::endpoint::EndpointStatus;
 use ravenpost_core::filter::Filter;
-use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
+use super::signing_keys::{Keys, OrganizationKey};
 use super::{PaceSettings, System};
 use crate::decode::{Damaged, Row};
 use crate::lease::bounded;
@@ -65,14 +69,37 @@ pub struct FilterError {
 pub struct DeliveryConfig {
     /// Where to POST.
     pub url: Url,
-    /// What we sign with.
+    /// How we sign.
+    pub signing: Signing,
+    /// The secret that we sign with.
     pub signing_secret: Secret,
+    /// Secrets of before, with which we sign as well until they expire; the one that stays longest first.
+    pub former_secrets: Vec<FormerSecret>,
+    /// The organization's key pairs, oldest first; none where they are not signed with.
+    pub keys: Arc<[OrganizationKey]>,
+    /// What goes with each request.
+    pub headers: CustomHeaders,
+    /// How we prove who we are.
+    pub authentication: Option<Authentication>,
+    /// What it wants of TLS.
+    pub tls: Option<TlsSettings>,
     /// When to try again.
     pub retry_policy: RetryPolicy,
     /// How long it has to answer.
     pub timeout: Duration,
     /// What it wants; `None` for everything.
     pub filter: Option<Filter>,
+    /// How long it has to begin to, within `timeout`; `None`: as the operator has set it.
+    pub first_byte_timeout: Option<Duration>,
+}
+
+/// A secret that was replaced.
+#[derive(Debug, Clone)]
+pub struct FormerSecret {
+    /// Itself.
+    pub secret: Secret,
+    /// When we no longer sign with it.
+    pub expires_at: DateTime<Utc>,
 }
 
 impl Route {
@@ -98,23 +125,37 @@ impl Route {
 impl System {
     /// The route of an endpoint; `None` when there is no such endpoint.
     pub async fn route(&self, endpoint: EndpointId) -> Result<Option<Route>> {
-        let found = sqlx::query!("select name, status from endpoints where id = $1", endpoint.0);
+        let found =
+            sqlx::query!("select name, organization_id, status from endpoints where id = $1", endpoint.0);
         let Some(found) = bounded!(self, found, fetch_optional) else { return Ok(None) };
         let paused = found.status != EndpointStatus::Active.as_str();
-        let destinations = self.destinations(endpoint).await?;
+        let destinations = self.destinations(found.organization_id.into(), endpoint).await?;
         Ok(Some(Route { endpoint_name: found.name, paused, destinations }))
     }
 
-    async fn destinations(&self, endpoint: EndpointId) -> Result<Vec<Destination>> {
+    async fn destinations(
+        &self,
+        organization: OrganizationId,
+        endpoint: EndpointId,
+    ) -> Result<Vec<Destination>> {
         let query = sqlx::query_as!(
             StoredDestination,
-            "select id, url, signing_secret, retry_policy, timeout_ms, filter, status, created_at,
-                 limits, disable_after_ms, resumed_at, deleted_at is not null as \"deleted!\"
-             from destinations where endpoint_id = $1 order by id",
+            "select d.id, d.url, d.signing, d.signing_secret, d.headers, d.authentication, d.tls, d.retry_policy,
+                 d.timeout_ms, d.first_byte_timeout_ms, d.filter, d.status, d.created_at,
+                 d.limits, d.disable_after_ms, d.resumed_at, d.deleted_at is not null as \"deleted!\",
+                 array(select s.secret from destination_secrets s
+                     where s.destination_id = d.id and s.expires_at > now()
+                     order by s.expires_at desc, s.id desc) as \"former_secrets!\",
+                 array(select s.expires_at from destination_secrets s
+                     where s.destination_id = d.id and s.expires_at > now()
+                     order by s.expires_at desc, s.id desc) as \"former_expiries!\"
+             from destinations d where d.endpoint_id = $1 order by d.id",
             endpoint.0
         );
         let rows = bounded!(self, query, fetch_all);
-        Ok(rows.into_iter().map(|stored| self.destination(stored)).collect())
+        let by_key = rows.iter().any(|row| Signing::parse(&row.signing).is_some_and(Signing::by_key));
+        let keys = if by_key { self.organization_keys(organization).await? } else { Ok(Arc::default()) };
+        Ok(rows.into_iter().map(|stored| self.destination(stored, &keys)).collect())
     }
 
     /// Tells a destination's owner that its filter has failed for an event, unless that was told within the last minute
@@ -142,7 +183,7 @@ impl System {
         Ok(())
     }
 
-    fn destination(&self, stored: StoredDestination) -> Destination {
+    fn destination(&self, stored: StoredDestination, keys: &Keys) -> Destination {
         Destination {
             id: stored.id.into(),
             created_at: stored.created_at,
@@ -154,29 +195,90 @@ impl System {
                 stored.disable_after_ms,
                 stored.resumed_at,
             ),
-            delivery: self.delivery_config(stored).map_err(Arc::new),
+            delivery: self.delivery_config(stored, keys),
         }
     }
 
-    fn delivery_config(&self, stored: StoredDestination) -> std::result::Result<DeliveryConfig, Damaged> {
+    fn delivery_config(
+        &self,
+        stored: StoredDestination,
+        keys: &Keys,
+    ) -> std::result::Result<DeliveryConfig, Arc<Damaged>> {
         let row = Row { table: "destinations", id: stored.id };
+        let signing = row.word("signing", &stored.signing, Signing::parse)?;
+        let keys = if signing.by_key() { keys.clone()? } else { Arc::default() };
+        if signing.by_key() && keys.is_empty() {
+            return Err(row.damaged("signing", &"the organization has no key to sign with").into());
+        }
+        let headers = self.opened(row, "headers", stored.headers.as_deref(), CustomHeaders::from_secret)?;
+        let authentication = stored.authentication.as_deref();
         Ok(DeliveryConfig {
             url: row.value("url", Url::parse(&stored.url))?,
+            signing,
             signing_secret: self.open(row, "signing_secret", &stored.signing_secret, stored.id)?,
+            former_secrets: self.former_secrets(&stored)?,
+            keys,
+            headers: headers.unwrap_or_default(),
+            authentication: self.opened(
+                row,
+                "authentication",
+                authentication,
+                Authentication::from_secret,
+            )?,
+            tls: self.opened(row, "tls", stored.tls.as_deref(), TlsSettings::from_secret)?,
             retry_policy: row.json("retry_policy", stored.retry_policy)?,
-            timeout: Duration::from_millis(row.value("timeout_ms", u64::try_from(stored.timeout_ms))?),
             filter: stored.filter.map(|filter| row.json("filter", filter)).transpose()?,
+            timeout: milliseconds(row, "timeout_ms", stored.timeout_ms)?,
+            first_byte_timeout: stored
+                .first_byte_timeout_ms
+                .map(|time| milliseconds(row, "first_byte_timeout_ms", time))
+                .transpose()?,
         })
     }
+
+    /// What is sealed for the row in a column that may be null.
+    fn opened<T>(
+        &self,
+        row: Row,
+        column: &'static str,
+        sealed: Option<&[u8]>,
+        read: fn(&Secret) -> std::result::Result<T, &'static str>,
+    ) -> std::result::Result<Option<T>, Damaged> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let secret = self.open(row, column, sealed, row.id)?;
+        row.value(column, read(&secret)).map(Some)
+    }
+
+    fn former_secrets(&self, stored: &StoredDestination) -> std::result::Result<Vec<FormerSecret>, Damaged> {
+        let row = Row { table: "destination_secrets", id: stored.id };
+        let former = stored.former_secrets.iter().zip(&stored.former_expiries);
+        former
+            .map(|(sealed, expires_at)| {
+                let secret = self.open(row, "secret", sealed, stored.id)?;
+                Ok(FormerSecret { secret, expires_at: *expires_at })
+            })
+            .collect()
+    }
+}
+
+fn milliseconds(row: Row, column: &'static str, time: i32) -> std::result::Result<Duration, Damaged> {
+    Ok(Duration::from_millis(row.value(column, u64::try_from(time))?))
 }
 
 struct StoredDestination {
     id: Uuid,
     url: String,
+    signing: String,
     signing_secret: Vec<u8>,
+    former_secrets: Vec<Vec<u8>>,
+    former_expiries: Vec<DateTime<Utc>>,
+    headers: Option<Vec<u8>>,
+    authentication: Option<Vec<u8>>,
+    tls: Option<Vec<u8>>,
     retry_policy: serde_json::Value,
     timeout_ms: i32,
     filter: Option<serde_json::Value>,
+    first_byte_timeout_ms: Option<i32>,
     status: String,
     created_at: DateTime<Utc>,
     limits: Option<serde_json::Value>,

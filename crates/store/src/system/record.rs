@@ -5,7 +5,7 @@
 //! nothing twice; docs/decisions says why sets and not counters.
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
 use ravenpost_core::pacing::Health;
 use serde::Serialize;
@@ -53,6 +53,10 @@ pub struct Attempt {
     pub duration_ms: u32,
     /// Why the destination's filter could not decide, and so let the event through.
     pub filter_error: Option<String>,
+    /// Where the time went.
+    pub phases: PhaseTimes,
+    /// What was connected to, as `address:port`.
+    pub connected_address: Option<String>,
 }
 
 impl Attempt {
@@ -188,6 +192,9 @@ impl System {
         let attempts = &record.attempts;
         let column = |pick: fn(&Attempt) -> Uuid| attempts.iter().map(pick).collect::<Vec<_>>();
         let number = |pick: fn(&Attempt) -> i32| attempts.iter().map(pick).collect::<Vec<_>>();
+        let phase = |pick: fn(&PhaseTimes) -> Option<u64>| {
+            attempts.iter().map(|attempt| pick(&attempt.phases).map(microseconds)).collect::<Vec<_>>()
+        };
         let routed = || {
             record
                 .routed
@@ -253,9 +260,26 @@ impl System {
                 &attempts.iter().map(|attempt| attempt.filter_error.clone()).collect::<Vec<_>>()
                     as &[Option<String>],
                 states,
+                &attempts.iter().map(|attempt| attempt.phases.queue_us.map(saturated)).collect::<Vec<_>>()
+                    as &[Option<i64>],
+                &phase(|phases| phases.dns_us) as &[Option<i32>],
+                &phase(|phases| phases.connect_us) as &[Option<i32>],
+                &phase(|phases| phases.tls_us) as &[Option<i32>],
+                &phase(|phases| phases.first_byte_us) as &[Option<i32>],
+                &attempts.iter().map(|attempt| attempt.connected_address.clone()).collect::<Vec<_>>()
+                    as &[Option<String>],
             ),
             fetch_one
         );
         Ok(current)
     }
+}
+
+/// A phase is bounded by the destination's time to answer; a longer one saturates rather than wraps.
+fn microseconds(time: u64) -> i32 {
+    i32::try_from(time).unwrap_or(i32::MAX)
+}
+
+fn saturated(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }

@@ -1,15 +1,16 @@
 -- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
--- $34.. filtered, $38 why the filter failed, of each attempt, $39 states of destinations
+-- $34.. filtered, $38 why the filter failed, of each attempt, $39 states of destinations, $40.. phases and address of the
+-- attempts
 with owner as (
     select epoch = $2 as current from partitions where partition = $1 for share
 ), attempt as (
     select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead
     from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::int[], $11::int[], $12::int[],
         $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[],
-        $38::text[])
+        $38::text[], $40::bigint[], $41::int[], $42::int[], $43::int[], $44::int[], $45::text[])
         as a (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number, version,
               outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
-              filter_error)
+              filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address)
 ), park as (
     select * from unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[], $29::int[],
         $30::timestamptz[], $31::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
@@ -45,10 +46,10 @@ with owner as (
     -- A late success replaces a failure of the same key: success is terminal, whoever records it.
     insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
         outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
-        filter_error)
+        filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address)
     select id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
         outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
-        filter_error
+        filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address
     from attempt
     on conflict (event_id, destination_id, run, attempt_number) do update
     set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,

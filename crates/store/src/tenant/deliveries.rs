@@ -1,7 +1,7 @@
 //! The attempts of one event, and what still waits for its time.
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::delivery::{Outcome, WaitingReason};
+use ravenpost_core::delivery::{Outcome, PhaseTimes, WaitingReason};
 use ravenpost_core::ids::{DeliveryId, DestinationId, EventId};
 use sqlx::PgConnection;
 
@@ -48,6 +48,10 @@ pub struct Delivery {
     pub next_retry_at: Option<DateTime<Utc>>,
     /// How long it took.
     pub duration_ms: u32,
+    /// Where the time went; nothing is known of attempts before that was recorded.
+    pub phases: PhaseTimes,
+    /// What was connected to, as `address:port`.
+    pub connected_address: Option<String>,
     /// When it started.
     pub attempted_at: DateTime<Utc>,
 }
@@ -96,7 +100,8 @@ impl Tenant {
     ) -> Result<Vec<Delivery>> {
         let rows = sqlx::query!(
             "select v.id, v.destination_id, d.url, v.run, v.attempt_number, v.outcome, v.response_code,
-                 v.response_body_snippet, v.error_message, v.filter_error, v.next_retry_at, v.duration_ms, v.attempted_at
+                 v.response_body_snippet, v.error_message, v.filter_error, v.next_retry_at, v.duration_ms, v.attempted_at,
+                 v.queue_us, v.dns_us, v.connect_us, v.tls_us, v.first_byte_us, v.connected_address
              from deliveries v
              join destinations d on d.organization_id = v.organization_id and d.id = v.destination_id
              where v.organization_id = $1 and v.event_id = $2
@@ -112,6 +117,9 @@ impl Tenant {
             .map(|found| {
                 let row = Row { table: "deliveries", id: found.id };
                 let code = found.response_code.map(|code| unsigned(row, "response_code", code));
+                let time = |column, time: Option<i32>| {
+                    time.map(|time| unsigned::<u64>(row, column, time)).transpose()
+                };
                 Ok(Delivery {
                     id: found.id.into(),
                     destination_id: found.destination_id.into(),
@@ -125,6 +133,17 @@ impl Tenant {
                     filter_error: found.filter_error,
                     next_retry_at: found.next_retry_at,
                     duration_ms: unsigned(row, "duration_ms", found.duration_ms)?,
+                    phases: PhaseTimes {
+                        queue_us: found
+                            .queue_us
+                            .map(|time| row.value("queue_us", u64::try_from(time)))
+                            .transpose()?,
+                        dns_us: time("dns_us", found.dns_us)?,
+                        connect_us: time("connect_us", found.connect_us)?,
+                        tls_us: time("tls_us", found.tls_us)?,
+                        first_byte_us: time("first_byte_us", found.first_byte_us)?,
+                    },
+                    connected_address: found.connected_address,
                     attempted_at: found.attempted_at,
                 })
             })

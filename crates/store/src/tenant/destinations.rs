@@ -1,13 +1,19 @@
 //! Destinations of an endpoint.
 
+mod former;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::destination::DestinationStatus;
+use ravenpost_core::destination::authentication::Authentication;
+use ravenpost_core::destination::headers::{CustomHeaders, HeaderChange, InvalidHeader};
+use ravenpost_core::destination::tls::TlsSettings;
+use ravenpost_core::destination::{DestinationStatus, Signing};
 use ravenpost_core::filter::Filter;
 use ravenpost_core::ids::{DestinationId, EndpointId, Slot};
 use ravenpost_core::pacing::{DisabledReason, Health, Limits};
 use ravenpost_core::retry::RetryPolicy;
+use ravenpost_core::secret::Secret;
 use sqlx::PgConnection;
 use url::Url;
 
@@ -16,7 +22,9 @@ use crate::Result;
 use crate::decode::Row;
 use crate::system::{DisableAfter, FilterError};
 
-/// One target URL. Its secret is not part of it.
+pub use former::{MAX_FORMER_SECRETS, NewSigningSecret, SecretRotated};
+
+/// One target URL. Its signing secret is not part of it.
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// Its id.
@@ -35,6 +43,18 @@ pub struct Destination {
     pub filter: Option<Filter>,
     /// The last event for which the filter failed.
     pub filter_error: Option<FilterError>,
+    /// How long it has to begin to; `None`: as the operator has set it.
+    pub first_byte_timeout: Option<Duration>,
+    /// What goes with each request.
+    pub headers: CustomHeaders,
+    /// How we prove who we are.
+    pub authentication: Option<Authentication>,
+    /// What it wants of TLS.
+    pub tls: Option<TlsSettings>,
+    /// How deliveries are signed.
+    pub signing: Signing,
+    /// When the last of its former secrets stops to count; in the past or `None` when there is none.
+    pub former_secrets_expire_at: Option<DateTime<Utc>>,
     /// Sent to, or held.
     pub status: DestinationStatus,
     /// Its dead letters are replayed by themselves when it has recovered.
@@ -69,6 +89,15 @@ pub struct NewDestination<'a> {
     pub url: &'a Url,
     /// What we sign with.
     pub signing_secret: ToSeal<'a>,
+    /// How deliveries are signed. With a key: the organization must have one
+    /// ([`Tenant::ensure_signing_key`](super::Tenant::ensure_signing_key)).
+    pub signing: Signing,
+    /// [`CustomHeaders::to_secret`], if there are any.
+    pub headers: Option<ToSeal<'a>>,
+    /// [`Authentication::to_secret`], if there is one.
+    pub authentication: Option<ToSeal<'a>>,
+    /// [`TlsSettings::to_secret`], if there are any.
+    pub tls: Option<ToSeal<'a>>,
     /// When to try again.
     pub retry_policy: &'a RetryPolicy,
     /// How long it has to answer.
@@ -81,6 +110,8 @@ pub struct NewDestination<'a> {
     pub limits: Limits,
     /// After how long of failures only it is disabled.
     pub disable_after: DisableAfter,
+    /// How long it has to begin to; `None`: as the operator has set it.
+    pub first_byte_timeout: Option<Duration>,
 }
 
 /// What to change; what is `None` stays.
@@ -96,6 +127,16 @@ pub struct DestinationChange<'a> {
     pub timeout: Option<Duration>,
     /// What it wants, from now on; `Some(None)` for everything.
     pub filter: Option<Option<&'a Filter>>,
+    /// How long it has to begin to; `Some(None)`: as the operator has set it.
+    pub first_byte_timeout: Option<Option<Duration>>,
+    /// How deliveries are signed, as for [`NewDestination`].
+    pub signing: Option<Signing>,
+    /// Headers to set and to remove, and fresh random bytes to seal the result with.
+    pub headers: Option<(&'a HeaderChange, [u8; 12])>,
+    /// How we prove who we are; `Some(None)`: not at all.
+    pub authentication: Option<Option<ToSeal<'a>>>,
+    /// What it wants of TLS; `Some(None)`: nothing.
+    pub tls: Option<Option<ToSeal<'a>>>,
     /// Sent to, or held. Active starts anew: how it has fared so far is void.
     pub status: Option<DestinationStatus>,
     /// Whether its dead letters are replayed by themselves when it has recovered.
@@ -111,8 +152,11 @@ macro_rules! destination_rows {
     ($before:literal, $after:literal, $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
             DestinationRow,
-            $before + " id, endpoint_id, name, url, retry_policy, timeout_ms, filter, filter_error, status,
-                 replay_on_recovery, limits, disable_after_ms, disabled_reason, disabled_at, created_at, updated_at,
+            $before + " id, endpoint_id, name, url, retry_policy, timeout_ms, first_byte_timeout_ms, headers,
+                 authentication, tls, signing,
+                 (select max(s.expires_at) from destination_secrets s
+                     where s.destination_id = destinations.id) as former_secrets_expire_at,
+                 filter, filter_error, status, replay_on_recovery, limits, disable_after_ms, disabled_reason, disabled_at, created_at, updated_at,
                  (select to_jsonb(s) from destination_state s where s.destination_id = destinations.id
                      and s.follows is not distinct from destinations.resumed_at) as state,
                  (select count(*) from (select from scheduled_deliveries w where w.destination_id = destinations.id
@@ -120,6 +164,17 @@ macro_rules! destination_rows {
             $($argument),+
         )
     };
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum DestinationChanged {
+    /// The destination as it is now.
+    Changed(Box<Destination>),
+    /// There is none.
+    Missing,
+    /// With the headers that it has it would have too many.
+    Headers(InvalidHeader),
 }
 
 /// A row as it is stored.
@@ -132,6 +187,12 @@ struct DestinationRow {
     timeout_ms: i32,
     filter: Option<serde_json::Value>,
     filter_error: Option<serde_json::Value>,
+    first_byte_timeout_ms: Option<i32>,
+    headers: Option<Vec<u8>>,
+    authentication: Option<Vec<u8>>,
+    tls: Option<Vec<u8>>,
+    signing: String,
+    former_secrets_expire_at: Option<DateTime<Utc>>,
     status: String,
     replay_on_recovery: bool,
     limits: Option<serde_json::Value>,
@@ -145,10 +206,12 @@ struct DestinationRow {
 }
 
 impl DestinationRow {
-    fn decode(self) -> Result<Destination> {
+    fn decode(self, tenant: &Tenant) -> Result<Destination> {
         let row = Row { table: "destinations", id: self.id };
         let state = Row { table: "destination_state", id: self.id };
         let status = row.word("status", &self.status, DestinationStatus::parse)?;
+        let headers = tenant.opened(row, "headers", self.headers.as_deref(), CustomHeaders::from_secret)?;
+        let authentication = self.authentication.as_deref();
         Ok(Destination {
             id: self.id.into(),
             endpoint_id: self.endpoint_id.into(),
@@ -170,6 +233,20 @@ impl DestinationRow {
             },
             health: self.state.map_or(Ok(Health::default()), |health| state.json("*", health))?,
             waiting: row.value("waiting", u32::try_from(self.waiting))?,
+            first_byte_timeout: self
+                .first_byte_timeout_ms
+                .map(|time| unsigned(row, "first_byte_timeout_ms", time).map(Duration::from_millis))
+                .transpose()?,
+            headers: headers.unwrap_or_default(),
+            authentication: tenant.opened(
+                row,
+                "authentication",
+                authentication,
+                Authentication::from_secret,
+            )?,
+            tls: tenant.opened(row, "tls", self.tls.as_deref(), TlsSettings::from_secret)?,
+            signing: row.word("signing", &self.signing, Signing::parse)?,
+            former_secrets_expire_at: self.former_secrets_expire_at,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -210,8 +287,9 @@ impl Tenant {
     ) -> Result<Destination> {
         destination_rows!(
             "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
-                 timeout_ms, slot, created_at, updated_at, replay_on_recovery, filter, limits, disable_after_ms)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14)
+                 timeout_ms, slot, created_at, updated_at, headers, authentication, tls, signing,
+                 first_byte_timeout_ms, replay_on_recovery, filter, limits, disable_after_ms)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
              returning",
             "",
             self.organization.0,
@@ -224,6 +302,11 @@ impl Tenant {
             as_milliseconds(new.timeout),
             i32::from(Slot::of(endpoint).0),
             now,
+            self.seal_if(new.headers, new.id.0)?,
+            self.seal_if(new.authentication, new.id.0)?,
+            self.seal_if(new.tls, new.id.0)?,
+            new.signing.as_str(),
+            new.first_byte_timeout.map(as_milliseconds),
             new.replay_on_recovery,
             new.filter.map(filter_as_json),
             as_stored(new.limits),
@@ -231,7 +314,7 @@ impl Tenant {
         )
         .fetch_one(connection)
         .await?
-        .decode()
+        .decode(self)
     }
 
     /// The destination of that endpoint, unless there is none or it was deleted.
@@ -246,7 +329,7 @@ impl Tenant {
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .map(DestinationRow::decode)
+        .map(|row| row.decode(self))
         .transpose()
     }
 
@@ -264,31 +347,88 @@ impl Tenant {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let destinations = rows.into_iter().map(DestinationRow::decode).collect::<Result<_>>()?;
+        let destinations = rows.into_iter().map(|row| row.decode(self)).collect::<Result<_>>()?;
         Ok(page.cut(destinations, |destination: &Destination| destination.id.0))
     }
 
-    /// Changes a destination and answers what it is now; `None` when there is none.
+    /// Changes a destination and answers what it is now.
     pub async fn change_destination(
         &self,
         endpoint: EndpointId,
         id: DestinationId,
         change: &DestinationChange<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Destination>> {
+    ) -> Result<DestinationChanged> {
         let mut transaction = self.begin().await?;
-        let changed = destination_rows!(
+        let headers = match change.headers {
+            None => None,
+            Some((changed, nonce)) => {
+                let headers = self.lock_headers(&mut transaction, endpoint, id).await?;
+                match headers.map(|headers| headers.changed(changed)) {
+                    None => return Ok(DestinationChanged::Missing),
+                    Some(Err(invalid)) => return Ok(DestinationChanged::Headers(invalid)),
+                    Some(Ok(headers)) => Some((headers, nonce)),
+                }
+            }
+        };
+        let changed = self.update_destination(&mut transaction, endpoint, id, change, headers, now).await?;
+        transaction.commit().await?;
+        Ok(changed.map_or(DestinationChanged::Missing, |destination| {
+            DestinationChanged::Changed(Box::new(destination))
+        }))
+    }
+
+    /// The headers of a destination, which nobody else changes until the transaction ends.
+    async fn lock_headers(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+        id: DestinationId,
+    ) -> Result<Option<CustomHeaders>> {
+        let found = sqlx::query!(
+            "select headers from destinations
+             where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null for update",
+            self.organization.0,
+            endpoint.0,
+            id.0
+        )
+        .fetch_optional(connection)
+        .await?;
+        let Some(found) = found else { return Ok(None) };
+        let row = Row { table: "destinations", id: id.0 };
+        let headers = self.opened(row, "headers", found.headers.as_deref(), CustomHeaders::from_secret)?;
+        Ok(Some(headers.unwrap_or_default()))
+    }
+
+    async fn update_destination(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+        id: DestinationId,
+        change: &DestinationChange<'_>,
+        headers: Option<(CustomHeaders, [u8; 12])>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Destination>> {
+        let new_headers = headers.is_some();
+        let headers = headers.filter(|(headers, _)| !headers.is_empty());
+        let headers: Option<(Secret, _)> = headers.map(|(headers, nonce)| (headers.to_secret(), nonce));
+        let headers = headers.as_ref().map(|(secret, nonce)| ToSeal { secret, nonce: *nonce });
+        destination_rows!(
             "update destinations set name = coalesce($4, name), url = coalesce($5, url),
                  retry_policy = coalesce($6, retry_policy), timeout_ms = coalesce($7, timeout_ms),
-                 status = coalesce($8, status), updated_at = $9,
-                 replay_on_recovery = coalesce($10, replay_on_recovery),
-                 filter = case when $11 then $12 else filter end,
-                 filter_error = case when $11 then null else filter_error end,
+                 status = coalesce($8, status), updated_at = $9, signing = coalesce($10, signing),
+                 headers = case when $11 then $12 else headers end,
+                 authentication = case when $13 then $14 else authentication end,
+                 tls = case when $15 then $16 else tls end,
+                 first_byte_timeout_ms = case when $17 then $18 else first_byte_timeout_ms end,
+                 replay_on_recovery = coalesce($19, replay_on_recovery),
+                 filter = case when $20 then $21 else filter end,
+                 filter_error = case when $20 then null else filter_error end,
                  disabled_reason = case when $8::text is null then disabled_reason end,
                  disabled_at = case when $8::text is null then disabled_at end,
                  resumed_at = case when $8 = 'active' then $9 else resumed_at end,
-                 limits = case when $13 then $14 else limits end,
-                 disable_after_ms = case when $15 then $16 else disable_after_ms end
+                 limits = case when $22 then $23 else limits end,
+                 disable_after_ms = case when $24 then $25 else disable_after_ms end
              where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
              returning",
             "",
@@ -301,6 +441,15 @@ impl Tenant {
             change.timeout.map(as_milliseconds),
             change.status.map(DestinationStatus::as_str),
             now,
+            change.signing.map(Signing::as_str),
+            new_headers,
+            self.seal_if(headers, id.0)?,
+            change.authentication.is_some(),
+            self.seal_if(change.authentication.flatten(), id.0)?,
+            change.tls.is_some(),
+            self.seal_if(change.tls.flatten(), id.0)?,
+            change.first_byte_timeout.is_some(),
+            change.first_byte_timeout.flatten().map(as_milliseconds),
             change.replay_on_recovery,
             change.filter.is_some(),
             change.filter.flatten().map(filter_as_json),
@@ -309,12 +458,10 @@ impl Tenant {
             change.disable_after.is_some(),
             change.disable_after.and_then(DisableAfter::stored)
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(connection)
         .await?
-        .map(DestinationRow::decode)
-        .transpose()?;
-        transaction.commit().await?;
-        Ok(changed)
+        .map(|row| row.decode(self))
+        .transpose()
     }
 
     /// Deletes a destination and cancels what waits for it, in steps. `false` when there is none.

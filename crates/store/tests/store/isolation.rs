@@ -3,7 +3,8 @@
 
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    DestinationChange, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError, SecretRemoved,
+    DestinationChange, DestinationChanged, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError,
+    SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
@@ -13,13 +14,15 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "organizations",
     "api_keys",
     "endpoints",
     "endpoint_secrets",
     "destinations",
     "destination_state",
+    "destination_secrets",
+    "signing_keys",
     "events",
     "event_headers",
     "deliveries",
@@ -119,6 +122,10 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update endpoint_secrets set expires_at = now() where endpoint_id = '{}'", owner.endpoint),
         format!("delete from endpoint_secrets where endpoint_id = '{}'", owner.endpoint),
         format!("update destinations set url = 'http://evil' where id = '{}'", owner.first),
+        format!("update destination_secrets set expires_at = now() where destination_id = '{}'", owner.first),
+        format!("delete from destination_secrets where destination_id = '{}'", owner.first),
+        format!("update signing_keys set expires_at = now() where organization_id = '{}'", owner.id),
+        format!("delete from signing_keys where organization_id = '{}'", owner.id),
         format!("update events set status = 'DROPPED' where id = '{event}'"),
         format!("update scheduled_deliveries set due_at = now() where event_id = '{event}'"),
         format!("delete from scheduled_deliveries where event_id = '{event}'"),
@@ -138,6 +145,9 @@ async fn nothing_of_another_organization_can_be_written() {
             owner.id),
         format!("update endpoints set organization_id = '{}' where id = '{}'", owner.id, attacker.endpoint),
         format!("update channels set organization_id = '{}'", owner.id),
+        format!("update signing_keys set organization_id = '{}'", owner.id),
+        format!("insert into destination_secrets (organization_id, id, destination_id, secret, retired_at, expires_at)
+            values ('{}', '{event}', '{}', '', now(), now())", attacker.id, owner.first),
         format!("insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, run,
             attempt_number, reason) values ('{event}', '{event}', '{}', '{event}', now(), 1, 1, 'replay')", owner.id),
         format!("insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
@@ -188,7 +198,10 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.destination(endpoint, destination).await.unwrap().is_none());
     assert!(stranger.destinations(endpoint, ALL).await.unwrap().rows.is_empty());
     let change = DestinationChange { name: Some("x"), ..DestinationChange::default() };
-    assert!(stranger.change_destination(endpoint, destination, &change, now).await.unwrap().is_none());
+    let changed = stranger.change_destination(endpoint, destination, &change, now).await.unwrap();
+    assert!(matches!(changed, DestinationChanged::Missing));
+    crate::sending::a_stranger_rotates_nothing(&world, &stranger, &owner).await;
+    assert!(stranger.signing_keys(now).await.unwrap().is_empty());
     assert!(!stranger.delete_destination(endpoint, destination, now).await.unwrap());
 
     assert!(stranger.event(event).await.unwrap().is_none());

@@ -11,4 +11,5 @@ mod rejected;
 mod replay;
 mod replay_jobs;
 mod secrets;
+mod sending;
 mod support;

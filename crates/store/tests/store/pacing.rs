@@ -8,7 +8,7 @@ use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::DestinationId;
 use ravenpost_core::pacing::{DisabledReason, Health};
 use ravenpost_store::system::{DestinationState, Pace, Record};
-use ravenpost_store::tenant::{Destination, DestinationChange};
+use ravenpost_store::tenant::{Destination, DestinationChange, DestinationChanged};
 
 use crate::support::{Organization, PARTITION, World};
 
@@ -22,8 +22,10 @@ async fn shown(acme: &Organization) -> Destination {
 
 async fn set(world: &World, acme: &Organization, status: DestinationStatus) -> Destination {
     let change = DestinationChange { status: Some(status), ..DestinationChange::default() };
-    let changed = acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await;
-    changed.unwrap().unwrap()
+    let changed =
+        acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await.unwrap();
+    let DestinationChanged::Changed(destination) = changed else { panic!("{changed:?}") };
+    *destination
 }
 
 fn states(state: DestinationState) -> Record {

@@ -4,6 +4,7 @@ use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::ids::{AlertId, DestinationId, EventId, ReplayJobId};
 use ravenpost_core::replay::ReplayKind;
 use ravenpost_store::system::{Observation, Record};
+use ravenpost_store::tenant::{DestinationChange, DestinationChanged};
 use sqlx::Executor;
 
 use crate::replay_jobs::{DEAD, WAITING, number, seed, steps};
@@ -70,10 +71,11 @@ async fn a_recovery_replays_dead_letters_once_and_none_for_ever() {
     observe(&world, &acme, &mut offset, &[false, false, false, true]).await;
     settle(&world).await;
     assert_eq!(recovered(&world).await, None, "it is not switched on");
-    let change =
-        ravenpost_store::tenant::DestinationChange { replay_on_recovery: Some(true), ..Default::default() };
-    let changed = acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await;
-    assert!(changed.unwrap().unwrap().replay_on_recovery);
+    let change = DestinationChange { replay_on_recovery: Some(true), ..DestinationChange::default() };
+    let changed =
+        acme.tenant.change_destination(acme.endpoint, acme.first, &change, world.now).await.unwrap();
+    let DestinationChanged::Changed(destination) = changed else { panic!("{changed:?}") };
+    assert!(destination.replay_on_recovery);
 
     let mut runs = Vec::new();
     for _ in 0..5 {

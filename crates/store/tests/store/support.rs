@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
-use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
+use ravenpost_core::destination::Signing;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::{EventStatus, PayloadLocation};
 use ravenpost_core::ids::{
@@ -196,6 +197,8 @@ impl World {
             next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
             attempted_at: self.now,
             duration_ms: 5,
+            phases: PhaseTimes::default(),
+            connected_address: None,
         }
     }
 
@@ -217,6 +220,8 @@ impl World {
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
         self.another_secret(&organization).await;
+        crate::sending::another_signing_secret(self, &organization).await;
+        crate::sending::first_key(self, &organization).await;
         let event = self
             .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
             .await;
@@ -309,12 +314,17 @@ fn new_destination<'a>(
         name: "Orders",
         url,
         signing_secret: ToSeal { secret, nonce: random() },
+        signing: Signing::Hmac,
+        headers: None,
+        authentication: None,
+        tls: None,
         retry_policy,
         timeout: std::time::Duration::from_secs(30),
         replay_on_recovery: false,
         filter: None,
         limits: Limits::default(),
         disable_after: DisableAfter::Operator,
+        first_byte_timeout: None,
     }
 }
 

@@ -159,6 +159,7 @@ fn job(row: Due) -> Job {
         attempt_number: row.attempt_number,
         unfiltered: row.unfiltered,
         previous: row.previous,
+        ready_at: row.due_at,
         event: Arc::new(EventMessage {
             id: row.event_id,
             organization_id: row.organization_id,

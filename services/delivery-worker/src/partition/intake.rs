@@ -185,6 +185,7 @@ fn begin(
             attempt_number: attempts + 1,
             unfiltered: false,
             previous: None,
+            ready_at: event.received_at,
         };
         let held = route.is_some_and(|route| route.holds(destination));
         let now = clock::now();
@@ -217,6 +218,7 @@ fn resume(
             attempt_number: attempts + 1,
             unfiltered: false,
             previous: None,
+            ready_at: event.received_at,
         };
         let held = route
             .is_some_and(|route| route.destination(destination_id).is_some_and(|found| route.holds(found)));

@@ -1,9 +1,14 @@
 //! What fields may hold, beyond their type. Each check names its field.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_chassis::problem::Problem;
 use ravenpost_chassis::random;
+use ravenpost_core::destination::authentication::Authentication;
+use ravenpost_core::destination::headers::{HeaderChange, InvalidHeader};
+use ravenpost_core::destination::tls::TlsSettings;
 use ravenpost_core::destination::{DestinationStatus, TIMEOUT_BOUNDS, target_url};
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::{MAX_BODY_BYTES, MAX_NAME, Verification};
@@ -13,11 +18,15 @@ use ravenpost_core::pacing::{self, Limits};
 use ravenpost_core::retry::{InvalidPolicy, RetryPolicy};
 use ravenpost_core::secret::Secret;
 use ravenpost_core::signature::{inbound, standard_webhooks};
+use ravenpost_egress::TlsProfile;
 use ravenpost_store::system::DisableAfter;
 use url::Url;
 
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
 const MAX_ADDRESS: usize = 254;
+
+/// The longest time that something former can be given.
+const MAX_GRACE: Duration = Duration::from_hours(24 * 90);
 
 type Checked<T> = Result<T, Problem>;
 
@@ -126,6 +135,48 @@ pub(super) fn signing_secret(field: &str, text: &str) -> Checked<Secret> {
 /// the provider.
 pub(super) fn new_secret(verification: &Verification) -> Option<Secret> {
     inbound::generate(verification, random::bytes())
+}
+
+/// The time that is so long after `from`: up to 90 days, or `default` where nothing is given.
+pub(super) fn after(
+    field: &str,
+    text: Option<&str>,
+    default: Duration,
+    from: DateTime<Utc>,
+) -> Checked<DateTime<Utc>> {
+    let invalid = |message: String| Problem::invalid_field(field, message);
+    let wait = text.map_or(Ok(default), duration::parse).map_err(|error| invalid(error.to_string()))?;
+    if wait > MAX_GRACE {
+        return Err(invalid(format!("at most {}", duration::format(MAX_GRACE))));
+    }
+    Ok(from + TimeDelta::from_std(wait).unwrap_or_default())
+}
+
+/// Headers to be set and removed.
+pub(super) fn headers(change: &BTreeMap<String, Option<Secret>>) -> Checked<HeaderChange> {
+    HeaderChange::parse(change).map_err(|invalid| invalid_header(&invalid))
+}
+
+pub(super) fn invalid_header(invalid: &InvalidHeader) -> Problem {
+    let field = invalid.name.as_ref().map_or("headers".to_owned(), |name| format!("headers.{name}"));
+    Problem::invalid_field(field, invalid.message.as_str())
+}
+
+/// As it is sealed.
+pub(super) fn authentication(authentication: &Authentication) -> Checked<Secret> {
+    let within =
+        |Invalid { field, message }| Problem::invalid_field(format!("authentication.{field}"), message);
+    authentication.check().map_err(within)?;
+    Ok(authentication.to_secret())
+}
+
+/// As they are sealed.
+pub(super) fn tls(tls: &TlsSettings) -> Checked<Secret> {
+    let (ca, certificate) = (tls.ca_certificates.as_deref(), tls.client_certificate.as_deref());
+    let key = tls.client_key.as_ref().map(Secret::reveal);
+    let profile = TlsProfile::parse(ca, certificate, key, tls.minimum_version.as_deref());
+    profile.map_err(|invalid| Problem::invalid_field(format!("tls.{}", invalid.field), invalid.reason))?;
+    Ok(tls.to_secret())
 }
 
 /// An e-mail address as people have them; whether it receives mail only mail can tell.

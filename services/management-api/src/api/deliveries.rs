@@ -3,7 +3,7 @@
 use axum::Json as Answer;
 use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::Path;
-use ravenpost_core::delivery::{Outcome, WaitingReason};
+use ravenpost_core::delivery::{Outcome, PhaseTimes, WaitingReason};
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_store::tenant::{Attempts, Delivery, Waiting};
 use serde::Serialize;
@@ -58,6 +58,11 @@ pub(super) struct DeliveryBody {
     next_retry_at: Option<DateTime<Utc>>,
     /// How long it took.
     duration_ms: u32,
+    /// Where the time went; all null for attempts of before that was recorded.
+    phases: PhaseTimes,
+    /// What was connected to, as `address:port`; null when it did not come to that.
+    #[schema(required = true, example = "93.184.215.14:443")]
+    connected_address: Option<String>,
     /// When it started.
     attempted_at: DateTime<Utc>,
 }
@@ -96,6 +101,8 @@ impl From<Delivery> for DeliveryBody {
             filter_error: delivery.filter_error,
             next_retry_at: delivery.next_retry_at,
             duration_ms: delivery.duration_ms,
+            phases: delivery.phases,
+            connected_address: delivery.connected_address,
             attempted_at: delivery.attempted_at,
         }
     }

@@ -1,30 +1,25 @@
 //! Destinations: where an endpoint's events go.
 
-use std::time::Duration;
+mod bodies;
+pub(super) mod rotate;
+mod state;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use chrono::{DateTime, Utc};
+use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Json, Path, Problem, Query};
-use ravenpost_chassis::{clock, random};
-use ravenpost_core::destination::{DEFAULT_TIMEOUT, DestinationStatus};
-use ravenpost_core::duration;
-use ravenpost_core::filter::Filter;
-use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
-use ravenpost_core::pacing::{Breaker, DisabledReason, Limits, NEVER};
-use ravenpost_core::retry::RetryPolicy;
-use ravenpost_core::secret::Secret;
-use ravenpost_store::system::{DisableAfter, FilterError};
-use ravenpost_store::tenant::{Destination, DestinationChange, MOST_WAITING_COUNTED, NewDestination};
-use serde::{Deserialize, Serialize};
-use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use ravenpost_core::ids::{DestinationId, EndpointId};
+use ravenpost_store::tenant::DestinationChanged;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::body::nullable;
-use super::endpoints::{EndpointPath, missing as missing_endpoint, to_seal};
+pub(super) use bodies::{CreatedDestinationBody, DestinationBody, DestinationDraft};
+use bodies::{DestinationChangeBody, NewDestinationBody};
+
+use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
-use super::{BASE, Failure, checks};
+use super::{BASE, Failure, checks, signing_keys};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
 
 /// The path of one destination.
@@ -35,321 +30,6 @@ pub(super) struct DestinationPath {
     pub(super) endpoint_id: EndpointId,
     /// The destination's id.
     pub(super) destination_id: DestinationId,
-}
-
-/// A destination to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewDestination)]
-pub(super) struct NewDestinationBody {
-    /// What to call it.
-    #[schema(min_length = 1, max_length = 200, example = "Billing")]
-    name: String,
-    /// Where to POST.
-    #[schema(format = Uri, example = "https://api.example.com/webhooks")]
-    url: String,
-    /// When to try again; 1m, 5m, 15m, 1h, 6h unless given.
-    retry_policy: Option<RetryPolicy>,
-    /// How long it has to answer, `100ms` to `60s`; `30s` unless given.
-    #[schema(example = "30s")]
-    timeout: Option<String>,
-    /// How fast it is sent to; what is absent is as the operator has set it.
-    limits: Option<Limits>,
-    /// After how long of failures only it is disabled, `1s` to `90d`, or `never`; as the operator has set it unless
-    /// given. Its owner is warned at half the time.
-    #[schema(example = "5d")]
-    disable_after: Option<String>,
-    /// What we are to sign with, `whsec_…` of Standard Webhooks; one is made unless given.
-    #[schema(format = Password)]
-    signing_secret: Option<String>,
-    /// Replay its dead letters by themselves when it has recovered: with the first success after three failures in a
-    /// row, each at most three times. False unless given.
-    #[serde(default)]
-    replay_on_recovery: bool,
-    /// Which events it gets; all unless given.
-    filter: Option<Filter>,
-}
-
-/// What to change; what is absent stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schema(as = DestinationChange)]
-pub(super) struct DestinationChangeBody {
-    /// What to call it.
-    #[schema(min_length = 1, max_length = 200)]
-    name: Option<String>,
-    /// Where to POST.
-    #[schema(format = Uri)]
-    url: Option<String>,
-    /// When to try again.
-    retry_policy: Option<RetryPolicy>,
-    /// How long it has to answer, `100ms` to `60s`.
-    #[schema(example = "30s")]
-    timeout: Option<String>,
-    /// Which events it gets, in place of what was said before; null for all. It is asked for the events that have not
-    /// come to their first attempt yet.
-    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
-    #[serde(deserialize_with = "nullable")]
-    filter: Option<Option<Filter>>,
-    /// Whether its dead letters are replayed by themselves when it has recovered.
-    replay_on_recovery: Option<bool>,
-    /// `paused` holds its events, `active` delivers them. `active` also enables a destination that was disabled, and
-    /// lets one be tried at once that is being given a rest: how it has fared so far is forgotten.
-    status: Option<DestinationStatus>,
-    /// How fast it is sent to; null goes back to what the operator has set.
-    #[serde(deserialize_with = "nullable")]
-    #[schema(value_type = Option<Limits>)]
-    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
-    limits: Option<Option<Limits>>,
-    /// After how long of failures only it is disabled, `1s` to `90d`, or `never`; null goes back to what the operator
-    /// has set.
-    #[serde(deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>, example = "5d")]
-    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
-    disable_after: Option<Option<String>>,
-}
-
-/// One target URL of an endpoint.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Destination)]
-pub(super) struct DestinationBody {
-    /// Its id.
-    id: DestinationId,
-    /// Whose events it gets: those accepted since it was made.
-    endpoint_id: EndpointId,
-    /// What it is called.
-    name: String,
-    /// Where we POST.
-    #[schema(format = Uri)]
-    url: String,
-    /// When it is tried again.
-    retry_policy: RetryPolicy,
-    /// How long it has to answer.
-    #[schema(example = "30s")]
-    timeout: String,
-    /// Which events it gets; null for all.
-    #[schema(required = true)]
-    filter: Option<Filter>,
-    /// The last failure of the filter's expression that was noted, at most one a minute; null when there was none since
-    /// the filter was set. The event was delivered.
-    #[schema(required = true)]
-    filter_error: Option<FilterErrorBody>,
-    /// Sent to, or held.
-    status: DestinationStatus,
-    /// Whether its dead letters are replayed by themselves when it has recovered.
-    replay_on_recovery: bool,
-    /// How fast it is sent to; what is absent is as the operator has set it.
-    limits: Limits,
-    /// After how long of failures only it is disabled; null means as the operator has set it.
-    #[schema(required = true, example = "5d")]
-    disable_after: Option<String>,
-    /// How it fares.
-    state: DestinationStateBody,
-    /// When it was made.
-    created_at: DateTime<Utc>,
-    /// When it was last changed.
-    updated_at: DateTime<Utc>,
-}
-
-/// An event that a filter's expression failed for.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = FilterError)]
-pub(super) struct FilterErrorBody {
-    /// Why.
-    #[schema(example = "No such key: amount")]
-    message: String,
-    /// For which event.
-    event_id: EventId,
-    /// When.
-    failed_at: DateTime<Utc>,
-}
-
-impl From<FilterError> for FilterErrorBody {
-    fn from(error: FilterError) -> Self {
-        Self { message: error.message, event_id: error.event_id, failed_at: error.failed_at }
-    }
-}
-
-/// How a destination fares.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DestinationState)]
-pub(super) struct DestinationStateBody {
-    /// Whether requests are let through: `open` after failures in a row, `half_open` while one tries again.
-    breaker: Breaker,
-    /// Since when the breaker is open.
-    #[schema(required = true)]
-    breaker_opened_at: Option<DateTime<Utc>>,
-    /// From when on one request tries whether it works again.
-    #[schema(required = true)]
-    probe_at: Option<DateTime<Utc>>,
-    /// Nothing is sent before, since it has answered 429 or 503.
-    #[schema(required = true)]
-    slow_until: Option<DateTime<Utc>>,
-    /// Most requests at once while it starts slowly after a rest; null when it doesn't.
-    #[schema(required = true)]
-    slow_start: Option<u16>,
-    /// Since when it has accepted nothing.
-    #[schema(required = true)]
-    failing_since: Option<DateTime<Utc>>,
-    /// When it accepted last, within ten seconds.
-    #[schema(required = true)]
-    last_success_at: Option<DateTime<Utc>>,
-    /// When an attempt failed last, within ten seconds.
-    #[schema(required = true)]
-    last_failure_at: Option<DateTime<Utc>>,
-    /// When its owner was warned that it is going to be disabled.
-    #[schema(required = true)]
-    warned_at: Option<DateTime<Utc>>,
-    /// Why it was disabled.
-    #[schema(required = true)]
-    disabled_reason: Option<DisabledReason>,
-    /// When it was disabled.
-    #[schema(required = true)]
-    disabled_at: Option<DateTime<Utc>>,
-    /// How many of its events wait, for whatever reason: 1000 may be more, see `waiting_more`.
-    waiting: u32,
-    /// More than that wait.
-    waiting_more: bool,
-}
-
-/// A new destination, with what is shown only this once.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CreatedDestination)]
-pub(super) struct CreatedDestinationBody {
-    #[serde(flatten)]
-    destination: DestinationBody,
-    /// What we sign with (Standard Webhooks).
-    #[schema(format = Password)]
-    signing_secret: String,
-}
-
-impl From<Destination> for DestinationBody {
-    fn from(destination: Destination) -> Self {
-        let state = DestinationStateBody::of(&destination, clock::now());
-        Self {
-            id: destination.id,
-            endpoint_id: destination.endpoint_id,
-            name: destination.name,
-            url: destination.url.into(),
-            retry_policy: destination.retry_policy,
-            timeout: duration::format(destination.timeout),
-            filter: destination.filter,
-            filter_error: destination.filter_error.map(FilterErrorBody::from),
-            status: destination.status,
-            replay_on_recovery: destination.replay_on_recovery,
-            limits: destination.limits,
-            disable_after: match destination.disable_after {
-                DisableAfter::Operator => None,
-                DisableAfter::Never => Some(NEVER.to_owned()),
-                DisableAfter::After(time) => Some(duration::format(time)),
-            },
-            state,
-            created_at: destination.created_at,
-            updated_at: destination.updated_at,
-        }
-    }
-}
-
-impl DestinationStateBody {
-    fn of(destination: &Destination, now: DateTime<Utc>) -> Self {
-        let health = &destination.health;
-        Self {
-            breaker: health.breaker(now),
-            breaker_opened_at: health.opened_at,
-            probe_at: health.probe_at,
-            slow_until: health.slow_until.filter(|until| *until > now),
-            slow_start: health.concurrency,
-            failing_since: health.failing_since,
-            last_success_at: health.last_success_at,
-            last_failure_at: health.last_failure_at,
-            warned_at: health.warned_at,
-            disabled_reason: destination.disabled.map(|(reason, _)| reason),
-            disabled_at: destination.disabled.map(|(_, at)| at),
-            waiting: destination.waiting.min(MOST_WAITING_COUNTED),
-            waiting_more: destination.waiting > MOST_WAITING_COUNTED,
-        }
-    }
-}
-
-/// A destination that can be made as it is.
-pub(super) struct DestinationDraft {
-    id: DestinationId,
-    name: String,
-    url: Url,
-    signing_secret: Secret,
-    retry_policy: RetryPolicy,
-    timeout: Duration,
-    replay_on_recovery: bool,
-    filter: Option<Filter>,
-    limits: Limits,
-    disable_after: DisableAfter,
-}
-
-impl DestinationDraft {
-    pub(super) fn check(
-        url: Url,
-        name: String,
-        retry_policy: Option<RetryPolicy>,
-        timeout: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, Problem> {
-        retry_policy.as_ref().map(checks::retry_policy).transpose()?;
-        Ok(Self {
-            id: DestinationId::new(now, random::bytes()),
-            name,
-            url,
-            signing_secret: Secret::standard_webhooks(random::bytes()),
-            retry_policy: retry_policy.unwrap_or_default(),
-            timeout: timeout.map_or(Ok(DEFAULT_TIMEOUT), |timeout| checks::timeout("timeout", timeout))?,
-            replay_on_recovery: false,
-            filter: None,
-            limits: Limits::default(),
-            disable_after: DisableAfter::Operator,
-        })
-    }
-
-    pub(super) fn as_new(&self) -> NewDestination<'_> {
-        NewDestination {
-            id: self.id,
-            name: &self.name,
-            url: &self.url,
-            signing_secret: to_seal(&self.signing_secret),
-            retry_policy: &self.retry_policy,
-            timeout: self.timeout,
-            replay_on_recovery: self.replay_on_recovery,
-            filter: self.filter.as_ref(),
-            limits: self.limits,
-            disable_after: self.disable_after,
-        }
-    }
-
-    /// What was made of it, with the secret.
-    pub(super) fn created(&self, destination: Destination) -> CreatedDestinationBody {
-        CreatedDestinationBody {
-            destination: destination.into(),
-            signing_secret: self.signing_secret.reveal().to_owned(),
-        }
-    }
-}
-
-impl NewDestinationBody {
-    fn check(self, now: DateTime<Utc>) -> Result<DestinationDraft, Problem> {
-        checks::name("name", &self.name)?;
-        let url = checks::url("url", &self.url)?;
-        let brought =
-            self.signing_secret.map(|text| checks::signing_secret("signing_secret", &text)).transpose()?;
-        let limits = self.limits.map(checks::pace).transpose()?.unwrap_or_default();
-        let disable_after = self.disable_after.as_deref().map(checks::disable_after).transpose()?;
-        let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
-        let filter = self.filter.map(checks::filter).transpose()?.flatten();
-        let disable_after = disable_after.unwrap_or_default();
-        let replay_on_recovery = self.replay_on_recovery;
-        let draft = DestinationDraft { filter, replay_on_recovery, limits, disable_after, ..draft };
-        Ok(match brought {
-            Some(signing_secret) => DestinationDraft { signing_secret, ..draft },
-            None => draft,
-        })
-    }
 }
 
 /// List an endpoint's destinations.
@@ -381,6 +61,7 @@ pub(super) async fn create(
 ) -> Result<impl IntoResponse, Failure> {
     let now = clock::now();
     let draft = body.check(now)?;
+    signing_keys::ensure(&caller.tenant, draft.signing, now).await?;
     let created = caller.tenant.create_destination(path.endpoint_id, &draft.as_new(), now).await?;
     let destination = created.ok_or_else(missing_endpoint)?;
     let location = format!("{BASE}/endpoints/{}/destinations/{}", path.endpoint_id, destination.id);
@@ -403,6 +84,9 @@ pub(super) async fn get(
 ///
 /// A destination that was disabled, since it answered 410 or failed for too long, is enabled by `"status": "active"`, as
 /// one that is paused is resumed: what was held is delivered, oldest first, at the pace that it bears.
+///
+/// `headers` are set and, by null, removed one by one. `authentication`, `tls` and `retry_policy` are replaced as a
+/// whole; null removes the first two.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "change_destination", params(DestinationPath), request_body = DestinationChangeBody,
     security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody)))]
@@ -411,29 +95,15 @@ pub(super) async fn change(
     Path(path): Path<DestinationPath>,
     Json(body): Json<DestinationChangeBody>,
 ) -> Result<Answer<DestinationBody>, Failure> {
-    let url = body.url.as_deref().map(|url| checks::url("url", url)).transpose()?;
-    body.retry_policy.as_ref().map(checks::retry_policy).transpose()?;
-    let filter = match body.filter {
-        Some(Some(filter)) => Some(checks::filter(filter)?),
-        Some(None) => Some(None),
-        None => None,
-    };
-    let change = DestinationChange {
-        name: body.name.as_deref().map(|name| checks::name("name", name)).transpose()?,
-        url: url.as_ref(),
-        retry_policy: body.retry_policy.as_ref(),
-        timeout: body.timeout.as_deref().map(|timeout| checks::timeout("timeout", timeout)).transpose()?,
-        filter: filter.as_ref().map(Option::as_ref),
-        replay_on_recovery: body.replay_on_recovery,
-        status: body.status.map(checks::status).transpose()?,
-        limits: body.limits.map(|limits| checks::pace(limits.unwrap_or_default())).transpose()?,
-        disable_after: body.disable_after.as_ref().map(|text| disable_after(text.as_deref())).transpose()?,
-    };
-    let changed = caller
-        .tenant
-        .change_destination(path.endpoint_id, path.destination_id, &change, clock::now())
-        .await?;
-    Ok(Answer(changed.ok_or_else(missing)?.into()))
+    let now = clock::now();
+    let draft = body.check()?;
+    signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
+    let (endpoint, id) = (path.endpoint_id, path.destination_id);
+    match caller.tenant.change_destination(endpoint, id, &draft.as_change(), now).await? {
+        DestinationChanged::Changed(destination) => Ok(Answer((*destination).into())),
+        DestinationChanged::Missing => Err(missing().into()),
+        DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
+    }
 }
 
 /// Delete a destination.
@@ -449,11 +119,6 @@ pub(super) async fn delete(
     let deleted =
         caller.tenant.delete_destination(path.endpoint_id, path.destination_id, clock::now()).await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(missing().into()) }
-}
-
-/// Null goes back to what the operator has set.
-fn disable_after(text: Option<&str>) -> Result<DisableAfter, Problem> {
-    text.map_or(Ok(DisableAfter::Operator), checks::disable_after)
 }
 
 pub(super) fn missing() -> Problem {

@@ -5,10 +5,9 @@ use std::time::Duration;
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem};
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::duration;
 use ravenpost_core::ids::{EndpointId, SecretId};
 use ravenpost_store::tenant::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 use serde::{Deserialize, Serialize};
@@ -18,9 +17,6 @@ use super::endpoints::{EndpointPath, conflict, missing, to_seal};
 use super::page::{List, all};
 use super::{BASE, Failure, checks};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
-
-/// The longest time that older secrets can be given.
-const MAX_EXPIRY: Duration = Duration::from_hours(24 * 90);
 
 /// The path of one secret.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -69,13 +65,8 @@ impl From<InboundSecret> for SecretBody {
 
 impl NewSecretBody {
     fn others_expire_at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Problem> {
-        let invalid = |message: String| Problem::invalid_field("others_expire_in", message);
         let Some(text) = &self.others_expire_in else { return Ok(None) };
-        let expiry = duration::parse(text).map_err(|error| invalid(error.to_string()))?;
-        if expiry > MAX_EXPIRY {
-            return Err(invalid(format!("at most {}", duration::format(MAX_EXPIRY))));
-        }
-        Ok(TimeDelta::from_std(expiry).ok().map(|expiry| now + expiry))
+        checks::after("others_expire_in", Some(text), Duration::ZERO, now).map(Some)
     }
 }
 

@@ -45,6 +45,7 @@ async fn an_event_and_its_deliveries() {
         {
           "attempt_number": 1,
           "attempted_at": "[time]",
+          "connected_address": "203.0.113.7:443",
           "destination_id": "[id]",
           "destination_url": "https://api.example.com/orders",
           "duration_ms": 5,
@@ -53,6 +54,13 @@ async fn an_event_and_its_deliveries() {
           "id": "[id]",
           "next_retry_at": null,
           "outcome": "server_error",
+          "phases": {
+            "connect_us": null,
+            "dns_us": null,
+            "first_byte_us": 4000,
+            "queue_us": 1500,
+            "tls_us": null
+          },
           "response_body_snippet": "thanks",
           "response_code": 500,
           "run": 0
@@ -68,6 +76,7 @@ async fn an_event_and_its_deliveries() {
         {
           "attempt_number": 1,
           "attempted_at": "[time]",
+          "connected_address": "203.0.113.7:443",
           "destination_id": "[id]",
           "destination_url": "https://api.example.com/orders",
           "duration_ms": 5,
@@ -76,6 +85,13 @@ async fn an_event_and_its_deliveries() {
           "id": "[id]",
           "next_retry_at": "[time]",
           "outcome": "server_error",
+          "phases": {
+            "connect_us": null,
+            "dns_us": null,
+            "first_byte_us": 4000,
+            "queue_us": 1500,
+            "tls_us": null
+          },
           "response_body_snippet": "thanks",
           "response_code": 500,
           "run": 0

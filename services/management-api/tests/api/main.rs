@@ -14,5 +14,6 @@ mod rejected_requests;
 mod replay;
 mod replays;
 mod secrets;
+mod sending;
 mod support;
 mod unavailable;

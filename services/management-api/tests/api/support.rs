@@ -9,7 +9,7 @@ use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_chassis::metrics;
 use ravenpost_chassis::random::bytes as random;
 use ravenpost_core::access::ApiKey;
-use ravenpost_core::delivery::{DeliveryKey, Outcome};
+use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
     ApiKeyId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId, RejectedRequestId,
@@ -156,6 +156,8 @@ impl Service {
             next_retry_at: delivered.is_none().then(|| self.now + chrono::TimeDelta::hours(1)),
             attempted_at: self.now,
             duration_ms: 5,
+            phases: PhaseTimes { queue_us: Some(1_500), first_byte_us: Some(4_000), ..PhaseTimes::default() },
+            connected_address: Some("203.0.113.7:443".to_owned()),
         };
         let routed = Routed { event_id, destinations: vec![destination_id] };
         let record = Record { routed: vec![routed], attempts: vec![attempt], ..Record::default() };
@@ -308,7 +310,12 @@ impl Customer {
 
     /// Sends a request below `/api/v1`, with a body that is said to be JSON, or none.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        self.send_to(method, &format!("/api/v1{path}"), body).await
+    }
+
+    /// As [`Customer::send`], to any path.
+    pub(crate) async fn send_to(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
