@@ -22,6 +22,7 @@ pub mod destination;
 pub mod retry;
 
 pub mod delivery;
+pub mod ledger;
 
 pub mod access;
 pub mod duration;
