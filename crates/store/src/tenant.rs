@@ -15,7 +15,7 @@ mod rejected;
 mod replay;
 mod secrets;
 mod waiting;
-mod yielding;
+pub(crate) mod yielding;
 
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::secret::{Keyring, Secret};

@@ -10,7 +10,7 @@ use super::Tenant;
 use crate::{Error, Result};
 
 /// How often an operation starts over before it is reported as unavailable.
-pub(super) const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -24,7 +24,7 @@ impl Tenant {
 }
 
 /// Whether an operation gave up waiting for a lock, so that it may start over.
-pub(super) fn has_yielded(error: &Error) -> bool {
+pub(crate) fn has_yielded(error: &Error) -> bool {
     let Error::Unavailable { cause, .. } = error else { return false };
     let database = cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
     database.is_some_and(|error| error.code().as_deref() == Some(LOCK_NOT_AVAILABLE))

@@ -4,6 +4,7 @@
 mod accept;
 mod configuration;
 mod isolation;
+mod ledger;
 mod record;
 mod rejected;
 mod replay;
