@@ -10,6 +10,8 @@
 //!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
 //!
+//! Beside it `sweep` looks for what Kafka has lost.
+//!
 //! Nothing in a partition waits for a neighbour: what can't be finished within a second is parked in the schedule.
 
 pub mod settings;
@@ -26,12 +28,14 @@ pub mod send;
 
 pub mod schedule;
 
+pub mod sweep;
+
 pub mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ravenpost_bus::{Consumer, Producer};
+use ravenpost_bus::{Consumer, Producer, Progress};
 use ravenpost_chassis::{Context, clock};
 use ravenpost_core::topic;
 use ravenpost_egress::Client;
@@ -42,6 +46,7 @@ use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
 use crate::send::Sender;
 pub use crate::settings::Settings;
+use crate::sweep::Sweeper;
 
 /// The consumer group of all workers.
 const GROUP: &str = "ravenpost.delivery-worker";
@@ -80,6 +85,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         liveness: consumer.liveness(),
     });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
+    let progress = Progress::new(&settings.bus, GROUP, topic::INGEST)?;
+    ctx.spawn("sweeper", Sweeper::new(store.system(), progress, metrics.clone()).run(ctx.clone()));
     Group { ctx, system: store.system(), routes, sender, metrics, lanes: settings.lanes, partitions }
         .run(consumer)
         .await
