@@ -12,6 +12,7 @@ mod delivery;
 mod fidelity;
 mod given_up;
 mod hanging;
+mod ledger;
 mod pause;
 mod replay;
 
