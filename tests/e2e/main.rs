@@ -15,6 +15,7 @@ mod filter;
 mod given_up;
 mod hanging;
 mod pacing;
+mod ledger;
 mod pause;
 mod replay;
 mod replays;

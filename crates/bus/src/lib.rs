@@ -14,11 +14,13 @@ pub mod producer;
 
 pub mod consumer;
 pub mod offsets;
+pub mod progress;
 
 pub use consumer::{Change, Consumer, Partition};
 pub use message::Message;
 pub use offsets::Offsets;
 pub use producer::Producer;
+pub use progress::Progress;
 pub use settings::Settings;
 
 /// What can go wrong with Kafka.

@@ -112,6 +112,13 @@ fn uuid_v7(now: DateTime<Utc>, random: [u8; 10]) -> Uuid {
 }
 
 impl EventId {
+    /// Below every id that is drawn from `moment` on, and above all that were drawn a millisecond earlier.
+    pub fn floor(moment: DateTime<Utc>) -> Self {
+        let milliseconds = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
+        // The first 48 bits of a UUIDv7 are milliseconds (RFC 9562, 5.7).
+        Self(Uuid::from_u128(milliseconds << 80))
+    }
+
     /// The id just below this one.
     #[must_use]
     pub fn predecessor(self) -> Self {

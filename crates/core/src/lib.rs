@@ -25,6 +25,7 @@ pub mod retry;
 pub mod delivery;
 pub mod pacing;
 pub mod replay;
+pub mod ledger;
 
 pub mod access;
 pub mod duration;

@@ -112,6 +112,25 @@ impl Payloads {
         Ok(Some(body))
     }
 
+    /// Reads so many bytes of an object from `offset` on, fewer where it ends before. `None` when it is gone.
+    pub async fn get_range(&self, key: &str, offset: i64, length: i64) -> Result<Option<Bytes>> {
+        if length <= 0 || offset < 0 {
+            return Ok(Some(Bytes::new()));
+        }
+        let range = format!("bytes={offset}-{}", offset.saturating_add(length) - 1);
+        let request = self.client.get_object().bucket(&self.bucket).key(self.key(key)).range(range);
+        let read = async {
+            match Box::pin(request.send()).await {
+                Ok(object) => Ok(Some(object.body.collect().await.map_err(unavailable)?.into_bytes())),
+                Err(failure) if failure.code() == Some("NoSuchKey") => Ok(None),
+                // It ends before the range begins.
+                Err(failure) if failure.code() == Some("InvalidRange") => Ok(Some(Bytes::new())),
+                Err(failure) => Err(error(&failure)),
+            }
+        };
+        tokio::time::timeout(OPERATION_TIMEOUT, read).await.map_err(unavailable)?
+    }
+
     /// Deletes an object; one that is not there is as good as deleted.
     pub async fn delete(&self, key: &str) -> Result<()> {
         let request = self.client.delete_object().bucket(&self.bucket).key(self.key(key));

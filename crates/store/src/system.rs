@@ -8,6 +8,7 @@ mod destinations;
 mod endpoints;
 mod identity;
 mod instances;
+mod ledger;
 mod maintenance;
 mod observe;
 mod pacing;
@@ -18,6 +19,7 @@ mod replay_jobs;
 mod resume;
 mod schedule;
 mod signing_keys;
+mod sweep;
 mod unpublished;
 
 use std::time::Duration;
@@ -33,6 +35,7 @@ pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, R
 pub use endpoints::Endpoint;
 pub use identity::ApiKeyRecord;
 pub use instances::Peer;
+pub use ledger::{LedgerPage, StoredPayload};
 pub use observe::{DueAlert, Health, Observation};
 pub use pacing::{DisableAfter, Pace, PaceSettings};
 pub use record::{Attempt, DestinationState, Filtered, Park, ParkReason, Record, Routed};
@@ -41,6 +44,7 @@ pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
 pub use schedule::{Due, Waiting};
 pub use signing_keys::OrganizationKey;
+pub use sweep::{SweeperState, Swept};
 
 use crate::decode::{Damaged, Row};
 pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};

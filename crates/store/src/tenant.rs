@@ -18,7 +18,7 @@ mod replay_jobs;
 mod secrets;
 mod signing_keys;
 mod waiting;
-mod yielding;
+pub(crate) mod yielding;
 
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::secret::{Keyring, Secret};

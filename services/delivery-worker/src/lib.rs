@@ -11,6 +11,8 @@
 //!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
 //!
+//! Beside it `sweep` looks for what Kafka has lost.
+//!
 //! Nothing in a partition waits for a neighbour: what can't be finished within a second is parked in the schedule.
 
 pub mod settings;
@@ -30,12 +32,14 @@ pub mod send;
 
 pub mod schedule;
 
+pub mod sweep;
+
 pub mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ravenpost_bus::{Consumer, Producer};
+use ravenpost_bus::{Consumer, Producer, Progress};
 use ravenpost_chassis::{Context, clock};
 use ravenpost_core::topic;
 use ravenpost_egress::Client;
@@ -47,6 +51,7 @@ use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
 use crate::send::{Profiles, Sender, Tokens};
 pub use crate::settings::Settings;
+use crate::sweep::Sweeper;
 
 /// The consumer group of all workers.
 const GROUP: &str = "ravenpost.delivery-worker";
@@ -89,6 +94,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         liveness: consumer.liveness(),
     });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
+    let progress = Progress::new(&settings.bus, GROUP, topic::INGEST)?;
+    ctx.spawn("sweeper", Sweeper::new(store.system(), progress, metrics.clone()).run(ctx.clone()));
     Group { ctx, system: store.system(), routes, sender, metrics, pacing: settings.pacing, partitions }
         .run(consumer)
         .await

@@ -33,6 +33,8 @@ pub struct WorkerMetrics {
     token_requests: IntCounterVec,
     /// Messages that were none of ours.
     pub undecodable: IntCounter,
+    /// Pairs and events that were lost and found by the sweeper.
+    pub swept: IntCounter,
     /// Things recorded together.
     pub record_batch: Histogram,
     /// Requests under way.
@@ -102,6 +104,10 @@ impl WorkerMetrics {
             undecodable: metrics.counter(
                 "delivery_undecodable_messages_total",
                 "Messages on the ingest topic that are no events; they are skipped",
+            ),
+            swept: metrics.counter(
+                "delivery_swept_total",
+                "Deliveries that waited nowhere and were scheduled by the sweeper; anything but 0 means that Kafka has lost messages",
             ),
             record_batch: metrics.histogram(
                 "delivery_record_batch",

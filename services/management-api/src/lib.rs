@@ -8,7 +8,7 @@
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired
-//! commands: migrate, bootstrap, openapi
+//! commands: migrate, bootstrap, reconcile, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -52,6 +52,9 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Migrate) => once(settings, commands::migrate::run),
         Some(Command::Bootstrap(arguments)) => {
             once(settings, |settings| commands::bootstrap::run(settings, arguments))
+        }
+        Some(Command::Reconcile(arguments)) => {
+            once(settings, |settings| commands::reconcile::run(settings, arguments))
         }
         Some(Command::Openapi) => openapi::print(),
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_chassis::Service;
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::base_url;
@@ -76,6 +77,8 @@ pub enum Command {
     Migrate,
     /// Make an organization and an API key that carries every scope; prints both as one line of JSON.
     Bootstrap(Bootstrap),
+    /// Prove that the ledger balances: everything accepted was delivered, waits, is dead or was dropped, and its payload is there. Exits with 1, and names what is wrong, when it does not.
+    Reconcile(Reconcile),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -86,6 +89,70 @@ pub struct Bootstrap {
     /// The organization's name.
     #[arg(long, value_name = "NAME")]
     pub organization: String,
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Reconcile {
+    /// Look only at what was accepted since then: a time such as `2026-01-31T12:00:00Z`, or how long ago, such as `24h`. By default at everything.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// How long after its acceptance something may be on its way without a row that says so.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    pub grace: Duration,
+    /// Of which events the payload is read and its digest compared.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "sample")]
+    pub payloads: WhichPayloads,
+    /// How many events are drawn for `--payloads sample`.
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sample: u32,
+    /// Schedule what should wait and waits nowhere, as the worker's sweeper does.
+    #[arg(long)]
+    pub repair: bool,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of which events payloads are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhichPayloads {
+    /// Of none.
+    None,
+    /// Of some, drawn at random.
+    Sample,
+    /// Of all.
+    All,
+}
+
+/// A moment, or a time before now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// This moment.
+    At(DateTime<Utc>),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl Since {
+    /// The moment, if it is `now`.
+    pub fn moment(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(moment) => moment,
+            Self::Ago(length) => {
+                let length = TimeDelta::from_std(length).ok();
+                length.and_then(|length| now.checked_sub_signed(length)).unwrap_or(DateTime::UNIX_EPOCH)
+            }
+        }
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Since::At(moment.to_utc()));
+    }
+    let neither = "write a time such as 2026-01-31T12:00:00Z, or how long ago, such as 24h";
+    duration::parse(text).map(Since::Ago).map_err(|_| neither.to_owned())
 }
 
 impl Service for Settings {
@@ -119,7 +186,8 @@ mod tests {
     fn the_service_needs_a_master_key_and_commands_do_not() {
         let settings = parse(&[], &[KEY]).unwrap();
         assert!(settings.command.is_none() && settings.master_key.is_some());
-        for args in [&["migrate"][..], &["openapi"], &["bootstrap", "--organization", "Acme"]] {
+        for args in [&["migrate"][..], &["openapi"], &["reconcile"], &["bootstrap", "--organization", "Acme"]]
+        {
             assert!(parse(args, &[]).unwrap().command.is_some(), "{args:?}");
         }
         let Halt::Refuse(line) = parse(&[], &[]).unwrap_err() else { panic!() };
@@ -138,6 +206,25 @@ mod tests {
         ] {
             let Halt::Refuse(line) = parse(&["migrate"], &[(variable, value)]).unwrap_err() else { panic!() };
             assert!(line.contains(variable), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_to_reconcile_is_said_in_several_ways() {
+        let now: DateTime<Utc> = "2026-02-01T00:00:00Z".parse().unwrap();
+        for (text, moment) in
+            [("2026-01-31T13:00:00+01:00", "2026-01-31T12:00:00Z"), ("36h", "2026-01-30T12:00:00Z")]
+        {
+            let settings = parse(&["reconcile", "--since", text], &[]).unwrap();
+            let Some(Command::Reconcile(arguments)) = settings.command else { panic!() };
+            assert_eq!(arguments.since.unwrap().moment(now), moment.parse::<DateTime<Utc>>().unwrap());
+            assert_eq!((arguments.payloads, arguments.repair), (WhichPayloads::Sample, false));
+        }
+        for (option, value) in
+            [("--since", "yesterday"), ("--payloads", "some"), ("--sample", "0"), ("--grace", "1")]
+        {
+            let Halt::Refuse(line) = parse(&["reconcile", option, value], &[]).unwrap_err() else { panic!() };
+            assert!(line.contains(option) && line.lines().count() == 1, "{line}");
         }
     }
 }

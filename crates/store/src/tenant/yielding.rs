@@ -10,7 +10,7 @@ use super::Tenant;
 use crate::{Error, Result};
 
 /// How often an operation starts over before it is reported as unavailable.
-pub(super) const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 

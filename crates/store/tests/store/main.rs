@@ -4,6 +4,7 @@
 mod accept;
 mod configuration;
 mod isolation;
+mod ledger;
 mod pacing;
 mod record;
 mod recovery;
