@@ -8,7 +8,9 @@
 //!                               └──▶ report, when a promise is broken
 //! ```
 //!
-//! `cargo xtask chaos ingress` runs the long form with a random schedule; `cargo xtask test` the short one.
+//! Two subjects: ingress (what is acknowledged survives) and delivery (what is accepted arrives; workers and
+//! destinations suffer, too). `cargo xtask chaos ingress|delivery` runs the long form with a random schedule;
+//! `cargo xtask test` the short one.
 
 mod schedule;
 
@@ -22,7 +24,11 @@ mod verdict;
 
 mod report;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use ravenpost_testkit::{
@@ -33,18 +39,30 @@ use ravenpost_testkit::{
 };
 use tokio::sync::watch;
 
-use crate::{load::Load, schedule::Step, verdict::Violation, world::World};
+use crate::{
+    load::Load,
+    schedule::{Step, Subject, WORKERS},
+    verdict::Violation,
+    world::World,
+};
 
 /// Longer than any start or calm takes on a loaded machine.
 const BOUND: Duration = Duration::from_secs(60);
 /// How long events may be on their way after the last fault: what was in the air when its partition was taken comes due after
 /// two minutes.
 const SETTLED: Duration = Duration::from_secs(150);
+/// Brings forward what comes due only after those two minutes, once nothing of it can be in the air: destinations have
+/// three seconds to answer.
+const HURRY: &str = "update scheduled_deliveries set due_at = now() where reason = 'parked'
+    and due_at > now() + interval '20 seconds' and created_at < now() - interval '10 seconds'";
 /// So many events are sent between two steps.
 const CALM: usize = 60;
+/// One subject at a time: two would starve each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// How long and how often: from `RAVENPOST_CHAOS_SECONDS`, `…_SEED` and `…_ROUNDS`, which `cargo xtask chaos` sets.
 struct Form {
+    subject: Subject,
     seed: u64,
     rounds: u64,
     /// The long form; the short one has a schedule of its own.
@@ -52,8 +70,9 @@ struct Form {
 }
 
 impl Form {
-    fn of_environment() -> Result<Self> {
+    fn of_environment(subject: Subject) -> Result<Self> {
         Ok(Self {
+            subject,
             seed: number("RAVENPOST_CHAOS_SEED")?.unwrap_or(1),
             rounds: number("RAVENPOST_CHAOS_ROUNDS")?.unwrap_or(1),
             seconds: number("RAVENPOST_CHAOS_SECONDS")?,
@@ -62,8 +81,8 @@ impl Form {
 
     fn steps(&self, seed: u64) -> Vec<Step> {
         match self.seconds {
-            Some(seconds) => schedule::random(seed, Duration::from_secs(seconds), self.lease()),
-            None => schedule::short(seed, self.lease()),
+            Some(seconds) => schedule::random(self.subject, seed, Duration::from_secs(seconds), self.lease()),
+            None => schedule::short(self.subject, seed, self.lease()),
         }
     }
 
@@ -72,8 +91,16 @@ impl Form {
         Duration::from_secs(if self.seconds.is_some() { 10 } else { 6 })
     }
 
-    /// The long form also knows two workers, by turns.
+    /// The short form does not wait for what a killed worker had in the air: its time is brought forward.
+    fn hurries(&self) -> bool {
+        self.subject == Subject::Delivery && self.seconds.is_none()
+    }
+
+    /// The long form of ingress also knows two workers, by turns.
     fn workers(&self, seed: u64) -> usize {
+        if self.subject == Subject::Delivery {
+            return WORKERS;
+        }
         if self.seconds.is_some() && seed.is_multiple_of(2) { 2 } else { 1 }
     }
 }
@@ -90,17 +117,29 @@ fn tell(text: &str) {
 
 #[test]
 fn what_ingress_acknowledges_survives() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    run(Subject::Ingress);
+}
+
+#[test]
+fn what_is_accepted_is_delivered() {
+    run(Subject::Delivery);
+}
+
+fn run(subject: Subject) {
+    // A failed subject is told by its own test.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime starts");
     runtime.block_on(async {
-        if let Err(error) = all_rounds().await {
+        if let Err(error) = all_rounds(subject).await {
             panic!("{error:?}");
         }
     });
 }
 
-async fn all_rounds() -> Result<()> {
-    let form = Form::of_environment()?;
-    let folder = stack::shared_folder().join(format!("chaos-{}", std::process::id()));
+async fn all_rounds(subject: Subject) -> Result<()> {
+    let form = Form::of_environment(subject)?;
+    let folder = stack::shared_folder().join(format!("chaos-{subject:?}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     // Killed in the end: nobody reads their data again.
     let options = Options { when_dropped: WhenDropped::Kill, ..Options::for_tests() };
@@ -122,8 +161,8 @@ async fn all_rounds() -> Result<()> {
 async fn round(stores: &Fragile, seed: u64, form: &Form) -> Result<Vec<Violation>> {
     let (steps, workers) = (form.steps(seed), form.workers(seed));
     tell(&format!("\nseed {seed}: {} steps, {workers} worker(s)", steps.len()));
-    let mut world = World::start(stores, workers, form.lease()).await?;
-    let outcome = Box::pin(steps_and_verdict(&world, &steps)).await;
+    let mut world = World::start(stores, form.subject, workers, form.lease()).await?;
+    let outcome = Box::pin(steps_and_verdict(&world, form, &steps)).await;
     if !outcome.as_ref().is_ok_and(Vec::is_empty) {
         tell(&format!("The logs of the seed {seed} are in {}", world.system.logs().display()));
         world.system.keep_logs();
@@ -131,13 +170,13 @@ async fn round(stores: &Fragile, seed: u64, form: &Form) -> Result<Vec<Violation
     outcome
 }
 
-async fn steps_and_verdict(world: &World<'_>, steps: &[Step]) -> Result<Vec<Violation>> {
+async fn steps_and_verdict(world: &World<'_>, form: &Form, steps: &[Step]) -> Result<Vec<Violation>> {
     let load = Load::new(world.endpoints.clone(), world.ingress_urls().await)?;
     let mut violations = under_load(world, &load, steps).await?;
     let sent = load.sent();
-    let settled = settle(world).await;
+    let settled = settle(world, form.hurries()).await;
     let places = places::read(&world.system).await?;
-    violations.extend(verdict::judge(&world.endpoints, &sent, &places));
+    violations.extend(verdict::judge(form.subject, &world.endpoints, &sent, &places));
     tell(&format!("  {}", report::summary(&sent, &places)));
     if violations.is_empty() {
         settled?;
@@ -172,11 +211,14 @@ async fn under_load(
 }
 
 /// Waits until nothing is on its way any more.
-async fn settle(world: &World<'_>) -> Result<()> {
+async fn settle(world: &World<'_>, hurries: bool) -> Result<()> {
     let pool = world.system.database.pool().await?;
     let under_way = "select (select count(*) from events where status = 'PENDING')
         + (select count(*) from scheduled_deliveries)";
     let settled = wait::until_true("all events to have arrived", SETTLED, || async {
+        if hurries {
+            sqlx::query(HURRY).execute(&pool).await?;
+        }
         Ok(sqlx::query_scalar::<_, i64>(under_way).fetch_one(&pool).await? == 0)
     })
     .await;

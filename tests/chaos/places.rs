@@ -25,6 +25,7 @@ pub(crate) struct Places {
     pub(crate) rows: BTreeMap<Uuid, Row>,
     pub(crate) messages: BTreeMap<Uuid, Vec<Message>>,
     pub(crate) deliveries: BTreeMap<Uuid, Vec<Delivery>>,
+    pub(crate) recorded: BTreeMap<Uuid, Recorded>,
     /// Messages and deliveries without an event's id.
     pub(crate) nameless: Vec<String>,
 }
@@ -49,12 +50,23 @@ pub(crate) struct Delivery {
     pub(crate) path: String,
     /// Since the Unix epoch.
     pub(crate) at: Duration,
+    /// When the attempt began, as it says itself (`webhook-timestamp`), to the second; since the Unix epoch.
+    pub(crate) begun: Duration,
     pub(crate) body: Found,
+}
+
+/// What Postgres knows of the attempts to deliver an event.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) attempts: usize,
+    /// When its success was recorded, since the Unix epoch.
+    pub(crate) succeeded: Option<Duration>,
 }
 
 /// Reads all places of a system whose stores are whole.
 pub(crate) async fn read(system: &System) -> Result<Places> {
-    let mut places = Places { rows: rows(system).await?, ..Places::default() };
+    let (rows, recorded) = (rows(system).await?, recorded(system).await?);
+    let mut places = Places { rows, recorded, ..Places::default() };
     messages(system, &mut places).await?;
     deliveries(system, &mut places);
     Ok(places)
@@ -96,6 +108,19 @@ async fn rows(system: &System) -> Result<BTreeMap<Uuid, Row>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
+async fn recorded(system: &System) -> Result<BTreeMap<Uuid, Recorded>> {
+    let pool = system.database.pool().await?;
+    let query = "select event_id, count(*), \
+        (extract(epoch from min(created_at) filter (where outcome = 'success')))::float8 \
+        from deliveries group by event_id";
+    let events: Vec<(Uuid, i64, Option<f64>)> = sqlx::query_as(query).fetch_all(&pool).await?;
+    pool.close().await;
+    let recorded = |attempts: i64, succeeded: Option<f64>| -> Result<Recorded> {
+        Ok(Recorded { attempts: attempts.try_into()?, succeeded: succeeded.map(Duration::from_secs_f64) })
+    };
+    events.into_iter().map(|(id, attempts, at)| Ok((id, recorded(attempts, at)?))).collect()
+}
+
 async fn object(system: &System, client: &s3::Client, key: &str) -> Result<Option<Bytes>> {
     let prefix = system.settings.get("RAVENPOST_S3_KEY_PREFIX").context("the key prefix")?;
     let (bucket, key) = (&system.stores.s3.bucket, format!("{prefix}{key}"));
@@ -130,7 +155,12 @@ fn deliveries(system: &System, places: &mut Places) {
             places.nameless.push(format!("a delivery without a usable `webhook-id` to {}", request.path));
             continue;
         };
-        let delivery = Delivery { body: found(&request.body), path: request.path, at: request.at };
+        let Some(seconds) = request.header("webhook-timestamp").and_then(|at| at.parse().ok()) else {
+            places.nameless.push(format!("a delivery of {id} without a usable `webhook-timestamp`"));
+            continue;
+        };
+        let (begun, body) = (Duration::from_secs(seconds), found(&request.body));
+        let delivery = Delivery { body, path: request.path, at: request.at, begun };
         places.deliveries.entry(id).or_default().push(delivery);
     }
 }

@@ -129,9 +129,15 @@ pub(crate) fn summary(sent: &[Sent], places: &Places) -> String {
     let unanswered =
         count(|sent| sent.attempts.iter().any(|attempt| matches!(attempt.heard, Heard::Nothing(_))));
     let messages: usize = places.messages.values().map(Vec::len).sum();
+    let requests: usize = places.deliveries.values().map(Vec::len).sum();
+    // An attempt that was recorded is not repeated but by policy; what came more often was in the air when something failed.
+    let recorded = |id| places.recorded.get(id).map_or(0, |recorded| recorded.attempts);
+    let in_the_air: usize =
+        places.deliveries.iter().map(|(id, all)| all.len().saturating_sub(recorded(id))).sum();
     format!(
         "{} events sent: {accepted} accepted ({after_refusal} of them refused at first), {given_up} given up, \
-         {unanswered} not answered at some time; {} rows, {messages} messages, {} arrived",
+         {unanswered} not answered at some time; {} rows, {messages} messages, {} arrived in {requests} requests, of \
+         which {in_the_air} were in the air when something failed, and came again",
         sent.len(),
         places.rows.len(),
         places.deliveries.len(),

@@ -7,11 +7,27 @@ use ravenpost_testkit::fault::{Mode, Silent};
 
 /// How many replicas of ingress there are to be killed and paused.
 pub(crate) const REPLICAS: usize = 2;
+/// How many workers there are, where they suffer.
+pub(crate) const WORKERS: usize = 2;
+/// After so long a silent worker loses its partitions (`SESSION_TIMEOUT` of `crates/bus`).
+const SESSION: f64 = 10.0;
+
+/// What has to keep its promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// What ingress acknowledges survives: ingress and the stores suffer.
+    Ingress,
+    /// What is accepted is delivered: workers, stores and destinations suffer.
+    Delivery,
+}
 
 /// What suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {
     Ingress(usize),
+    Worker(usize),
+    /// All destinations.
+    Receiver,
     Postgres,
     S3,
     Kafka,
@@ -21,6 +37,8 @@ impl fmt::Display for Victim {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ingress(number) => write!(formatter, "ingress-{number}"),
+            Self::Worker(number) => write!(formatter, "delivery-worker-{number}"),
+            Self::Receiver => formatter.write_str("the receiver"),
             Self::Postgres => formatter.write_str("postgres"),
             Self::S3 => formatter.write_str("s3"),
             Self::Kafka => formatter.write_str("kafka"),
@@ -37,6 +55,10 @@ pub(crate) enum Harm {
     Pause,
     /// Its network does this; afterwards everything passes.
     Network(Mode),
+    /// It answers `500` to everything; afterwards `200`.
+    Fails,
+    /// It takes everything and answers nothing; afterwards `200`.
+    Hangs,
 }
 
 /// One fault, and its end.
@@ -67,6 +89,8 @@ impl fmt::Display for Fault {
             Harm::Network(Mode::Delay(delay)) => write!(formatter, "delayed by {delay:?}")?,
             Harm::Network(Mode::HalfOpen(silent)) => write!(formatter, "half-open, silent {silent:?}")?,
             Harm::Network(Mode::Pass) => formatter.write_str("untouched")?,
+            Harm::Fails => formatter.write_str("failing")?,
+            Harm::Hangs => formatter.write_str("hanging")?,
         }
         write!(formatter, " for {:?}", self.lasts)
     }
@@ -92,7 +116,14 @@ impl fmt::Display for Step {
 
 /// What the short form can't do without: each kind of accident once, processes and stores killed and paused, networks that
 /// fail, and pairs. An ingress that is paused for longer than `lease` is adopted by its peer.
-pub(crate) fn short(seed: u64, lease: Duration) -> Vec<Step> {
+pub(crate) fn short(subject: Subject, seed: u64, lease: Duration) -> Vec<Step> {
+    match subject {
+        Subject::Ingress => short_of_ingress(seed, lease),
+        Subject::Delivery => short_of_delivery(seed),
+    }
+}
+
+fn short_of_ingress(seed: u64, lease: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let one = random.random_range(0..REPLICAS);
     let other = (one + 1) % REPLICAS;
@@ -119,18 +150,48 @@ pub(crate) fn short(seed: u64, lease: Duration) -> Vec<Step> {
     ]
 }
 
+/// Workers first: what a dead one had in the air is not waited for once all is over.
+fn short_of_delivery(seed: u64) -> Vec<Step> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let one = random.random_range(0..WORKERS);
+    let other = (one + 1) % WORKERS;
+    let mut fault = |victim, harm, least: f64, most: f64| Fault {
+        victim,
+        harm,
+        after: seconds(&mut random, 0.2, 0.6),
+        lasts: seconds(&mut random, least, most),
+    };
+    vec![
+        Step(vec![fault(Victim::Worker(one), Harm::Kill, 0.3, 1.0)]),
+        Step(vec![fault(Victim::Worker(other), Harm::Pause, SESSION + 0.5, SESSION + 1.0)]),
+        Step(vec![
+            fault(Victim::Receiver, Harm::Fails, 1.0, 2.0),
+            fault(Victim::Worker(one), Harm::Kill, 0.3, 0.6),
+        ]),
+        Step(vec![
+            fault(Victim::Postgres, Harm::Kill, 0.3, 1.0),
+            fault(Victim::Receiver, Harm::Hangs, 0.5, 1.0),
+        ]),
+        Step(vec![fault(Victim::Kafka, Harm::Network(Mode::Cut), 1.0, 2.0)]),
+        Step(vec![
+            fault(Victim::S3, Harm::Pause, 0.5, 1.0),
+            fault(Victim::Receiver, Harm::Network(Mode::Refuse), 1.0, 1.5),
+        ]),
+    ]
+}
+
 /// Steps that last about so long together. Every kind of fault comes before any comes again; two of five steps are pairs.
-pub(crate) fn random(seed: u64, total: Duration, lease: Duration) -> Vec<Step> {
+pub(crate) fn random(subject: Subject, seed: u64, total: Duration, lease: Duration) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut bag = Vec::new();
     let mut steps = Vec::new();
     let mut planned = Duration::ZERO;
     while planned < total {
-        let mut faults = vec![draw(&mut random, &mut bag, lease)];
+        let mut faults = vec![draw(subject, &mut random, &mut bag, lease)];
         if random.random_bool(0.4) {
-            let mut second = draw(&mut random, &mut bag, lease);
+            let mut second = draw(subject, &mut random, &mut bag, lease);
             while second.victim == faults[0].victim {
-                second = draw(&mut random, &mut bag, lease);
+                second = draw(subject, &mut random, &mut bag, lease);
             }
             // It begins while the first one lasts.
             second.after = faults[0].after + faults[0].lasts.mul_f64(random.random_range(0.0..0.9));
@@ -149,6 +210,12 @@ enum Kind {
     KillIngress,
     PauseIngress,
     PauseIngressPastItsLease,
+    KillWorker,
+    PauseWorker,
+    PauseWorkerPastItsSession,
+    ReceiverFails,
+    ReceiverHangs,
+    /// Of a store, or of the receiver, which has a network too.
     Store(Victim, StoreKind),
 }
 
@@ -164,19 +231,27 @@ enum StoreKind {
     Long,
 }
 
-fn draw(random: &mut StdRng, bag: &mut Vec<Kind>, lease: Duration) -> Fault {
+fn draw(subject: Subject, random: &mut StdRng, bag: &mut Vec<Kind>, lease: Duration) -> Fault {
     if bag.is_empty() {
-        *bag = kinds();
+        *bag = kinds(subject);
         bag.shuffle(random);
     }
     let kind = bag.pop().unwrap_or(Kind::KillIngress);
     let after = seconds(random, 0.3, 1.5);
-    let replica = Victim::Ingress(random.random_range(0..REPLICAS));
+    let number = random.random_range(0..REPLICAS.min(WORKERS));
+    let (replica, worker) = (Victim::Ingress(number), Victim::Worker(number));
     let lease = lease.as_secs_f64();
     let (victim, harm, lasts) = match kind {
         Kind::KillIngress => (replica, Harm::Kill, seconds(random, 0.2, 3.0)),
         Kind::PauseIngress => (replica, Harm::Pause, seconds(random, 0.3, lease - 1.0)),
         Kind::PauseIngressPastItsLease => (replica, Harm::Pause, seconds(random, lease + 1.0, lease + 5.0)),
+        Kind::KillWorker => (worker, Harm::Kill, seconds(random, 0.2, 4.0)),
+        Kind::PauseWorker => (worker, Harm::Pause, seconds(random, 0.3, SESSION - 1.0)),
+        Kind::PauseWorkerPastItsSession => {
+            (worker, Harm::Pause, seconds(random, SESSION + 0.5, SESSION + 6.0))
+        }
+        Kind::ReceiverFails => (Victim::Receiver, Harm::Fails, seconds(random, 0.5, 8.0)),
+        Kind::ReceiverHangs => (Victim::Receiver, Harm::Hangs, seconds(random, 0.5, 8.0)),
         Kind::Store(victim, kind) => {
             let lasts = if matches!(kind, StoreKind::Long) { (8.0, 15.0) } else { (0.3, 6.0) };
             (victim, store_harm(random, kind), seconds(random, lasts.0, lasts.1))
@@ -185,9 +260,20 @@ fn draw(random: &mut StdRng, bag: &mut Vec<Kind>, lease: Duration) -> Fault {
     Fault { victim, harm, after, lasts }
 }
 
-fn kinds() -> Vec<Kind> {
+fn kinds(subject: Subject) -> Vec<Kind> {
     use StoreKind::{Cut, Delay, HalfOpen, Kill, Long, Pause, Refuse, Reset};
-    let mut kinds = vec![Kind::KillIngress, Kind::PauseIngress, Kind::PauseIngressPastItsLease];
+    let mut kinds = match subject {
+        Subject::Ingress => vec![Kind::KillIngress, Kind::PauseIngress, Kind::PauseIngressPastItsLease],
+        Subject::Delivery => {
+            // Its process is this one, which is not killed.
+            let network = [Cut, Refuse, Reset, Delay, HalfOpen];
+            let mut kinds: Vec<Kind> =
+                network.map(|kind| Kind::Store(Victim::Receiver, kind)).into_iter().collect();
+            kinds.extend([Kind::KillWorker, Kind::KillWorker, Kind::PauseWorker]);
+            kinds.extend([Kind::PauseWorkerPastItsSession, Kind::ReceiverFails, Kind::ReceiverHangs]);
+            kinds
+        }
+    };
     for victim in [Victim::Postgres, Victim::S3, Victim::Kafka] {
         let store = [Kill, Pause, Cut, Refuse, Reset, Delay, HalfOpen, Long];
         kinds.extend(store.map(|kind| Kind::Store(victim, kind)));
@@ -231,32 +317,56 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_schedule() {
-        assert_eq!(random(7, LONG, LEASE), random(7, LONG, LEASE));
-        assert_ne!(random(7, LONG, LEASE), random(8, LONG, LEASE));
-        assert_eq!(short(7, LEASE), short(7, LEASE));
+        for subject in [Subject::Ingress, Subject::Delivery] {
+            assert_eq!(random(subject, 7, LONG, LEASE), random(subject, 7, LONG, LEASE));
+            assert_ne!(random(subject, 7, LONG, LEASE), random(subject, 8, LONG, LEASE));
+            assert_eq!(short(subject, 7, LEASE), short(subject, 7, LEASE));
+        }
     }
 
     #[test]
     fn the_short_form_is_short_and_spares_no_store() {
         for seed in 0..100 {
-            let steps = short(seed, LEASE);
-            let lasts: Duration = steps.iter().map(Step::lasts).sum();
-            assert!(lasts < Duration::from_secs(40), "{lasts:?} with the seed {seed}");
-            let faults: Vec<Fault> = steps.into_iter().flat_map(|step| step.0).collect();
-            let suffers =
-                |victim, harm| faults.iter().any(|fault| (fault.victim, fault.harm) == (victim, harm));
-            let stores = [Victim::Postgres, Victim::S3, Victim::Kafka];
-            assert!(stores.into_iter().any(|store| suffers(store, Harm::Kill)), "none is killed");
-            assert!(stores.into_iter().any(|store| suffers(store, Harm::Pause)), "none is paused");
-            for store in stores {
-                assert!(faults.iter().any(|fault| fault.victim == store), "{store} is spared");
+            for subject in [Subject::Ingress, Subject::Delivery] {
+                is_short_and_spares_no_store(&short(subject, seed, LEASE));
             }
         }
     }
 
+    fn is_short_and_spares_no_store(steps: &[Step]) {
+        let lasts: Duration = steps.iter().map(Step::lasts).sum();
+        assert!(lasts < Duration::from_secs(40), "{lasts:?}");
+        let faults: Vec<Fault> = steps.iter().flat_map(|step| step.0.clone()).collect();
+        let suffers = |victim, harm| faults.iter().any(|fault| (fault.victim, fault.harm) == (victim, harm));
+        let stores = [Victim::Postgres, Victim::S3, Victim::Kafka];
+        assert!(stores.into_iter().any(|store| suffers(store, Harm::Kill)), "none is killed");
+        assert!(stores.into_iter().any(|store| suffers(store, Harm::Pause)), "none is paused");
+        for store in stores {
+            assert!(faults.iter().any(|fault| fault.victim == store), "{store} is spared");
+        }
+    }
+
+    #[test]
+    fn in_delivery_workers_and_destinations_suffer_too() {
+        let faults: Vec<Fault> =
+            random(Subject::Delivery, 1, LONG, LEASE).into_iter().flat_map(|step| step.0).collect();
+        let suffers = |victim, is_meant: fn(&Fault) -> bool| {
+            faults.iter().any(|fault| fault.victim == victim && is_meant(fault))
+        };
+        assert!((0..WORKERS).any(|number| suffers(Victim::Worker(number), |fault| fault.harm == Harm::Kill)));
+        let past_session = |fault: &Fault| fault.harm == Harm::Pause && fault.lasts.as_secs_f64() > SESSION;
+        assert!((0..WORKERS).any(|number| suffers(Victim::Worker(number), past_session)));
+        assert!(suffers(Victim::Receiver, |fault| fault.harm == Harm::Fails));
+        assert!(suffers(Victim::Receiver, |fault| fault.harm == Harm::Hangs));
+        assert!(suffers(Victim::Receiver, |fault| matches!(fault.harm, Harm::Network(_))));
+        // Nobody can kill or pause this process.
+        assert!(!suffers(Victim::Receiver, |fault| matches!(fault.harm, Harm::Kill | Harm::Pause)));
+        assert!(!faults.iter().any(|fault| matches!(fault.victim, Victim::Ingress(_))));
+    }
+
     #[test]
     fn pairs_overlap_and_have_two_victims() {
-        let steps = random(1, LONG, LEASE);
+        let steps = random(Subject::Ingress, 1, LONG, LEASE);
         let pairs: Vec<&Step> = steps.iter().filter(|step| step.0.len() == 2).collect();
         assert!(pairs.len() > steps.len() / 5);
         for Step(faults) in pairs {
@@ -267,7 +377,8 @@ mod tests {
 
     #[test]
     fn everything_suffers_in_every_way() {
-        let faults: Vec<Fault> = random(1, LONG, LEASE).into_iter().flat_map(|step| step.0).collect();
+        let faults: Vec<Fault> =
+            random(Subject::Ingress, 1, LONG, LEASE).into_iter().flat_map(|step| step.0).collect();
         let suffers = |victim, is_meant: fn(Harm) -> bool| {
             faults.iter().any(|fault| fault.victim == victim && is_meant(fault.harm))
         };

@@ -3,14 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use uuid::Uuid;
 
 use crate::{
-    places::{Found, Places},
+    places::{Delivery, Found, Places},
     producer::{Endpoint, Heard, Original, Sent},
+    schedule::Subject,
 };
+
+/// How much later than its success was recorded an attempt may seem to begin: what is recorded waits for its commit, and
+/// `webhook-timestamp` has whole seconds.
+const COMMITTED: Duration = Duration::from_secs(2);
 
 /// Each promise that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +26,7 @@ pub(crate) enum Promise {
     Message,
     Delivered,
     AtMostOnce,
+    NotAgain,
     OwnId,
     Settled,
     Answer,
@@ -35,8 +42,9 @@ impl fmt::Display for Promise {
             Self::Message => "what is in Postgres is in Kafka, and nothing else is",
             Self::Delivered => "what is in Postgres arrives, byte for byte, at its own destination",
             Self::AtMostOnce => "no event arrives twice, since no worker was killed",
+            Self::NotAgain => "what is known to be delivered is not sent again",
             Self::OwnId => "a producer's event is one event, under the id that its producer was told",
-            Self::Settled => "nothing stays PENDING",
+            Self::Settled => "every event becomes SUCCESS",
             Self::Answer => "a producer hears 202, 5xx or nothing",
             Self::Recovered => "every process recovers by itself",
             Self::Ledger => "nothing is there that nobody sent",
@@ -56,9 +64,14 @@ pub(crate) struct Violation {
 }
 
 /// All that is broken. `sent` is everything that any producer sent.
-pub(crate) fn judge(endpoints: &[Endpoint], sent: &[Sent], places: &Places) -> Vec<Violation> {
+pub(crate) fn judge(
+    subject: Subject,
+    endpoints: &[Endpoint],
+    sent: &[Sent],
+    places: &Places,
+) -> Vec<Violation> {
     let sent: BTreeMap<Original, &Sent> = sent.iter().map(|sent| (sent.original, sent)).collect();
-    let mut court = Court { endpoints, sent, places, violations: Vec::new() };
+    let mut court = Court { subject, endpoints, sent, places, violations: Vec::new() };
     court.answers();
     court.rows();
     court.messages();
@@ -68,6 +81,7 @@ pub(crate) fn judge(endpoints: &[Endpoint], sent: &[Sent], places: &Places) -> V
 }
 
 struct Court<'case> {
+    subject: Subject,
     endpoints: &'case [Endpoint],
     sent: BTreeMap<Original, &'case Sent>,
     places: &'case Places,
@@ -118,8 +132,8 @@ impl Court<'_> {
         for (id, row) in &self.places.rows {
             self.identify(Promise::Payload, *id, "in S3", &row.payload);
             let original = row.payload.as_ref().ok().copied();
-            if row.status == "PENDING" {
-                self.accuse(Promise::Settled, original, Some(*id), format!("{id} is PENDING"));
+            if row.status != "SUCCESS" {
+                self.accuse(Promise::Settled, original, Some(*id), format!("{id} is {}", row.status));
             }
             if !self.places.messages.contains_key(id) {
                 self.accuse(Promise::Message, original, Some(*id), format!("{id} is not in Kafka"));
@@ -157,15 +171,42 @@ impl Court<'_> {
                     self.accuse(Promise::Delivered, Some(original), Some(*id), what);
                 }
             }
-            if deliveries.len() > 1 {
-                let times: Vec<f64> = deliveries.iter().map(|delivery| delivery.at.as_secs_f64()).collect();
-                let original = deliveries[0].body.as_ref().ok().copied();
-                let what = format!("{id} arrived {} times, at {times:.3?}", times.len());
-                self.accuse(Promise::AtMostOnce, original, Some(*id), what);
+            match self.subject {
+                Subject::Ingress => self.at_most_once(*id, deliveries),
+                Subject::Delivery => self.not_again(*id, deliveries),
             }
             if !self.places.rows.contains_key(id) {
                 self.accuse(Promise::Delivered, None, Some(*id), format!("{id} arrived and has no row"));
             }
+        }
+    }
+
+    fn at_most_once(&mut self, id: Uuid, deliveries: &[Delivery]) {
+        if deliveries.len() > 1 {
+            let times: Vec<f64> = deliveries.iter().map(|delivery| delivery.at.as_secs_f64()).collect();
+            let original = deliveries[0].body.as_ref().ok().copied();
+            let what = format!("{id} arrived {} times, at {times:.3?}", times.len());
+            self.accuse(Promise::AtMostOnce, original, Some(id), what);
+        }
+    }
+
+    /// A repeated one was in the air when something failed, so it had begun before its success was recorded.
+    fn not_again(&mut self, id: Uuid, deliveries: &[Delivery]) {
+        let recorded = self.places.recorded.get(&id).copied().unwrap_or_default();
+        let Some(succeeded) = recorded.succeeded else {
+            let original = deliveries.first().and_then(|first| first.body.as_ref().ok().copied());
+            return self.accuse(
+                Promise::Settled,
+                original,
+                Some(id),
+                format!("no success of {id} is recorded"),
+            );
+        };
+        for delivery in deliveries.iter().filter(|delivery| delivery.begun > succeeded + COMMITTED) {
+            let late = delivery.begun.saturating_sub(succeeded).as_secs_f64();
+            let original = delivery.body.as_ref().ok().copied();
+            let what = format!("{id} was sent again {late:.0} s after its success was recorded");
+            self.accuse(Promise::NotAgain, original, Some(id), what);
         }
     }
 

@@ -5,17 +5,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use ravenpost_testkit::{
     fault::{FaultProxy, Mode},
     fragile::Fragile,
     process::Process,
+    receiver::Answer,
     stack::{Daemon, Kafka, Postgres, SeaweedFs},
     system::{Service, System},
     wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::{MappedMutexGuard, Mutex, MutexGuard},
     time::Instant,
@@ -24,7 +25,7 @@ use tokio::{
 use crate::{
     load::Load,
     producer::{self, Dialect, Endpoint},
-    schedule::{Fault, Harm, REPLICAS, Step, Victim},
+    schedule::{Fault, Harm, REPLICAS, Step, Subject, Victim},
     verdict::{Promise, Violation},
 };
 
@@ -40,10 +41,13 @@ const RECOVERY: Duration = Duration::from_secs(20);
 pub(crate) struct World<'stores> {
     // Processes before the system, whose database goes with it.
     ingress: Vec<Mutex<Process>>,
+    workers: Vec<Mutex<Process>>,
     others: Vec<Mutex<Process>>,
     pub(crate) system: System,
     pub(crate) endpoints: Vec<Endpoint>,
     stores: &'stores Fragile,
+    /// In front of the destinations.
+    receiver: FaultProxy,
     journal: BlockingMutex<Vec<Entry>>,
 }
 
@@ -56,7 +60,12 @@ pub(crate) struct Entry {
 }
 
 impl<'stores> World<'stores> {
-    pub(crate) async fn start(stores: &'stores Fragile, workers: usize, lease: Duration) -> Result<Self> {
+    pub(crate) async fn start(
+        stores: &'stores Fragile,
+        subject: Subject,
+        workers: usize,
+        lease: Duration,
+    ) -> Result<Self> {
         let kafka_timeout = lease.saturating_sub(ADOPTION_MARGIN);
         let mut system = System::builder()
             .stores(stores.direct().clone())
@@ -69,12 +78,12 @@ impl<'stores> World<'stores> {
             .start()
             .await
             .context("the system does not start")?;
-        let endpoints = endpoints(&system).await?;
-        let ingress = std::mem::take(&mut system.ingress).into_iter().map(Mutex::new).collect();
-        let mut others = std::mem::take(&mut system.workers);
-        others.append(&mut system.management);
-        let others = others.into_iter().map(Mutex::new).collect();
-        Ok(Self { ingress, others, system, endpoints, stores, journal: BlockingMutex::default() })
+        let receiver = FaultProxy::start(&format!("127.0.0.1:{}", system.receiver.port())).await?;
+        let endpoints = endpoints(&system, subject, &receiver).await?;
+        let lock = |processes: &mut Vec<Process>| processes.drain(..).map(Mutex::new).collect();
+        let (ingress, workers) = (lock(&mut system.ingress), lock(&mut system.workers));
+        let (others, journal) = (lock(&mut system.management), BlockingMutex::default());
+        Ok(Self { ingress, workers, others, system, endpoints, stores, receiver, journal })
     }
 
     /// The base URL of each ingress.
@@ -101,7 +110,8 @@ impl<'stores> World<'stores> {
         let back = Instant::now();
         let numbered = self.ingress.iter().enumerate();
         let ingress = join_all(numbered.map(|(number, process)| recover(process, Some((load, number)))));
-        let others = join_all(self.others.iter().map(|process| recover(process, None)));
+        let others = self.workers.iter().chain(&self.others);
+        let others = join_all(others.map(|process| recover(process, None)));
         let (ingress, others) = tokio::join!(ingress, others);
         let mut violations = Vec::new();
         for recovery in ingress.into_iter().chain(others) {
@@ -118,18 +128,35 @@ impl<'stores> World<'stores> {
             Harm::Kill => self.kill(fault.victim, fault.lasts).await,
             Harm::Pause => self.pause(fault.victim, fault.lasts).await,
             Harm::Network(mode) => self.disturb(fault.victim, mode, fault.lasts).await,
+            Harm::Fails => self.answer(&Answer::status(500), fault.lasts).await,
+            Harm::Hangs => self.answer(&Answer::hang(), fault.lasts).await,
         }
         .with_context(|| fault.to_string())?;
         self.note(format!("{} is back", fault.victim));
         Ok(())
     }
 
+    /// Lets all destinations answer so for a while.
+    async fn answer(&self, answer: &Answer, lasts: Duration) -> Result<()> {
+        let all = |answer: &Answer| {
+            for endpoint in &self.endpoints {
+                self.system.receiver.script(&endpoint.destination, [answer.clone()]);
+            }
+        };
+        all(answer);
+        tokio::time::sleep(lasts).await;
+        all(&Answer::ok());
+        Ok(())
+    }
+
     async fn kill(&self, victim: Victim, lasts: Duration) -> Result<()> {
-        self.daemon(victim).await.kill9()?;
+        self.daemon(victim).await?.kill9()?;
         tokio::time::sleep(lasts).await;
         match victim {
             // It is ready when its stores are, which may suffer too.
             Victim::Ingress(number) => self.ingress[number].lock().await.start_again(),
+            Victim::Worker(number) => self.workers[number].lock().await.start_again(),
+            Victim::Receiver => bail!("the receiver is part of this process"),
             Victim::Postgres => self.stores.postgres.lock().await.restart().await,
             Victim::S3 => self.stores.s3.lock().await.restart().await,
             Victim::Kafka => self.stores.kafka.lock().await.restart().await,
@@ -137,22 +164,24 @@ impl<'stores> World<'stores> {
     }
 
     async fn pause(&self, victim: Victim, lasts: Duration) -> Result<()> {
-        self.daemon(victim).await.pause()?;
+        self.daemon(victim).await?.pause()?;
         tokio::time::sleep(lasts).await;
-        self.daemon(victim).await.resume()
+        self.daemon(victim).await?.resume()
     }
 
-    async fn daemon(&self, victim: Victim) -> MappedMutexGuard<'_, Daemon> {
-        match victim {
+    async fn daemon(&self, victim: Victim) -> Result<MappedMutexGuard<'_, Daemon>> {
+        Ok(match victim {
             Victim::Ingress(number) => MutexGuard::map(self.ingress[number].lock().await, Process::daemon),
+            Victim::Worker(number) => MutexGuard::map(self.workers[number].lock().await, Process::daemon),
+            Victim::Receiver => bail!("the receiver is part of this process"),
             Victim::Postgres => MutexGuard::map(self.stores.postgres.lock().await, Postgres::daemon),
             Victim::S3 => MutexGuard::map(self.stores.s3.lock().await, SeaweedFs::daemon),
             Victim::Kafka => MutexGuard::map(self.stores.kafka.lock().await, Kafka::daemon),
-        }
+        })
     }
 
     async fn disturb(&self, victim: Victim, mode: Mode, lasts: Duration) -> Result<()> {
-        let network = self.network(victim).context("producers' networks are not disturbed")?;
+        let network = self.network(victim).context("its network is not disturbed")?;
         network.set(mode);
         tokio::time::sleep(lasts).await;
         network.set(Mode::Pass);
@@ -161,7 +190,8 @@ impl<'stores> World<'stores> {
 
     fn network(&self, victim: Victim) -> Option<&FaultProxy> {
         match victim {
-            Victim::Ingress(_) => None,
+            Victim::Ingress(_) | Victim::Worker(_) => None,
+            Victim::Receiver => Some(&self.receiver),
             Victim::Postgres => Some(&self.stores.network.postgres),
             Victim::S3 => Some(&self.stores.network.s3),
             Victim::Kafka => Some(&self.stores.network.kafka),
@@ -210,12 +240,21 @@ async fn accepts(ingress: Option<(&Load, usize)>) -> Result<bool> {
     Ok(load.until_accepted_by(number, RECOVERY).await?.is_some())
 }
 
+/// A destination that is tried again soon, and for longer than anything suffers.
+async fn make_stubborn(system: &System, endpoint: &Value) -> Result<()> {
+    let id = |pointer: &str| endpoint.pointer(pointer).and_then(Value::as_str).context("no id");
+    let path = format!("/api/v1/endpoints/{}/destinations/{}", id("/id")?, id("/destinations/0/id")?);
+    let retry_policy = json!({ "schedule": vec!["2s"; 29], "jitter": 0.5 });
+    system.api.patch(&path, &json!({ "retry_policy": retry_policy, "timeout": "3s" })).await?;
+    Ok(())
+}
+
 fn not_recovered(what: &str, step: &Step) -> Violation {
     let what = format!("{what}, after: {step}");
     Violation { promise: Promise::Recovered, what, original: None, events: [].into() }
 }
 
-async fn endpoints(system: &System) -> Result<Vec<Endpoint>> {
+async fn endpoints(system: &System, subject: Subject, receiver: &FaultProxy) -> Result<Vec<Endpoint>> {
     let mut endpoints = Vec::new();
     for number in 0..ENDPOINTS {
         for dialect in Dialect::ALL {
@@ -225,8 +264,11 @@ async fn endpoints(system: &System) -> Result<Vec<Endpoint>> {
                 Dialect::IdempotencyKey => json!({ "type": "none" }),
             };
             let destination = format!("/{dialect:?}-{number}");
-            let target = system.receiver.url(&destination);
+            let target = format!("http://{}{destination}", receiver.address());
             let created = system.create_endpoint(&destination, &target, verification).await?;
+            if subject == Subject::Delivery {
+                make_stubborn(system, &created).await?;
+            }
             let hook_url = created["hook_url"].as_str().context("no hook_url")?;
             let hook = hook_url.find("/h/").map(|start| hook_url[start..].to_owned());
             endpoints.push(Endpoint {

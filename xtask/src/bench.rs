@@ -1,8 +1,21 @@
 //! `cargo xtask bench`: how fast, how small, on this machine, with every store real and everything kept that is promised.
 
+mod ground;
+mod machine;
+mod measure;
+mod target;
+
 mod ingest;
 mod rejected;
 mod replay;
+
+mod delivery;
+
+mod deliver;
+mod drain;
+mod fan;
+mod isolation;
+mod retries;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,6 +41,16 @@ enum Bench {
     Rejected(rejected::Arguments),
     /// Replaying many dead letters: how long it takes, memory, and that each is sent once
     Replay(replay::Arguments),
+    /// Accepting and delivering: events a second, from ingest to the receiver, processor time, memory
+    Deliver(deliver::Arguments),
+    /// How soon a backlog of events is delivered
+    Drain(drain::Arguments),
+    /// What healthy destinations notice of one that hangs, is slow, fails or drips
+    Isolation(isolation::Arguments),
+    /// Many endpoints of many organizations against one
+    Fan(fan::Arguments),
+    /// How far from its time a retry arrives
+    Retries(retries::Arguments),
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -38,6 +61,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         Bench::Ingest(arguments) => ingest::run(arguments).await,
         Bench::Rejected(arguments) => rejected::run(arguments).await,
         Bench::Replay(arguments) => replay::run(arguments).await,
+        Bench::Deliver(arguments) => deliver::run(arguments).await,
+        Bench::Drain(arguments) => drain::run(arguments).await,
+        Bench::Isolation(arguments) => isolation::run(arguments).await,
+        Bench::Fan(arguments) => fan::run(arguments).await,
+        Bench::Retries(arguments) => retries::run(arguments).await,
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Arguments {
 enum Subject {
     /// What was answered 202 survives, whatever happens to ingress, Postgres, S3 and Kafka
     Ingress,
+    /// What was answered 202 is delivered, whatever happens to workers, Postgres, S3, Kafka and destinations
+    Delivery,
 }
 
 impl Subject {
@@ -38,6 +40,7 @@ impl Subject {
     fn test(self) -> &'static str {
         match self {
             Self::Ingress => "what_ingress_acknowledges_survives",
+            Self::Delivery => "what_is_accepted_is_delivered",
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Load {
 pub enum Pace {
     /// When the connection is free.
     Closed,
+    /// The same, until so many were sent, however long it takes.
+    Count(u64),
     /// So many a second over all connections, whatever the answers do.
     Open { per_second: u32 },
 }
@@ -57,6 +59,8 @@ pub enum Pace {
 pub struct Outcome {
     /// The ids of the events that were acknowledged with `202`.
     pub acknowledged: Vec<Uuid>,
+    /// Since when the latency of each of them counts, in the same order.
+    pub since: Vec<Instant>,
     /// Their latencies in microseconds: from sending (closed) or from the time they were due (open) to the last byte
     /// of the answer.
     pub latency: Histogram<u64>,
@@ -74,6 +78,7 @@ impl Outcome {
     fn new() -> Result<Self> {
         Ok(Self {
             acknowledged: Vec::new(),
+            since: Vec::new(),
             latency: Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS)?,
             statuses: BTreeMap::new(),
             broken: 0,
@@ -99,6 +104,7 @@ impl Outcome {
             let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.latency.saturating_record(micros.max(1));
             self.acknowledged.push(id);
+            self.since.push(since);
         }
     }
 }
@@ -120,9 +126,9 @@ async fn send(load: Load) -> Result<Outcome> {
     let started = Instant::now();
     let turns = Turns::start(load.pace, started, load.duration);
     let mut tasks = JoinSet::new();
-    for (number, connection) in connections.into_iter().enumerate() {
+    for connection in connections {
         let requests = Arc::clone(&load.requests);
-        tasks.spawn(serve(connection, requests, number, turns.clone(), Arc::clone(&outcome)));
+        tasks.spawn(serve(connection, requests, turns.clone(), Arc::clone(&outcome)));
     }
     while let Some(ended) = tasks.join_next().await {
         ended.context("a connection's task panicked")??;
@@ -137,16 +143,12 @@ async fn send(load: Load) -> Result<Outcome> {
 async fn serve(
     mut connection: Connection,
     requests: Arc<Requests>,
-    number: usize,
     turns: Turns,
     outcome: Arc<Mutex<Outcome>>,
 ) -> Result<()> {
     let mut request = Vec::new();
-    // Each connection starts with another body.
-    let mut next = number;
     while let Some(since) = turns.next().await {
-        requests.write(next, &mut request);
-        next += 1;
+        requests.write(&mut request);
         let exchange = tokio::time::timeout(ANSWER_BOUND, connection.exchange(&request)).await;
         let answer = exchange.map_err(anyhow::Error::from).flatten();
         let reusable = answer.as_ref().is_ok_and(|answer| answer.keeps_alive);

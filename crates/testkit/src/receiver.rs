@@ -1,5 +1,7 @@
 //! A destination: records every request exactly as it came and answers by script.
 
+mod drip;
+
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
@@ -11,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
@@ -24,6 +26,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{clock, wait};
+use drip::Drip;
 
 /// A request as it was received, answered or not.
 #[derive(Clone, Debug)]
@@ -60,7 +63,11 @@ enum Ending {
     Respond,
     Hang,
     Close,
+    Drip(Duration),
 }
+
+/// What an answer's body is made of.
+type Body = Either<Full<Bytes>, Drip>;
 
 impl Answer {
     /// An empty answer with this status. Panics on a number that is none: the script is wrong.
@@ -90,6 +97,11 @@ impl Answer {
         Self { ending: Ending::Close, ..Self::ok() }
     }
 
+    /// `200`, and then a byte at a time, without end.
+    pub fn drip(every: Duration) -> Self {
+        Self { ending: Ending::Drip(every), ..Self::ok() }
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -112,7 +124,8 @@ impl Answer {
     }
 }
 
-type Observer = Box<dyn Fn(&Received) + Send + Sync>;
+/// Is told of every request, and may answer it instead of the script.
+type Observer = Box<dyn Fn(&Received) -> Option<Answer> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -120,6 +133,7 @@ struct State {
     scripts: Mutex<HashMap<String, VecDeque<Answer>>>,
     observer: Option<Observer>,
     tls: Option<TlsAcceptor>,
+    forgets: bool,
 }
 
 /// A poisoned lock is a failed test's; its data is still what was received.
@@ -152,12 +166,25 @@ impl Receiver {
         port: u16,
         observer: impl Fn(&Received) + Send + Sync + 'static,
     ) -> Result<Self> {
+        let observer = move |received: &Received| {
+            observer(received);
+            None
+        };
         Self::serve(port, State { observer: Some(Box::new(observer)), ..State::default() }).await
     }
 
     /// Listens on any free port and speaks TLS, as [`crate::authority::Authority::server`] sets it up.
     pub async fn start_tls(config: Arc<ServerConfig>) -> Result<Self> {
         Self::serve(0, State { tls: Some(TlsAcceptor::from(config)), ..State::default() }).await
+    }
+
+    /// Listens on any free port, keeps nothing and tells `observer` of every request: for more requests than fit into
+    /// memory. What `observer` answers goes before the script of the path.
+    pub async fn start_forgetful(
+        observer: impl Fn(&Received) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let state = State { observer: Some(Box::new(observer)), forgets: true, ..State::default() };
+        Self::serve(0, state).await
     }
 
     async fn serve(port: u16, state: State) -> Result<Self> {
@@ -273,7 +300,7 @@ async fn serve_connection(
     }
 }
 
-async fn handle(request: Request<Incoming>, state: &State, close: &Notify) -> Response<Full<Bytes>> {
+async fn handle(request: Request<Incoming>, state: &State, close: &Notify) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         // The body broke off, so nothing was received.
@@ -288,11 +315,11 @@ async fn handle(request: Request<Incoming>, state: &State, close: &Notify) -> Re
         body: body.to_bytes(),
         at: clock::now(),
     };
-    if let Some(observer) = &state.observer {
-        observer(&received);
+    let observed = state.observer.as_ref().and_then(|observer| observer(&received));
+    let answer = observed.unwrap_or_else(|| next_answer(state, &path));
+    if !state.forgets {
+        lock(&state.received).push(received);
     }
-    let answer = next_answer(state, &path);
-    lock(&state.received).push(received);
     respond(answer, close).await
 }
 
@@ -305,17 +332,20 @@ fn next_answer(state: &State, path: &str) -> Answer {
     }
 }
 
-async fn respond(answer: Answer, close: &Notify) -> Response<Full<Bytes>> {
-    tokio::time::sleep(answer.delay).await;
-    match answer.ending {
-        Ending::Respond => {}
+async fn respond(answer: Answer, close: &Notify) -> Response<Body> {
+    if !answer.delay.is_zero() {
+        tokio::time::sleep(answer.delay).await;
+    }
+    let body = match answer.ending {
+        Ending::Respond => Either::Left(Full::new(answer.body)),
+        Ending::Drip(every) => Either::Right(Drip::new(every)),
         Ending::Hang => return std::future::pending().await,
         Ending::Close => {
             close.notify_one();
             return std::future::pending().await;
         }
-    }
-    let mut response = Response::new(Full::new(answer.body));
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     for (name, value) in answer.headers {
         response.headers_mut().append(name, value);
@@ -356,6 +386,26 @@ mod tests {
         assert!(hanging.unwrap_err().is_timeout());
         assert_eq!(receiver.received_on("/close").len(), 1);
         assert_eq!(receiver.received_on("/hang").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_forgetful_one_drips_and_lets_its_observer_answer() {
+        let receiver =
+            Receiver::start_forgetful(|received| received.header("x-first").map(|_| Answer::status(500)))
+                .await
+                .unwrap();
+        receiver.script("/drip", [Answer::drip(Duration::from_millis(1))]);
+        let client = crate::http_client().unwrap();
+        let first = client.get(receiver.url("/drip")).header("x-first", "1").send().await.unwrap();
+        assert_eq!(first.status(), 500);
+        let mut dripping = client.get(receiver.url("/drip")).send().await.unwrap();
+        assert_eq!(dripping.status(), 200);
+        for _ in 0..3 {
+            assert!(
+                dripping.chunk().await.unwrap().is_some_and(|chunk| chunk.iter().all(|byte| *byte == b'.'))
+            );
+        }
+        assert!(receiver.received().is_empty());
     }
 
     #[tokio::test]

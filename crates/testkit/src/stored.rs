@@ -1,7 +1,7 @@
 //! Whether what was acknowledged is where it was promised to be: its row, its payload, its message.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -80,6 +80,25 @@ pub async fn check(system: &System, acknowledged: &[Uuid], sent: &BTreeSet<[u8; 
     let messages = check_messages(system, acknowledged, &mut missing).await?;
     let acknowledged = acknowledged.len();
     Ok(Report { acknowledged, rows: rows.len(), objects, payloads_read, messages, missing })
+}
+
+/// How many events from this id on are still `PENDING`.
+pub async fn pending(system: &System, first: Uuid) -> Result<i64> {
+    let pool = system.database.pool().await?;
+    let query = "SELECT count(*) FROM events WHERE id >= $1 AND status = 'PENDING'";
+    let count = sqlx::query_scalar(query).bind(first).fetch_one(&pool).await?;
+    pool.close().await;
+    Ok(count)
+}
+
+/// When the second attempts of events from this id on were due, by event, since the Unix epoch.
+pub async fn second_attempts_due(system: &System, first: Uuid) -> Result<HashMap<Uuid, Duration>> {
+    let pool = system.database.pool().await?;
+    let query = "SELECT event_id, extract(epoch FROM next_retry_at)::float8 FROM deliveries
+        WHERE event_id >= $1 AND run = 0 AND attempt_number = 1 AND next_retry_at IS NOT NULL";
+    let due: Vec<(Uuid, f64)> = sqlx::query_as(query).bind(first).fetch_all(&pool).await?;
+    pool.close().await;
+    Ok(due.into_iter().map(|(id, seconds)| (id, Duration::from_secs_f64(seconds.max(0.0)))).collect())
 }
 
 fn repeated(acknowledged: &[Uuid]) -> Vec<Uuid> {

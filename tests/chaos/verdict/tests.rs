@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    places::{Delivery, Message, Row},
+    places::{Message, Recorded, Row},
     producer::{Attempt, Dialect},
 };
 
 const EVENT: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
 const ORIGINAL: Original = Original(7);
+const RECORDED: Duration = Duration::from_secs(100);
 
 fn endpoint() -> Endpoint {
     let (hook, secret) = ("/h/x".to_owned(), String::new());
@@ -27,10 +28,11 @@ fn sent(heard: impl IntoIterator<Item = Heard>) -> Sent {
 /// An event that is everywhere.
 fn add(places: &mut Places, event: Uuid) {
     let path = "/there".to_owned();
-    let delivery = Delivery { path, at: Duration::ZERO, body: Ok(ORIGINAL) };
+    let delivery = Delivery { path, at: Duration::ZERO, begun: Duration::ZERO, body: Ok(ORIGINAL) };
     places.rows.insert(event, Row { status: "SUCCESS".to_owned(), payload: Ok(ORIGINAL) });
     places.messages.insert(event, vec![Message { body: Some(Ok(ORIGINAL)) }]);
     places.deliveries.insert(event, vec![delivery]);
+    places.recorded.insert(event, Recorded { attempts: 1, succeeded: Some(RECORDED) });
 }
 
 fn everywhere() -> Places {
@@ -41,7 +43,11 @@ fn everywhere() -> Places {
 
 /// The promises that are broken.
 fn broken(heard: impl IntoIterator<Item = Heard>, places: &Places) -> Vec<Promise> {
-    let violations = judge(&[endpoint()], &[sent(heard)], places);
+    broken_by(Subject::Ingress, heard, places)
+}
+
+fn broken_by(subject: Subject, heard: impl IntoIterator<Item = Heard>, places: &Places) -> Vec<Promise> {
+    let violations = judge(subject, &[endpoint()], &[sent(heard)], places);
     let promises: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
     promises.into_iter().collect()
 }
@@ -123,9 +129,28 @@ fn twice_is_once_too_often() {
 }
 
 #[test]
+fn what_was_in_the_air_may_come_twice_and_what_is_recorded_may_not() {
+    let again = |begun: Duration| {
+        let mut places = everywhere();
+        let delivery = Delivery { begun, ..places.deliveries[&EVENT][0].clone() };
+        places.deliveries.get_mut(&EVENT).unwrap().push(delivery);
+        broken_by(Subject::Delivery, accepted(), &places)
+    };
+    assert_eq!(again(RECORDED / 2), []);
+    assert_eq!(again(RECORDED + COMMITTED), []);
+    assert_eq!(again(RECORDED + COMMITTED + Duration::from_secs(1)), [Promise::NotAgain]);
+    let mut places = everywhere();
+    places.recorded.clear();
+    assert_eq!(broken_by(Subject::Delivery, accepted(), &places), [Promise::Settled]);
+    let mut places = everywhere();
+    places.rows.get_mut(&EVENT).unwrap().status = "FAILED".to_owned();
+    assert_eq!(broken_by(Subject::Delivery, accepted(), &places), [Promise::Settled]);
+}
+
+#[test]
 fn what_nobody_sent_is_told() {
     assert_eq!(broken([], &everywhere()), []);
-    let violations = judge(&[endpoint()], &[], &everywhere());
+    let violations = judge(Subject::Ingress, &[endpoint()], &[], &everywhere());
     assert!(violations.iter().all(|violation| violation.promise == Promise::Ledger), "{violations:?}");
     assert_eq!(violations.len(), 3);
     let places = Places { nameless: vec!["a message".to_owned()], ..Places::default() };
@@ -137,6 +162,6 @@ fn nonsense_and_despair_are_told() {
     let nonsense = [Heard::Nonsense("409".to_owned()), Heard::Accepted(EVENT)];
     assert_eq!(broken(nonsense, &everywhere()), [Promise::Answer]);
     let despaired = Sent { despaired: true, ..sent([Heard::Refused(503)]) };
-    let violations = judge(&[endpoint()], &[despaired], &Places::default());
+    let violations = judge(Subject::Ingress, &[endpoint()], &[despaired], &Places::default());
     assert_eq!(violations[0].promise, Promise::Recovered);
 }

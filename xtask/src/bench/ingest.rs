@@ -4,29 +4,29 @@
 //! the machine meets all of them; figures are medians. Afterwards every acknowledged event has to be in all three stores.
 
 pub(super) mod cases;
-pub(super) mod machine;
-pub(super) mod measure;
 mod report;
 mod subject;
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ravenpost_testkit::{
     load::{self, Load, Pace},
-    stack::{self, Options, Progress, Stack},
-    stored, workspace,
+    stack::{Progress, Stack},
+    stored,
 };
 
-use crate::{folder, signals::Signals};
+use super::{
+    ground::{self, Ground},
+    machine,
+    measure::{self, Meter},
+};
 use cases::{Case, Variant};
-use measure::Meter;
 use report::Results;
 use subject::Subject;
 
@@ -74,26 +74,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        code = measure(arguments) => code,
-        () = signals.next() => anyhow::bail!("interrupted"),
-    }
+    ground::interruptible(measure(arguments)).await
 }
 
 async fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    let place = folder::bench();
-    // A bench starts on empty stores: old data would be others' costs.
-    stack::stop_all(&place)?;
-    let _ = fs::remove_dir_all(&place);
     let variants = cases::variants(arguments);
     let cases = cases::all(arguments);
-    let progress = Progress::printed(Stack::STEPS + 2 * variants.len() + 1);
-    let options = Options { usual_ports: false, ..Options::for_people() };
-    let mut stack = Stack::start(&place, &options, &progress).await?;
+    let mut ground = Ground::start(2 * variants.len() + 1).await?;
+    let (stack, progress) = (&mut ground.stack, &ground.progress);
     let mut results = Results::new(arguments, machine::describe().await?, &variants);
-    let mut subjects = start(&variants, arguments, &stack, &progress).await?;
-    progress.step("measuring", turns(arguments, &cases, &mut subjects, &mut stack, &mut results)).await?;
+    let mut subjects = start(&variants, arguments, stack, progress).await?;
+    progress.step("measuring", turns(arguments, &cases, &mut subjects, stack, &mut results)).await?;
     let mut complete = true;
     for subject in &subjects {
         let what = format!("looking for what was acknowledged, {}", subject.variant.name);
@@ -104,10 +95,9 @@ async fn measure(arguments: &Arguments) -> Result<ExitCode> {
         results.stored(&subject.variant, &stored);
     }
     drop(subjects);
-    stack.stop()?;
-    let _ = fs::remove_dir_all(&place);
+    ground.end()?;
     results.print();
-    write(&results)?;
+    ground::write("ingest", &results)?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -174,14 +164,6 @@ async fn measured(subject: &mut Subject, stack: &mut Stack, load: Load) -> Resul
     let outcome = load::run(load).await?;
     subject.keep(&outcome.acknowledged);
     meter.stop(&mut subject.system, &outcome).await
-}
-
-fn write(results: &Results) -> Result<()> {
-    let file = workspace::root().join("target/bench/ingest.json");
-    fs::create_dir_all(file.parent().context("the file has a folder")?)?;
-    fs::write(&file, serde_json::to_vec_pretty(results)?).with_context(|| file.display().to_string())?;
-    println!("\nWritten to {}.", file.display());
-    Ok(())
 }
 
 /// SHA-256 of bodies.

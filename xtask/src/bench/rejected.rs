@@ -6,25 +6,24 @@
 
 mod report;
 
-use std::{collections::BTreeMap, fs, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use ravenpost_testkit::{
     load::{self, Load, Outcome, Requests},
-    stack::{self, Options, Progress, Stack},
+    stack::Stack,
     stored,
     system::{Service, System},
-    workspace,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::ingest::{
-    cases::{self, OpenLoop},
+use super::{
+    ground::{self, Ground},
+    ingest::cases::{self, OpenLoop},
     machine,
     measure::{Meter, Run},
 };
-use crate::{folder, signals::Signals};
 use report::Results;
 
 /// By then every idle session of Postgres has told how many transactions it has ended (`PGSTAT_IDLE_INTERVAL`, 10 s).
@@ -98,31 +97,21 @@ struct Subject {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        code = measure(arguments) => code,
-        () = signals.next() => anyhow::bail!("interrupted"),
-    }
+    ground::interruptible(measure(arguments)).await
 }
 
 async fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    let place = folder::bench();
-    // A bench starts on empty stores: old data would be others' costs.
-    stack::stop_all(&place)?;
-    let _ = fs::remove_dir_all(&place);
-    let progress = Progress::printed(Stack::STEPS + 3);
-    let options = Options { usual_ports: false, ..Options::for_people() };
-    let mut stack = Stack::start(&place, &options, &progress).await?;
-    let mut subject = progress.step("ingress", Subject::start(&stack, arguments.body)).await?;
+    let mut ground = Ground::start(3).await?;
+    let (stack, progress) = (&mut ground.stack, &ground.progress);
+    let mut subject = progress.step("ingress", Subject::start(stack, arguments.body)).await?;
     let mut results = Results::new(arguments, machine::describe().await?);
-    progress.step("measuring", turns(arguments, &mut subject, &mut stack, &mut results)).await?;
+    progress.step("measuring", turns(arguments, &mut subject, stack, &mut results)).await?;
     let check = stored::check(&subject.system, &subject.acknowledged, subject.good.hashes());
     let stored = progress.step("looking for what was acknowledged", check).await?;
     drop(subject);
-    stack.stop()?;
-    let _ = fs::remove_dir_all(&place);
+    ground.end()?;
     results.print();
-    write(&results)?;
+    ground::write("rejected", &results)?;
     ensure!(stored.is_complete(), "events that were acknowledged are not stored: {:?}", stored.missing);
     ensure!(results.flood_was_refused(), "the flood was answered with something else than 401 or 503");
     Ok(ExitCode::SUCCESS)
@@ -179,7 +168,8 @@ async fn measure_one(
     Ok(Measured { run, acknowledged: acknowledged.len(), transactions, flood, flood_unanswered })
 }
 
-async fn send(load: Option<Load>) -> Result<Option<Outcome>> {
+/// Sends a load, if there is one.
+pub(super) async fn send(load: Option<Load>) -> Result<Option<Outcome>> {
     match load {
         Some(load) => load::run(load).await.map(Some),
         None => Ok(None),
@@ -213,12 +203,4 @@ impl Subject {
 async fn endpoint(system: &System, name: &str) -> Result<Value> {
     let verification = json!({ "type": "provider", "provider": "github" });
     system.create_endpoint(name, "http://127.0.0.1:9/", verification).await
-}
-
-fn write(results: &Results) -> Result<()> {
-    let file = workspace::root().join("target/bench/rejected.json");
-    fs::create_dir_all(file.parent().context("the file has a folder")?)?;
-    fs::write(&file, serde_json::to_vec_pretty(results)?).with_context(|| file.display().to_string())?;
-    println!("\nWritten to {}.", file.display());
-    Ok(())
 }

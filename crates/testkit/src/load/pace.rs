@@ -24,6 +24,8 @@ const OVERTIME: Duration = Duration::from_secs(5);
 pub(super) enum Turns {
     /// Now, until the end.
     Closed { end: Instant },
+    /// Now, while there are any left.
+    Count { left: Arc<AtomicU64> },
     /// What is due, oldest first.
     Open { due: Arc<Mutex<UnboundedReceiver<Instant>>>, unsent: Arc<AtomicU64>, last: Instant },
 }
@@ -33,6 +35,7 @@ impl Turns {
         let end = started + duration;
         match pace {
             Pace::Closed => Self::Closed { end },
+            Pace::Count(count) => Self::Count { left: Arc::new(AtomicU64::new(count)) },
             Pace::Open { per_second } => {
                 let (clock, due) = unbounded_channel();
                 // A thread, since the runtime's timers are a millisecond coarse. It ends by itself.
@@ -47,6 +50,10 @@ impl Turns {
     pub(super) async fn next(&self) -> Option<Instant> {
         match self {
             Self::Closed { end } => Some(Instant::now()).filter(|now| now < end),
+            Self::Count { left } => {
+                let take = |left: u64| left.checked_sub(1);
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Instant::now())
+            }
             Self::Open { due, unsent, last } => loop {
                 let at = due.lock().await.recv().await?;
                 if Instant::now() <= *last {
@@ -60,7 +67,7 @@ impl Turns {
     /// How many requests were due and not sent.
     pub(super) fn unsent(&self) -> u64 {
         match self {
-            Self::Closed { .. } => 0,
+            Self::Closed { .. } | Self::Count { .. } => 0,
             Self::Open { unsent, .. } => unsent.load(Ordering::Relaxed),
         }
     }

@@ -18,7 +18,7 @@ const BODIES: usize = 256;
 /// Stands where the delivery's id will.
 const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Prepared requests to one hook.
+/// Prepared requests to one hook or to many.
 #[derive(Debug)]
 pub struct Requests {
     prepared: Vec<Prepared>,
@@ -38,25 +38,37 @@ struct Prepared {
 impl Requests {
     /// Requests to `hook_url` with bodies of `body_bytes`, signed with `secret` as GitHub does.
     pub fn github(hook_url: &str, secret: &str, body_bytes: usize) -> Result<Self> {
-        let url = Url::parse(hook_url).context("the hook's URL")?;
-        let mut prepared = Vec::with_capacity(BODIES);
+        Self::github_to((0..BODIES).map(|_| (hook_url, secret)), body_bytes)
+    }
+
+    /// The same to several hooks, each with its secret: one request to each in turn, again and again. All have to be
+    /// of one address.
+    pub fn github_to<'hook>(
+        hooks: impl IntoIterator<Item = (&'hook str, &'hook str)>,
+        body_bytes: usize,
+    ) -> Result<Self> {
+        let mut prepared = Vec::new();
         let mut hashes = BTreeSet::new();
-        for number in 0..BODIES {
+        for (number, (hook_url, secret)) in hooks.into_iter().enumerate() {
+            let url = Url::parse(hook_url).context("the hook's URL")?;
             let body = body(number, body_bytes)?;
             hashes.insert(Sha256::digest(&body).into());
             prepared.push(prepare(&url, secret, &body)?);
         }
+        ensure!(!prepared.is_empty(), "requests to no hook");
         // Random, so that no two runs send the same id: it would be a producer's retry.
         let first_id = rand::random::<u128>() >> 1;
         Ok(Self { prepared, hashes, first_id, sent: AtomicU64::new(0) })
     }
 
-    /// Writes the next request over what `request` held; `number` chooses the body.
-    pub(super) fn write(&self, number: usize, request: &mut Vec<u8>) {
-        let Prepared { bytes, id_at } = &self.prepared[number % self.prepared.len()];
+    /// Writes the next request over what `request` held.
+    pub(super) fn write(&self, request: &mut Vec<u8>) {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let turn = number % u64::try_from(self.prepared.len()).unwrap_or(u64::MAX);
+        let Prepared { bytes, id_at } = &self.prepared[usize::try_from(turn).unwrap_or(0)];
         request.clear();
         request.extend_from_slice(bytes);
-        let id = self.first_id + u128::from(self.sent.fetch_add(1, Ordering::Relaxed));
+        let id = self.first_id + u128::from(number);
         Uuid::from_u128(id).hyphenated().encode_lower(&mut request[*id_at..*id_at + Hyphenated::LENGTH]);
     }
 
@@ -122,11 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn hooks_take_turns() {
+        let hooks = [("http://127.0.0.1:8080/h/one", "1"), ("http://127.0.0.1:8080/h/two", "2")];
+        let requests = Requests::github_to(hooks, 256).unwrap();
+        let mut request = Vec::new();
+        for path in ["one", "two", "one"] {
+            requests.write(&mut request);
+            assert!(request.starts_with(format!("POST /h/{path} ").as_bytes()));
+        }
+        assert!(Requests::github_to([], 256).is_err());
+    }
+
+    #[test]
     fn every_request_has_an_id_of_its_own() {
-        let requests = Requests::github("http://127.0.0.1:8080/h/token", "secret", 256).unwrap();
+        let requests = Requests::github_to([("http://127.0.0.1:8080/h/token", "secret")], 256).unwrap();
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        requests.write(0, &mut first);
-        requests.write(0, &mut second);
+        requests.write(&mut first);
+        requests.write(&mut second);
         assert_ne!(first, second);
         assert_eq!(first.len(), second.len());
         assert!(first.starts_with(b"POST /h/token HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));

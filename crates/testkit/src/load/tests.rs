@@ -49,7 +49,7 @@ fn requests() -> Arc<Requests> {
 fn size_of_request() -> usize {
     let mut request = Vec::new();
     // The last digit of the body's number may be one more, but the size of the body is fixed.
-    requests().write(0, &mut request);
+    requests().write(&mut request);
     request.len()
 }
 
@@ -88,6 +88,13 @@ async fn acknowledged_ids_and_every_other_status_are_counted() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), outcome.acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_is_sent_and_no_more() {
+    let address = server(|_| (Duration::ZERO, accepted())).await;
+    let outcome = run(load(address, 4, Pace::Count(50))).await.unwrap();
+    assert_eq!((outcome.acknowledged.len(), outcome.since.len()), (50, 50));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,11 @@ impl OpenLoop {
     }
 
     pub(crate) fn name(self) -> String {
-        format!("{}/s on {}", self.per_second, self.connections)
+        format!("{} on {}", self.rate(), self.connections)
+    }
+
+    pub(crate) fn rate(self) -> String {
+        format!("{}/s", self.per_second)
     }
 }
 

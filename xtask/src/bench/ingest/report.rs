@@ -8,8 +8,11 @@ use serde::Serialize;
 use super::{
     Arguments,
     cases::{self, Case, Traffic, Variant},
+};
+use crate::bench::{
     machine::Machine,
     measure::{Figures, Run, median, medians},
+    target::{self, Target, at_least, at_most},
 };
 
 /// How many missing ids are named.
@@ -46,14 +49,6 @@ struct Stored {
     payloads_read: usize,
     messages: u64,
     missing: Vec<String>,
-}
-
-/// A figure beside what was wanted.
-struct Target {
-    what: &'static str,
-    wanted: &'static str,
-    found: f64,
-    met: bool,
 }
 
 impl Results {
@@ -204,25 +199,22 @@ impl Results {
         let mut targets = Vec::new();
         if let Some(entry) = grouped(&|case| case.traffic == full) {
             let (rate, peak) = (entry.figure("accepted_per_second"), entry.figure("ingress_peak_mib"));
-            targets.push(at_least("accepted/s at 256 connections", ">= 12,000", rate, 12_000.0));
+            targets.push(at_least("accepted/s at 256 connections", 12_000.0, rate));
             if let Some(ratio) = self.ratio(cases::GROUPED, cases::ALONE, 1_024, full) {
-                targets.push(at_least("against committing each event alone", ">= 8x", ratio, 8.0));
+                targets.push(at_least("against committing each event alone, times", 8.0, ratio));
             }
-            targets.push(at_most("resident memory of ingress, peak, MiB", "<= 150", peak, 150.0));
+            targets.push(at_most("resident memory of ingress, peak, MiB", 150.0, peak));
         }
         if let Some(entry) = grouped(&Case::is_lone) {
-            targets.push(at_most("a lone request: ack p50, ms", "<= 3", entry.figure("ack_p50_ms"), 3.0));
-            targets.push(at_most("a lone request: ack p99, ms", "<= 8", entry.figure("ack_p99_ms"), 8.0));
+            targets.push(at_most("a lone request: ack p50, ms", 3.0, entry.figure("ack_p50_ms")));
+            targets.push(at_most("a lone request: ack p99, ms", 8.0, entry.figure("ack_p99_ms")));
         }
         targets
     }
 
     fn print_targets(&self) {
         println!("\nWanted of 1 KiB bodies:");
-        for Target { what, wanted, found, met } in self.targets() {
-            let verdict = if met { "met" } else { "NOT MET" };
-            println!("  {what:<40} {wanted:>10}   {found:>10.2}   {verdict}");
-        }
+        target::print(&self.targets());
     }
 
     fn print_stored(&self) {
@@ -278,14 +270,6 @@ fn described(variant: &Variant) -> String {
     let binaries = variant.binaries.iter().map(|folder| format!("binaries of {}", folder.display()));
     let parts: Vec<String> = settings.chain(binaries).collect();
     if parts.is_empty() { "settings as they are by default".to_owned() } else { parts.join(" ") }
-}
-
-fn at_least(what: &'static str, wanted: &'static str, found: f64, least: f64) -> Target {
-    Target { what, wanted, found, met: found >= least }
-}
-
-fn at_most(what: &'static str, wanted: &'static str, found: f64, most: f64) -> Target {
-    Target { what, wanted, found, met: found <= most }
 }
 
 fn in_words(missing: &Missing) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Arguments, Measured, Traffic};
-use crate::bench::ingest::{machine::Machine, measure::median};
+use crate::bench::{machine::Machine, measure::median};
 
 const STORES: [&str; 3] = ["postgres", "kafka", "seaweedfs"];
 const REFUSED: u16 = 401;

@@ -17,6 +17,8 @@ use serde::Serialize;
 pub(crate) type Figures = BTreeMap<String, f64>;
 
 pub(crate) const GENERATOR: &str = "generator";
+/// Our own processes.
+const OURS: [&str; 2] = ["ingress", "worker"];
 pub(crate) const STAGES: [&str; 3] = ["payload", "rows", "publish"];
 
 const MEBIBYTE: f64 = 1_048_576.0;
@@ -66,65 +68,97 @@ impl Run {
 
 /// The counters as they stood when a run began.
 pub(crate) struct Meter {
-    processes: Vec<(&'static str, i32)>,
+    stores: Vec<Counted>,
     started: Instant,
-    cpu: Vec<Duration>,
+    /// By process; what starts later begins at nothing.
+    cpu: BTreeMap<i32, Duration>,
     machine: Duration,
     metrics: String,
 }
 
+/// A process, and under which name it counts.
+type Counted = (&'static str, i32);
+
 impl Meter {
     pub(crate) async fn start(system: &mut System, stack: &mut Stack) -> Result<Self> {
         let metrics = system.ingress[0].metrics().await?;
-        let ingress = system.ingress[0].daemon();
-        ingress.forget_peak()?;
-        let mut processes = vec![("ingress", ingress.pid())];
-        let stores = stack.daemons().into_iter().filter(|daemon| daemon.name() != "smtp");
-        for daemon in stores {
+        for process in system.ingress.iter_mut().chain(&mut system.workers) {
+            if process.daemon().is_running() {
+                process.daemon().forget_peak()?;
+            }
+        }
+        let mut stores = Vec::new();
+        for daemon in stack.daemons().into_iter().filter(|daemon| daemon.name() != "smtp") {
             let names = ["postgres", "seaweedfs", "kafka"];
             let name =
                 names.into_iter().find(|name| *name == daemon.name()).context("a store without a name")?;
-            processes.push((name, daemon.pid()));
+            stores.push((name, daemon.pid()));
         }
-        let (cpu, machine) = (cpu(&processes), usage::machine_cpu()?);
-        Ok(Self { processes, started: Instant::now(), cpu, machine, metrics })
+        let counted = counted(system, &stores);
+        let cpu = counted.into_iter().map(|(name, pid)| (pid, cpu(name, pid))).collect();
+        Ok(Self { stores, started: Instant::now(), cpu, machine: usage::machine_cpu()?, metrics })
     }
 
+    /// What a run of a load cost, and how it was answered.
     pub(crate) async fn stop(self, system: &mut System, outcome: &Outcome) -> Result<Run> {
-        let elapsed = self.started.elapsed();
-        let machine = usage::machine_cpu()?.saturating_sub(self.machine);
-        let used: Vec<Duration> = cpu(&self.processes)
-            .into_iter()
-            .zip(&self.cpu)
-            .map(|(now, before)| now.saturating_sub(*before))
-            .collect();
-        let mut figures = latencies(outcome);
-        let events = events(outcome);
-        let names = self.processes.iter().map(|(name, _)| *name).chain([GENERATOR]);
-        for (name, used) in names.zip(&used) {
-            figures.insert(format!("cpu_ms_per_event.{name}"), millis(*used) / events);
-        }
-        let ours: Duration = used.iter().sum();
-        let product = ours.saturating_sub(used.last().copied().unwrap_or_default());
-        figures.insert("cpu_ms_per_event.sum".to_owned(), millis(product) / events);
-        let others = machine.saturating_sub(ours).as_secs_f64() / elapsed.as_secs_f64();
-        figures.insert("others_cores".to_owned(), others);
-        memory(system, &mut figures)?;
-        commits(&self.metrics, &system.ingress[0].metrics().await?, &mut figures);
+        self.stop_beside(system, outcome, 0).await
+    }
+
+    /// The same when so many other events were accepted meanwhile: the costs are spread over all.
+    pub(crate) async fn stop_beside(
+        self,
+        system: &mut System,
+        outcome: &Outcome,
+        others: usize,
+    ) -> Result<Run> {
+        let mut figures = self.costs(system, outcome.acknowledged.len() + others).await?;
+        figures.extend(latencies(outcome));
         let Outcome { statuses, broken, unsent, .. } = outcome.clone();
         Ok(Run { figures, statuses, broken, unsent })
     }
+
+    /// What so many events cost.
+    pub(crate) async fn costs(self, system: &mut System, events: usize) -> Result<Figures> {
+        let elapsed = self.started.elapsed();
+        let machine = usage::machine_cpu()?.saturating_sub(self.machine);
+        let mut used: BTreeMap<&str, Duration> = BTreeMap::new();
+        for (name, pid) in counted(system, &self.stores) {
+            let before = self.cpu.get(&pid).copied().unwrap_or_default();
+            *used.entry(name).or_default() += cpu(name, pid).saturating_sub(before);
+        }
+        let sum = |names: &[&str]| names.iter().filter_map(|name| used.get(name)).sum::<Duration>();
+        let all: Duration = used.values().sum();
+        let events = count(events).max(1.0);
+        let mut figures = Figures::new();
+        let mut per_event = |name: &str, used: Duration| {
+            figures.insert(format!("cpu_ms_per_event.{name}"), millis(used) / events);
+        };
+        per_event("sum", all.saturating_sub(sum(&[GENERATOR])));
+        per_event("ours", sum(&OURS));
+        for (name, used) in &used {
+            per_event(name, *used);
+        }
+        let others = machine.saturating_sub(all).as_secs_f64() / elapsed.as_secs_f64();
+        figures.insert("others_cores".to_owned(), others);
+        memory(system, &mut figures)?;
+        commits(&self.metrics, &system.ingress[0].metrics().await?, &mut figures);
+        Ok(figures)
+    }
 }
 
-/// Of each process with its children, and last of the generator, which is this process alone.
-fn cpu(processes: &[(&'static str, i32)]) -> Vec<Duration> {
-    let mut cpu: Vec<Duration> = processes.iter().map(|(_, pid)| usage::cpu(*pid)).collect();
-    cpu.push(usage::cpu_alone(std::process::id().cast_signed()));
-    cpu
+/// The processes whose time counts.
+fn counted(system: &mut System, stores: &[Counted]) -> Vec<Counted> {
+    let [ingress, worker] = OURS;
+    let ingress: Vec<Counted> =
+        system.ingress.iter_mut().map(|process| (ingress, process.daemon().pid())).collect();
+    let workers = system.workers.iter_mut().map(|process| (worker, process.daemon().pid()));
+    let generator = (GENERATOR, std::process::id().cast_signed());
+    ingress.into_iter().chain(workers).chain(stores.iter().copied()).chain([generator]).collect()
 }
 
-fn events(outcome: &Outcome) -> f64 {
-    f64::from(u32::try_from(outcome.acknowledged.len()).unwrap_or(u32::MAX)).max(1.0)
+/// Of a process with its children; of the generator, which is their parent, alone.
+fn cpu(name: &str, pid: i32) -> Duration {
+    if name == GENERATOR { usage::cpu_alone(pid) } else { usage::cpu(pid) }
 }
 
 fn latencies(outcome: &Outcome) -> Figures {
@@ -140,13 +174,23 @@ fn latencies(outcome: &Outcome) -> Figures {
     figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// Of the largest replica of each service.
 fn memory(system: &mut System, figures: &mut Figures) -> Result<()> {
-    let memory = system.ingress[0].daemon().memory()?;
-    let mebibytes =
-        |bytes: u64| f64::from(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX)) * 1_024.0 / MEBIBYTE;
-    figures.insert("ingress_mib".to_owned(), mebibytes(memory.now));
-    figures.insert("ingress_peak_mib".to_owned(), mebibytes(memory.peak));
+    let [ingress, worker] = OURS;
+    for (name, replicas) in [(ingress, &mut system.ingress), (worker, &mut system.workers)] {
+        for process in replicas {
+            let memory = process.daemon().memory()?;
+            for (figure, bytes) in [("mib", memory.now), ("peak_mib", memory.peak)] {
+                let most = figures.entry(format!("{name}_{figure}")).or_default();
+                *most = most.max(mebibytes(bytes));
+            }
+        }
+    }
     Ok(())
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX)) * 1_024.0 / MEBIBYTE
 }
 
 /// What ingress itself counted meanwhile: batches and the time of their stages.
@@ -167,7 +211,7 @@ fn value(metrics: &str, name: &str) -> f64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
@@ -176,6 +220,17 @@ pub(crate) fn medians(runs: &[Run]) -> Figures {
     let names = runs.first().map(|run| run.figures.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let values = |name: &str| runs.iter().filter_map(|run| run.figures.get(name).copied()).collect();
     names.into_iter().map(|name| (name.clone(), median(values(&name)))).collect()
+}
+
+/// The value that so many thousandths of sorted values stay within; not a number when there is none.
+pub(crate) fn quantile(sorted: &[f64], thousandths: usize) -> f64 {
+    let within = (sorted.len() * thousandths).div_ceil(1_000).max(1);
+    sorted.get(within - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// A number of things, as a figure.
+pub(crate) fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
 
 /// The middle one, or the mean of the two in the middle; not a number when there is none.
@@ -197,6 +252,15 @@ mod tests {
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        for (thousandths, value) in [(0, 1.0), (500, 100.0), (990, 198.0), (1_000, 200.0)] {
+            assert!((quantile(&values, thousandths) - value).abs() < f64::EPSILON, "{thousandths}");
+        }
+        assert!(quantile(&[], 500).is_nan());
     }
 
     #[test]

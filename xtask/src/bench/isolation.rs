@@ -1,0 +1,241 @@
+//! `cargo xtask bench isolation`: what healthy destinations notice of one that hangs, is slow, fails, or drips while it is
+//! flooded.
+//!
+//! One healthy destination is of the same partition as every bad one, the other is of another. They are measured
+//! alone, then beside each bad one, and again in every round; a ratio is that of neighbouring runs. Each bad one
+//! recovers after its run, so that in the end everything has to have arrived there, too.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use ravenpost_core::ids::{EndpointId, Slot};
+use ravenpost_testkit::{
+    kafka,
+    load::{self, Requests},
+    receiver::Answer,
+    stack::Stack,
+};
+use serde_json::{Value, json};
+
+use super::{
+    delivery::{
+        Common, Manner, WARM_UP, WARM_UP_CONNECTIONS,
+        report::{COSTS, Column, Results, column, columns},
+        subject::{Hook, Subject, latencies, requests, took},
+    },
+    ground::{self, Ground},
+    ingest::cases::{self, OpenLoop},
+    machine,
+    measure::{Meter, Run, count},
+    rejected::send,
+    target::at_most,
+};
+
+const ALONE: &str = "alone";
+/// Candidates for an endpoint of a given partition: with twelve of them the chance that none fits is one in a million.
+const CANDIDATES: usize = 160;
+/// How the figures of the healthy ones begin: of the one of the bad ones' partition, and of the other.
+const HEALTHY: [&str; 2] = ["same", "other"];
+const LATENCIES: [Column; 7] = [
+    column("accepted/s", "accepted_per_second", 0),
+    column("same partition: p50", "same_p50_ms", 2),
+    column("p99 ms", "same_p99_ms", 2),
+    column("another: p50", "other_p50_ms", 2),
+    column("p99 ms", "other_p99_ms", 2),
+    column("bad accepted", "bad_accepted", 0),
+    column("recovered s", "recovery_seconds", 1),
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// How long each run sends
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// To the healthy destinations together: requests a second x connections
+    #[arg(long, default_value = "100x16", value_parser = cases::open_loop)]
+    healthy: OpenLoop,
+    /// To the bad one: requests a second x connections
+    #[arg(long, default_value = "500x32", value_parser = cases::open_loop)]
+    bad: OpenLoop,
+}
+
+/// How a destination is bad.
+#[derive(Clone, Copy, Debug)]
+enum Bad {
+    Hangs,
+    Slow,
+    Fails,
+    Drips,
+}
+
+impl Bad {
+    const ALL: [Self; 4] = [Self::Hangs, Self::Slow, Self::Fails, Self::Drips];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Hangs => "/hangs",
+            Self::Slow => "/slow",
+            Self::Fails => "/fails",
+            Self::Drips => "/drips",
+        }
+    }
+
+    /// The name of its case.
+    fn case(self) -> &'static str {
+        match self {
+            Self::Hangs => "beside one that hangs",
+            Self::Slow => "beside one at 2 s",
+            Self::Fails => "beside one that fails",
+            Self::Drips => "beside one that drips",
+        }
+    }
+
+    fn answer(self) -> Answer {
+        match self {
+            Self::Hangs => Answer::hang(),
+            Self::Slow => Answer::ok().after(Duration::from_secs(2)),
+            Self::Fails => Answer::status(500),
+            Self::Drips => Answer::drip(Duration::from_millis(200)),
+        }
+    }
+
+    /// It is tried again until it has recovered, and not so soon that the flood comes twice.
+    fn fields() -> Value {
+        json!({ "retry_policy": { "schedule": vec!["30s"; 29], "jitter": 0.5 } })
+    }
+}
+
+/// What is sent where.
+struct Traffic {
+    healthy: Arc<Requests>,
+    paths: [String; 2],
+    bad: Vec<(Bad, Arc<Requests>)>,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    ground::interruptible(measure(arguments)).await
+}
+
+async fn measure(arguments: &Arguments) -> Result<ExitCode> {
+    let common = &arguments.common;
+    let mut ground = Ground::start(3).await?;
+    let starting = Subject::start(&ground.stack, &common.set, |_, _| None);
+    let mut subject = ground.progress.step("ingress and worker", starting).await?;
+    let traffic = ground.progress.step("endpoints", traffic(&subject, common.body)).await?;
+    subject.without_management();
+    let about = format!(
+        "One ingress, one worker; {} to two healthy destinations, {} to a bad one, for {} s.",
+        arguments.healthy.name(),
+        arguments.bad.name(),
+        arguments.seconds
+    );
+    let mut results = Results::new("isolation", machine::describe().await?, about, common);
+    let measuring = turns(arguments, &mut subject, &traffic, &mut ground.stack, &mut results);
+    ground.progress.step("measuring", measuring).await?;
+    judge(&mut results);
+    let code = results.finish(&subject, &columns(&[&LATENCIES, &COSTS]))?;
+    drop(subject);
+    ground.end()?;
+    Ok(code)
+}
+
+async fn traffic(subject: &Subject, body_bytes: usize) -> Result<Traffic> {
+    let same = subject.hook("/same", json!({})).await?;
+    let home = partition(&same);
+    let other = placed(subject, "/other", json!({}), |partition| partition != home).await?;
+    let mut bad = Vec::new();
+    for kind in Bad::ALL {
+        let hook = placed(subject, kind.path(), Bad::fields(), |partition| partition == home).await?;
+        bad.push((kind, requests(std::iter::repeat_n(&hook, 256), body_bytes)?));
+    }
+    let both = [&same, &other].into_iter().cycle().take(256);
+    let (healthy, paths) = (requests(both, body_bytes)?, [same.path.clone(), other.path.clone()]);
+    Ok(Traffic { healthy, paths, bad })
+}
+
+fn partition(hook: &Hook) -> i32 {
+    Slot::of(EndpointId(hook.id)).partition(kafka::PARTITIONS)
+}
+
+/// An endpoint whose partition is as wanted. Ids are not chosen, so it is tried until one fits.
+async fn placed(subject: &Subject, path: &str, fields: Value, fits: impl Fn(i32) -> bool) -> Result<Hook> {
+    for _ in 0..CANDIDATES {
+        let hook = subject.hook(path, fields.clone()).await?;
+        if fits(partition(&hook)) {
+            return Ok(hook);
+        }
+    }
+    anyhow::bail!("none of {CANDIDATES} endpoints is of the partition that was wanted")
+}
+
+async fn turns(
+    arguments: &Arguments,
+    subject: &mut Subject,
+    traffic: &Traffic,
+    stack: &mut Stack,
+    results: &mut Results,
+) -> Result<()> {
+    let runs = arguments.common.runs;
+    subject.warm_up(subject.load(&traffic.healthy, Manner::closed(WARM_UP_CONNECTIONS, WARM_UP))).await?;
+    for round in 1..=runs {
+        for bad in std::iter::once(None).chain(traffic.bad.iter().map(Some)) {
+            arguments.common.pause().await?;
+            let name = bad.map_or(ALONE, |(kind, _)| kind.case());
+            let run = measure_one(arguments, subject, traffic, bad, stack).await?;
+            eprintln!("  {round}/{runs} {name:<24} {}", run.brief());
+            results.add(name, run);
+        }
+    }
+    Ok(())
+}
+
+/// Sends to the healthy ones, and to a bad one at the same time, which recovers when that is over.
+async fn measure_one(
+    arguments: &Arguments,
+    subject: &mut Subject,
+    traffic: &Traffic,
+    bad: Option<&(Bad, Arc<Requests>)>,
+    stack: &mut Stack,
+) -> Result<Run> {
+    let duration = Duration::from_secs(arguments.seconds);
+    let healthy = subject.load(&traffic.healthy, Manner::open(arguments.healthy, duration));
+    let flood = bad.map(|(_, requests)| subject.load(requests, Manner::open(arguments.bad, duration)));
+    if let Some((kind, _)) = bad {
+        subject.receiver.script(kind.path(), [kind.answer()]);
+    }
+    let meter = Meter::start(&mut subject.system, stack).await?;
+    let (healthy, flood) = tokio::try_join!(load::run(healthy), send(flood))?;
+    let flood = flood.map(|flood| flood.acknowledged).unwrap_or_default();
+    let mut run = meter.stop_beside(&mut subject.system, &healthy, flood.len()).await?;
+    run.figures.insert("bad_accepted".to_owned(), count(flood.len()));
+    if let Some((kind, _)) = bad {
+        subject.receiver.script(kind.path(), [Answer::ok()]);
+    }
+    let acknowledged = [healthy.acknowledged.as_slice(), &flood].concat();
+    let recovering = Instant::now();
+    subject.until_arrived(&acknowledged).await;
+    subject.until_recorded(&acknowledged).await?;
+    run.figures.insert("recovery_seconds".to_owned(), recovering.elapsed().as_secs_f64());
+    for (name, path) in HEALTHY.into_iter().zip(&traffic.paths) {
+        let took = took(&healthy, |id| subject.arrivals.at(path, id));
+        run.figures.extend(latencies(name, &took));
+    }
+    subject.close_run();
+    Ok(run)
+}
+
+fn judge(results: &mut Results) {
+    for (name, which) in HEALTHY.into_iter().zip(["of the same partition", "of another"]) {
+        for bad in Bad::ALL {
+            let ratio = results.ratio(bad.case(), ALONE, &format!("{name}_p99_ms"));
+            let what = format!("p99 of the one {which} {}, times", bad.case());
+            results.want(ratio.map(|found| at_most(what, 1.2, found)));
+        }
+    }
+}
