@@ -20,6 +20,7 @@ mod pause;
 mod replay;
 mod replays;
 mod sending;
+mod tls;
 mod tokens;
 
 mod crash;
