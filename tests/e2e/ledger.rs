@@ -126,7 +126,8 @@ fn it_balances_and_what_was_done_to_it_by_hand_is_named() {
         let events = one_of_each(system).await?;
         let told = ledger(system, &[]).await?;
         let expected = json!({
-            "events": 6, "accepted": 7, "delivered": 2, "dead": 1, "dropped": 1, "cancelled": 1, "unaccounted": 0,
+            "events": 6, "accepted": 7, "delivered": 2, "dead": 1, "dropped": 1, "filtered": 0,
+            "cancelled": 1, "unaccounted": 0,
             "waiting": 2,
             "waiting_by_reason": { "retry": 1, "held": 1, "parked": 0, "replay": 0, "in_the_air": 0, "not_routed": 0 },
         });
@@ -137,7 +138,7 @@ fn it_balances_and_what_was_done_to_it_by_hand_is_named() {
         let people = reconcile(system, &[]).await?.into_stdout()?;
         assert!(
             people.contains(
-                "accepted 7 = delivered 2 + waiting 2 (retry 1, held 1) + dead 1 + dropped 1 + cancelled 1"
+                "accepted 7 = delivered 2 + waiting 2 (retry 1, held 1) + dead 1 + dropped 1 + filtered 0 + cancelled 1"
             ),
             "{people}"
         );

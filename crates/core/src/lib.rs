@@ -23,9 +23,9 @@ pub mod filter;
 pub mod retry;
 
 pub mod delivery;
+pub mod ledger;
 pub mod pacing;
 pub mod replay;
-pub mod ledger;
 
 pub mod access;
 pub mod duration;

@@ -86,7 +86,10 @@ fn what_is_missing_or_too_much_is_found() {
     use Listed::{Dead, Delivered, Filtered, Pending};
     let damaged: [(Entry, Fault); 17] = [
         (entry(EventStatus::Dropped, &[(1, Filtered)], &[(1, DELIVERED)]), Fault::DeliveredAndNot),
-        (entry(EventStatus::Dropped, &[(1, Filtered)], &[(1, scheduled(Reason::Retry, 0))]), Fault::ScheduledAndNot),
+        (
+            entry(EventStatus::Dropped, &[(1, Filtered)], &[(1, scheduled(Reason::Retry, 0))]),
+            Fault::ScheduledAndNot,
+        ),
         (entry(EventStatus::Dropped, &[(1, Filtered)], &[(1, letter(0))]), Fault::DeadAndNot),
         (entry(Waits, &[(1, Pending)], &[]), Fault::Lost),
         (Entry { routed: false, ..entry(Waits, &[], &[]) }, Fault::Lost),

@@ -46,12 +46,13 @@ fn balance(total: &Account) -> String {
         waiting.map(|state| format!("{} {}", state.as_str(), total.of(state))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     let mut line = format!(
-        "accepted {} = delivered {} + waiting {}{reasons} + dead {} + dropped {} + cancelled {}",
+        "accepted {} = delivered {} + waiting {}{reasons} + dead {} + dropped {} + filtered {} + cancelled {}",
         total.accepted,
         total.of(State::Delivered),
         total.waiting(),
         total.of(State::Dead),
         total.of(State::Dropped),
+        total.of(State::Filtered),
         total.of(State::Cancelled)
     );
     if total.unaccounted() > 0 {
@@ -203,7 +204,7 @@ mod tests {
         assess(&waits, &mut account);
         assert_eq!(
             balance(&account),
-            "accepted 2 = delivered 0 + waiting 1 (not routed 1) + dead 0 + dropped 1 + cancelled 0"
+            "accepted 2 = delivered 0 + waiting 1 (not routed 1) + dead 0 + dropped 1 + filtered 0 + cancelled 0"
         );
         account.miss();
         assert!(balance(&account).ends_with("cancelled 0 + 1 not accounted for"));
