@@ -69,6 +69,13 @@ async fn an_event_and_its_deliveries() {
       "waiting": []
     }
     "#);
+}
+
+#[tokio::test]
+async fn what_waits_stands_beside_its_attempts() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
     let waits = service.attempted(&customer, &endpoint, None).await;
     insta::assert_snapshot!(customer.get(&format!("/events/{waits}/deliveries")).await.shown(), @r#"
     200 {
