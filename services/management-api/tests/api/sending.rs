@@ -86,14 +86,19 @@ async fn headers_and_credentials_are_written_and_not_read() {
         "type": "oauth2_client_credentials"
       },
       "created_at": "[time]",
+      "disable_after": null,
       "endpoint_id": "[id]",
+      "filter": null,
+      "filter_error": null,
       "first_byte_timeout": null,
       "former_secrets_expire_at": null,
       "header_names": [
         "x-other"
       ],
       "id": "[id]",
+      "limits": {},
       "name": "b",
+      "replay_on_recovery": false,
       "retry_policy": {
         "jitter": 0.1,
         "schedule": [
@@ -105,6 +110,21 @@ async fn headers_and_credentials_are_written_and_not_read() {
         ]
       },
       "signing": "hmac",
+      "state": {
+        "breaker": "closed",
+        "breaker_opened_at": null,
+        "disabled_at": null,
+        "disabled_reason": null,
+        "failing_since": null,
+        "last_failure_at": null,
+        "last_success_at": null,
+        "probe_at": null,
+        "slow_start": null,
+        "slow_until": null,
+        "waiting": 0,
+        "waiting_more": false,
+        "warned_at": null
+      },
       "status": "active",
       "timeout": "30s",
       "tls": null,
