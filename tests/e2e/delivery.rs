@@ -89,12 +89,15 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn a_destination_that_is_too_slow_has_failed() {
     SHARED.run(async |system| {
-        system.receiver.script("/slow", [Answer::hang(), Answer::close(), Answer::ok()]);
+        system.receiver.script("/slow", [Answer::hang(), Answer::status(500), Answer::ok()]);
         let fields = json!({ "timeout": "300ms", "retry_policy": retries(&["10ms", "10ms"]) });
         let endpoint = endpoint(system, "/slow", fields).await?;
         let id = send(&endpoint, "{}").await?;
         until_status(system, &id, "SUCCESS").await?;
-        assert_eq!(column(&deliveries(system, &id).await?, "outcome"), ["timeout", "protocol", "success"]);
+        assert_eq!(
+            column(&deliveries(system, &id).await?, "outcome"),
+            ["timeout", "server_error", "success"]
+        );
         Ok(())
     });
 }

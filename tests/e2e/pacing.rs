@@ -93,7 +93,7 @@ fn a_breaker_opens_probes_and_closes_into_a_slow_start() {
     let system =
         System::builder().setting("RAVENPOST_BREAKER_FAILURES", "3").setting("RAVENPOST_BREAKER_WAIT", "1s");
     alone(system, async |system| {
-        let fails = [Answer::status(500), Answer::status(500), Answer::status(500), Answer::close()];
+        let fails = [500, 500, 500, 500].map(Answer::status);
         let answers = Duration::from_millis(300);
         system.receiver.script("/breaks", fails.into_iter().chain([Answer::ok().after(answers)]));
         let policy = json!({ "retry_policy": retries(&["10ms"; 20]) });
