@@ -108,6 +108,33 @@ impl Bounds {
     }
 }
 
+/// What stands in `dead_letters` under a condition of its own, whose arguments begin with `$9`.
+macro_rules! select_dead_letters {
+    ($condition:literal, $organization:expr, $bounds:expr, $filter:expr $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            DeadLetterRow,
+            "select l.event_id, l.destination_id, l.endpoint_id, l.run, l.reason, l.created_at as died_at, e.received_at,
+                 e.event_type
+             from dead_letters l join events e on e.organization_id = $1 and e.id = l.event_id
+             where l.organization_id = $1 and l.event_id >= $2 and l.event_id <= $3
+                 and (l.event_id, l.destination_id) < ($3, $4) and l.destination_id = any (e.dead)
+                 and ($6::text is null or l.reason = $6)
+                 and ($7::timestamptz is null or e.received_at >= $7)
+                 and ($8::timestamptz is null or e.received_at < $8) " + $condition +
+            " order by l.event_id desc, l.destination_id desc limit $5",
+            $organization,
+            $bounds.low,
+            $bounds.event,
+            $bounds.destination,
+            $bounds.limit,
+            $filter.reason,
+            $filter.received_after,
+            $filter.received_before
+            $(, $argument)*
+        )
+    };
+}
+
 impl Tenant {
     /// The dead letters that match, newest event first.
     pub async fn dead_letters(
@@ -136,28 +163,9 @@ impl Tenant {
         bounds: &Bounds,
     ) -> Result<Vec<DeadLetterRow>> {
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query_as!(
-            DeadLetterRow,
-            "select l.event_id, l.destination_id, l.endpoint_id, l.run, l.reason, l.created_at as died_at, e.received_at,
-                 e.event_type
-             from dead_letters l join events e on e.organization_id = $1 and e.id = l.event_id
-             where l.organization_id = $1 and l.event_id >= $2 and l.event_id <= $3
-                 and (l.event_id, l.destination_id) < ($3, $4) and l.destination_id = any (e.dead)
-                 and ($6::text is null or l.reason = $6)
-                 and ($7::timestamptz is null or e.received_at >= $7)
-                 and ($8::timestamptz is null or e.received_at < $8)
-             order by l.event_id desc, l.destination_id desc limit $5",
-            self.organization.0,
-            bounds.low,
-            bounds.event,
-            bounds.destination,
-            bounds.limit,
-            filter.reason,
-            filter.received_after,
-            filter.received_before
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        let rows = select_dead_letters!("", self.organization.0, bounds, filter)
+            .fetch_all(&mut *transaction)
+            .await?;
         Ok(rows)
     }
 
@@ -168,29 +176,10 @@ impl Tenant {
         bounds: &Bounds,
     ) -> Result<Vec<DeadLetterRow>> {
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query_as!(
-            DeadLetterRow,
-            "select l.event_id, l.destination_id, l.endpoint_id, l.run, l.reason, l.created_at as died_at, e.received_at,
-                 e.event_type
-             from dead_letters l join events e on e.organization_id = $1 and e.id = l.event_id
-             where l.organization_id = $1 and l.endpoint_id = $9 and l.event_id >= $2 and l.event_id <= $3
-                 and (l.event_id, l.destination_id) < ($3, $4) and l.destination_id = any (e.dead)
-                 and ($6::text is null or l.reason = $6)
-                 and ($7::timestamptz is null or e.received_at >= $7)
-                 and ($8::timestamptz is null or e.received_at < $8)
-             order by l.event_id desc, l.destination_id desc limit $5",
-            self.organization.0,
-            bounds.low,
-            bounds.event,
-            bounds.destination,
-            bounds.limit,
-            filter.reason,
-            filter.received_after,
-            filter.received_before,
-            endpoint.0
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        let rows =
+            select_dead_letters!("and l.endpoint_id = $9", self.organization.0, bounds, filter, endpoint.0)
+                .fetch_all(&mut *transaction)
+                .await?;
         Ok(rows)
     }
 
@@ -201,26 +190,11 @@ impl Tenant {
         bounds: &Bounds,
     ) -> Result<Vec<DeadLetterRow>> {
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query_as!(
-            DeadLetterRow,
-            "select l.event_id, l.destination_id, l.endpoint_id, l.run, l.reason, l.created_at as died_at, e.received_at,
-                 e.event_type
-             from dead_letters l join events e on e.organization_id = $1 and e.id = l.event_id
-             where l.organization_id = $1 and l.destination_id = $9 and ($10::uuid is null or l.endpoint_id = $10)
-                 and l.event_id >= $2 and l.event_id <= $3
-                 and (l.event_id, l.destination_id) < ($3, $4) and l.destination_id = any (e.dead)
-                 and ($6::text is null or l.reason = $6)
-                 and ($7::timestamptz is null or e.received_at >= $7)
-                 and ($8::timestamptz is null or e.received_at < $8)
-             order by l.event_id desc, l.destination_id desc limit $5",
+        let rows = select_dead_letters!(
+            "and l.destination_id = $9 and ($10::uuid is null or l.endpoint_id = $10)",
             self.organization.0,
-            bounds.low,
-            bounds.event,
-            bounds.destination,
-            bounds.limit,
-            filter.reason,
-            filter.received_after,
-            filter.received_before,
+            bounds,
+            filter,
             destination.0,
             filter.endpoint.map(|endpoint| endpoint.0)
         )
