@@ -17,10 +17,20 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an absent Kafka is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// So many messages handed over together are worth gathering into few requests.
+const MANY: usize = 8;
+
+/// How long the client gathers them, in milliseconds.
+const GATHERED_FOR: &str = "0.5";
+
 /// A producer. Cheap to clone.
+///
+/// It has two clients, since how long messages are gathered is a client's setting: what is few goes at once, and many
+/// share a request instead of the first one waking the client and the others following by ones and twos.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    prompt: FutureProducer,
+    gathering: FutureProducer,
     names: HashMap<&'static str, String>,
     partitions: Arc<RwLock<HashMap<&'static str, i32>>>,
 }
@@ -28,27 +38,30 @@ pub struct Producer {
 impl Producer {
     /// Makes a producer whose messages fail when they are not acknowledged within `message_timeout`.
     pub fn new(settings: &Settings, message_timeout: Duration) -> Result<Self, Error> {
-        let inner = settings
-            .client()
-            // A wrong prefix is an error, not a new topic.
-            .set("allow.auto.create.topics", "false")
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("message.timeout.ms", message_timeout.as_millis().to_string())
-            .set("queue.buffering.max.kbytes", "65536")
-            .set("queue.buffering.max.messages", "100000")
-            .set("message.max.bytes", "2000000")
-            .set("compression.type", "zstd")
-            // A batch is handed over whole and waited for: lingering would only delay it.
-            .set("linger.ms", "0")
-            .create()
-            .map_err(Error::Settings)?;
+        let client = |linger_ms: &str| {
+            settings
+                .client()
+                // A wrong prefix is an error, not a new topic.
+                .set("allow.auto.create.topics", "false")
+                .set("enable.idempotence", "true")
+                .set("acks", "all")
+                .set("message.timeout.ms", message_timeout.as_millis().to_string())
+                .set("queue.buffering.max.kbytes", "65536")
+                .set("queue.buffering.max.messages", "100000")
+                .set("message.max.bytes", "2000000")
+                .set("compression.type", "zstd")
+                .set("linger.ms", linger_ms)
+                .create()
+                .map_err(Error::Settings)
+        };
         let names = topic::ALL.into_iter().map(|topic| (topic, settings.name(topic))).collect();
-        Ok(Self { inner, names, partitions: Arc::default() })
+        let (prompt, gathering) = (client("0")?, client(GATHERED_FOR)?);
+        Ok(Self { prompt, gathering, names, partitions: Arc::default() })
     }
 
     /// Produces all and answers when all are acknowledged. On an error some may have been, too.
     pub async fn produce(&self, messages: Vec<Message>) -> Result<(), Error> {
+        let client = if messages.len() < MANY { &self.prompt } else { &self.gathering };
         let mut acknowledgements = Vec::with_capacity(messages.len());
         let mut partitions = None;
         for message in messages {
@@ -63,7 +76,7 @@ impl Producer {
                 .key(&message.key)
                 .payload(message.value.as_ref())
                 .headers(message.headers);
-            let queued = self.inner.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
+            let queued = client.send_result(record).map_err(|(error, _)| Error::Unavailable(error))?;
             acknowledgements.push(async {
                 match queued.await {
                     Ok(Ok(delivery)) => confirmed(delivery.offset),
@@ -101,9 +114,9 @@ impl Producer {
     }
 
     async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
-        let (inner, name) = (self.inner.clone(), self.names[topic].clone());
+        let (client, name) = (self.prompt.clone(), self.names[topic].clone());
         let asked =
-            tokio::task::spawn_blocking(move || inner.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
+            tokio::task::spawn_blocking(move || client.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
         let metadata =
             asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
         let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
@@ -125,10 +138,8 @@ impl Producer {
     }
 
     fn check_alive(&self) -> Result<(), Error> {
-        match self.inner.client().fatal_error() {
-            Some((_, reason)) => Err(Error::Fatal(reason)),
-            None => Ok(()),
-        }
+        let fatal = [&self.prompt, &self.gathering].into_iter().find_map(|it| it.client().fatal_error());
+        fatal.map_or(Ok(()), |(_, reason)| Err(Error::Fatal(reason)))
     }
 
     /// Answers when Kafka does and our topics are there.
@@ -142,7 +153,7 @@ impl Producer {
 
     /// Messages queued or in flight.
     pub fn queued(&self) -> i32 {
-        self.inner.in_flight_count()
+        self.prompt.in_flight_count() + self.gathering.in_flight_count()
     }
 }
 

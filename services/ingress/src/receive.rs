@@ -79,7 +79,8 @@ async fn handle(
     let incoming = Traceparent::of(request.headers());
     let span = info_span!("receive", event_id = tracing::field::Empty, endpoint_id = tracing::field::Empty);
     trace::follow(&span, incoming.as_ref());
-    let received = async { receive(&ingress, &token?.0, request, incoming).await };
+    // Boxed: each layer above would copy it.
+    let received = Box::pin(async { receive(&ingress, &token?.0, request, incoming).await });
     match received.instrument(span).await {
         Ok(Received::Handshake(answer)) => {
             ingress.metrics.handshakes.inc();

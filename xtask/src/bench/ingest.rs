@@ -32,8 +32,9 @@ use subject::Subject;
 
 /// Between two runs: what the last one left to the stores is written meanwhile.
 const PAUSE: Duration = Duration::from_millis(500);
-const WARM_UP: Duration = Duration::from_secs(3);
-const WARM_UP_CONNECTIONS: usize = 64;
+/// Before anything is measured: connections, and for how long. Kafka's machine code for a produce request is as good as
+/// it gets only after some ten thousand of them, and requests of one message and of many take different ways.
+const WARM_UP: [(usize, Duration); 2] = [(64, Duration::from_secs(10)), (1, Duration::from_secs(30))];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
     /// Closed loops: connections that each send when they are answered
     #[arg(long, value_delimiter = ',', default_value = "1,8,64,256")]
     pub(crate) connections: Vec<usize>,
-    /// Open loops: requests a second x connections; the first one is the lone request
+    /// Open loops: requests a second x connections
     #[arg(long, value_delimiter = ',', default_value = "50x1", value_parser = cases::open_loop)]
     pub(crate) open: Vec<cases::OpenLoop>,
     /// Sizes of bodies in bytes
@@ -125,8 +126,10 @@ async fn turns(
 ) -> Result<()> {
     let duration = Duration::from_secs(arguments.seconds);
     for subject in &mut *subjects {
-        let warm_up = subject.load(arguments.bodies[0], WARM_UP_CONNECTIONS, Pace::Closed, WARM_UP)?;
-        subject.keep(&load::run(warm_up).await?.acknowledged);
+        for (connections, duration) in WARM_UP {
+            let warm_up = subject.load(arguments.bodies[0], connections, Pace::Closed, duration)?;
+            subject.keep(&load::run(warm_up).await?.acknowledged);
+        }
     }
     for round in 1..=arguments.runs {
         for case in cases {

@@ -137,9 +137,9 @@ fn patience(linger: Duration, others: usize) -> Duration {
     if others >= MANY { linger * LONGER } else { linger }
 }
 
-/// Nobody else is at work, or this batch is not small beside the many that they have.
+/// Nobody else is at work, or this batch is as large as what the many others have.
 fn is_company(events: usize, others: usize) -> bool {
-    others == 0 || (others >= MANY && events * 2 >= others)
+    others == 0 || (others >= MANY && events >= others)
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         assert!(is_company(1, 0), "a lone event goes at once");
         assert!(!is_company(1, 1));
         assert!(!is_company(20, 10), "few others: the linger is short anyway");
-        assert!(!is_company(49, 100) && is_company(50, 100));
+        assert!(!is_company(99, 100) && is_company(100, 100));
         assert_eq!(patience(linger, MANY - 1), linger);
         assert_eq!(patience(linger, MANY), 5 * linger);
     }

@@ -155,9 +155,9 @@ impl Case {
         }
     }
 
-    /// Few requests, one after the other.
+    /// One request after the other.
     pub(crate) fn is_lone(self) -> bool {
-        matches!(self.traffic, Traffic::Open(OpenLoop { connections: 1, .. }))
+        self.traffic == Traffic::Closed { connections: 1 }
     }
 
     pub(crate) fn load_name(self) -> String {
