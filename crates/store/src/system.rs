@@ -38,7 +38,7 @@ pub use instances::Peer;
 pub use ledger::{LedgerPage, StoredPayload};
 pub use observe::{DueAlert, Health, Observation};
 pub use pacing::{DisableAfter, Pace, PaceSettings};
-pub use record::{Attempt, DestinationState, Filtered, Park, ParkReason, Record, Routed};
+pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::WorkerMetrics;
 use crate::partition::{self, Shared};
+use crate::record::Recorder;
 use crate::route::Routes;
 use crate::schedule::{self, Owned};
 use crate::send::Sender;
@@ -24,8 +25,10 @@ use crate::settings::PacingSettings;
 pub struct Group {
     /// The process.
     pub ctx: Context,
-    /// Where to record.
+    /// Where what is due and what is known is read.
     pub system: System,
+    /// Where to record.
+    pub recorder: Recorder,
     /// Where events go.
     pub routes: Routes,
     /// Sends.
@@ -47,6 +50,7 @@ impl Group {
         schedule::sweep(&self.ctx, self.system.clone(), self.partitions, owned.clone(), self.metrics.clone());
         let shared = Arc::new(Shared {
             system: self.system,
+            recorder: self.recorder,
             routes: self.routes,
             sender: self.sender,
             metrics: self.metrics,

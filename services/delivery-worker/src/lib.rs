@@ -4,11 +4,11 @@
 //! Kafka ──▶ consume ──▶ partition: its owner decides for all of its endpoints
 //!                         │ route: which destinations?        ┌─────────── schedule: what is due again
 //!                         ▼                                   ▼
-//!                       lane (one a destination, bounded, ─▶ send: fetch ▸ filter ▸ sign ▸ POST ▸ report (Kafka)
+//!                       lane (one a destination, bounded, ─▶ send: fetch ▸ filter ▸ sign ▸ POST
 //!                         │     behind the destination's gate)   │
 //!                         │ full, shut or paused                 │ answer
 //!                         ▼                                     ▼
-//!                       record: attempts, retries, parked pairs (Postgres) ──▶ offset
+//!                       record: report (Kafka), then attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
 //!
 //! Beside it `sweep` looks for what Kafka has lost.
@@ -30,6 +30,8 @@ pub mod filter;
 
 pub mod send;
 
+pub mod record;
+
 pub mod schedule;
 
 pub mod sweep;
@@ -48,6 +50,7 @@ use ravenpost_store::{Payloads, Store};
 use crate::consume::Group;
 use crate::filter::Filters;
 use crate::metrics::WorkerMetrics;
+use crate::record::Recorder;
 use crate::route::Routes;
 use crate::send::{Profiles, Sender, Tokens};
 pub use crate::settings::Settings;
@@ -89,14 +92,14 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         tokens: Tokens::new(client.clone(), metrics.clone()),
         profiles: Profiles::default(),
         client,
-        producer,
         metrics: metrics.clone(),
         liveness: consumer.liveness(),
     });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     let progress = Progress::new(&settings.bus, GROUP, topic::INGEST)?;
     ctx.spawn("sweeper", Sweeper::new(store.system(), progress, metrics.clone()).run(ctx.clone()));
-    Group { ctx, system: store.system(), routes, sender, metrics, pacing: settings.pacing, partitions }
+    let recorder = Recorder::start(&ctx, store.system(), producer, metrics.clone());
+    Group { ctx, system: store.system(), recorder, routes, sender, metrics, pacing: settings.pacing, partitions }
         .run(consumer)
         .await
 }

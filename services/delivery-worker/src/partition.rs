@@ -25,12 +25,13 @@ use ravenpost_bus::consumer::Liveness;
 use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::System;
-use ravenpost_store::system::{Due, Pace, Record};
+use ravenpost_store::system::{Due, Pace};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::metrics::WorkerMetrics;
+use crate::record::{Recorded, Recorder};
 use crate::route::Routes;
 use crate::send::{Done, Sender};
 use crate::settings::PacingSettings;
@@ -45,8 +46,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// What owners share.
 pub struct Shared {
-    /// Where to record.
+    /// Where what is due and what is known is read.
     pub system: System,
+    /// Where to record.
+    pub recorder: Recorder,
     /// Where events go.
     pub routes: Routes,
     /// Sends.
@@ -77,8 +80,8 @@ type Pair = (EventId, DestinationId);
 enum Report {
     /// An attempt ended.
     Done(Pair, Done),
-    /// A record was made; `false`: the partition belongs to somebody else now.
-    Recorded(Record, bool),
+    /// A record was made.
+    Recorded(Recorded),
     /// What is due.
     Due(Poll),
 }

@@ -1,4 +1,4 @@
-//! One attempt: fetch the payload, sign, POST, judge the answer, report it.
+//! One attempt: fetch the payload, sign, POST, judge the answer.
 
 mod conceal;
 mod exchange;
@@ -10,19 +10,16 @@ pub use exchange::Profiles;
 pub use token::Tokens;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ravenpost_bus::Producer;
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
 use ravenpost_core::delivery::{
-    Answer, DeliveryKey, DeliveryReport, Made, Outcome, PhaseTimes, Signal, Verdict,
+    Answer, DeliveryKey, Made, Outcome, PhaseTimes, Signal, Verdict,
 };
 use ravenpost_core::ids::{DeliveryId, DestinationId};
-use ravenpost_core::pacing::DestinationReport;
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::Client;
 use ravenpost_store::Payloads;
@@ -35,8 +32,6 @@ use crate::route::Routes;
 
 /// How much of a response body is stored, in bytes.
 const SNIPPET: usize = 4 * 1024;
-/// How long to wait before Kafka is asked again.
-const REPORT_AGAIN: Duration = Duration::from_millis(500);
 
 /// What an attempt needs.
 pub struct Sender {
@@ -52,8 +47,6 @@ pub struct Sender {
     pub profiles: Profiles,
     /// Access tokens for destinations.
     pub tokens: Tokens,
-    /// For reports and dead letters.
-    pub producer: Producer,
     /// What is counted.
     pub metrics: WorkerMetrics,
     /// Whether this process may still send.
@@ -79,12 +72,22 @@ pub struct Job {
     pub ready_at: DateTime<Utc>,
 }
 
+/// An attempt that was made.
+#[derive(Debug)]
+pub struct Attempted {
+    /// For the record. Its `version` is the owner's to fill in.
+    pub attempt: Attempt,
+    /// What the answer tells of its destination.
+    pub signal: Signal,
+    /// The event is given up: what Kafka is told of it.
+    pub letter: Option<Message>,
+}
+
 /// What came of a job.
 #[derive(Debug)]
 pub enum Done {
-    /// It was sent, judged and reported; it remains to be recorded. Its `version` is the owner's to fill in. The
-    /// answer tells something of its destination, too.
-    Attempted(Box<Attempt>, Signal),
+    /// It was sent and judged; it remains to be reported and recorded.
+    Attempted(Box<Attempted>),
     /// The destination is paused or disabled meanwhile.
     Held,
     /// Somebody deleted the destination meanwhile.
@@ -150,8 +153,8 @@ impl Sender {
         };
         let attempt = Attempt { filter_error, ..judge(&job, destination, &answer, attempted_at) };
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
-        self.report(&event, &attempt).await;
-        Done::Attempted(Box::new(attempt), answer.signal(clock::now()))
+        let letter = attempt.is_dead().then(|| dead_letter(&event, &attempt));
+        Done::Attempted(Box::new(Attempted { attempt, signal: answer.signal(clock::now()), letter }))
     }
 
     /// The body, if the destination wants it, and why its filter could not tell, if it could not. A filter is asked once,
@@ -184,45 +187,15 @@ impl Sender {
             (Opinion::Wanted(note), None) => Ok((fetched().await?, note)),
         }
     }
+}
 
-    /// Tells Kafka, and does not go on before Kafka has it: a retry has no offset that would bring it back (W9).
-    async fn report(&self, event: &EventMessage, attempt: &Attempt) {
-        let mut messages = Vec::with_capacity(2);
-        match Message::report(&report(attempt)) {
-            Ok(message) => messages.push(message),
-            Err(error) => error!(%error, "a report can't be encoded"),
-        }
-        if attempt.is_dead() {
-            let letter = DeadLetter {
-                event,
-                destination_id: attempt.key.destination_id,
-                reason: attempt.outcome.as_str(),
-            };
-            messages.push(letter.encode());
-        }
-        self.produce(messages).await;
-    }
-
-    /// Tells Kafka what happened to destinations, before it is recorded: as [`Sender::report`].
-    pub async fn tell(&self, news: &[DestinationReport]) {
-        let mut messages = Vec::with_capacity(news.len());
-        for report in news {
-            match Message::destination_report(report) {
-                Ok(message) => messages.push(message),
-                Err(error) => error!(%error, "a report can't be encoded"),
-            }
-        }
-        if !messages.is_empty() {
-            self.produce(messages).await;
-        }
-    }
-
-    async fn produce(&self, messages: Vec<Message>) {
-        while let Err(error) = self.producer.produce(messages.clone()).await {
-            warn!(error = &error as &dyn std::error::Error, "an outcome can't be reported yet");
-            tokio::time::sleep(REPORT_AGAIN).await;
-        }
-    }
+fn dead_letter(event: &EventMessage, attempt: &Attempt) -> Message {
+    let letter = DeadLetter {
+        event,
+        destination_id: attempt.key.destination_id,
+        reason: attempt.outcome.as_str(),
+    };
+    letter.encode()
 }
 
 /// The event with its body inline where it is small enough: what is told of it looks the same on every attempt.
@@ -261,23 +234,5 @@ fn judge(job: &Job, destination: &DeliveryConfig, answer: &Answer, attempted_at:
         filter_error: None,
         phases: PhaseTimes::new((attempted_at - job.ready_at).to_std().ok(), answer.phases),
         connected_address: answer.address.map(|address| address.to_string()),
-    }
-}
-
-fn report(attempt: &Attempt) -> DeliveryReport {
-    DeliveryReport {
-        id: attempt.id,
-        organization_id: attempt.organization_id,
-        endpoint_id: attempt.endpoint_id,
-        key: attempt.key,
-        outcome: attempt.outcome,
-        response_code: attempt.response_code,
-        error_message: attempt.error_message.clone(),
-        next_retry_at: attempt.next_retry_at,
-        dead: attempt.is_dead(),
-        attempted_at: attempt.attempted_at,
-        duration_ms: attempt.duration_ms.into(),
-        phases: attempt.phases,
-        connected_address: attempt.connected_address.clone(),
     }
 }

@@ -155,12 +155,7 @@ pub struct DestinationState {
 impl Record {
     /// Nothing to record.
     pub fn is_empty(&self) -> bool {
-        self.routed.is_empty()
-            && self.attempts.is_empty()
-            && self.parks.is_empty()
-            && self.cancelled.is_empty()
-            && self.filtered.is_empty()
-            && self.states.is_empty()
+        self.len() == 0
     }
 
     /// How a destination fares now, in place of what was to be recorded of it.
@@ -171,108 +166,153 @@ impl Record {
         }
     }
 
-    /// The smallest and largest event concerned, so that Postgres prunes partitions (D3).
-    fn bounds(&self) -> Option<(Uuid, Uuid)> {
+    /// How many things it has to say, for whoever bounds a statement.
+    pub fn len(&self) -> usize {
+        self.attempts.len()
+            + self.parks.len()
+            + self.cancelled.len()
+            + self.filtered.len()
+            + self.routed.len()
+            + self.states.len()
+    }
+
+    /// Every event concerned.
+    fn events(&self) -> impl Iterator<Item = Uuid> {
         let routed = self.routed.iter().map(|routed| routed.event_id.0);
         let attempts = self.attempts.iter().map(|attempt| attempt.key.event_id.0);
         let cancelled = self.cancelled.iter().map(|(event, _)| event.0);
         let filtered = self.filtered.iter().map(|filtered| filtered.event_id.0);
-        let mut ids = routed.chain(attempts).chain(cancelled).chain(filtered);
-        let first = ids.next()?;
-        Some(ids.fold((first, first), |(low, high), id| (low.min(id), high.max(id))))
+        routed.chain(attempts).chain(cancelled).chain(filtered)
+    }
+}
+
+/// What the owner of a partition has to record.
+#[derive(Debug, Clone, Copy)]
+pub struct OfPartition<'a> {
+    /// Which partition.
+    pub partition: i32,
+    /// The epoch under which its owner took it.
+    pub epoch: i64,
+    /// What is to be recorded.
+    pub record: &'a Record,
+}
+
+/// A column of everything of a kind in several records.
+struct Rows<'a, T>(Vec<(i32, &'a T)>);
+
+impl<'a, T> Rows<'a, T> {
+    fn of(records: &[OfPartition<'a>], pick: impl Fn(&'a Record) -> &'a [T]) -> Self {
+        let rows = records.iter().flat_map(|of| pick(of.record).iter().map(|row| (of.partition, row)));
+        Self(rows.collect())
+    }
+
+    fn column<C>(&self, pick: impl Fn(&'a T) -> C) -> Vec<C> {
+        self.0.iter().map(|(_, row)| pick(row)).collect()
+    }
+
+    fn partitions(&self) -> Vec<i32> {
+        self.0.iter().map(|(partition, _)| *partition).collect()
     }
 }
 
 impl System {
-    /// Records under a partition's epoch. Routes, attempts and successes count in any case; retries, dead letters and
-    /// parked pairs and how
-    /// destinations fare only while the epoch is the current one. Answers whether it is.
+    /// As [`System::record_all`], of one partition. Answers whether its epoch is the current one.
     pub async fn record(&self, partition: i32, epoch: i64, record: &Record) -> Result<bool> {
-        let (low, high) = record.bounds().unwrap_or_default();
-        let attempts = &record.attempts;
-        let column = |pick: fn(&Attempt) -> Uuid| attempts.iter().map(pick).collect::<Vec<_>>();
-        let number = |pick: fn(&Attempt) -> i32| attempts.iter().map(pick).collect::<Vec<_>>();
-        let phase = |pick: fn(&PhaseTimes) -> Option<u64>| {
-            attempts.iter().map(|attempt| pick(&attempt.phases).map(microseconds)).collect::<Vec<_>>()
-        };
-        let routed = || {
-            record
-                .routed
-                .iter()
-                .flat_map(|routed| routed.destinations.iter().map(move |id| (routed.event_id.0, id.0)))
-        };
-        let (routed_events, routed_destinations): (Vec<Uuid>, Vec<Uuid>) = routed().unzip();
-        let met: Vec<Uuid> = record.routed.iter().map(|routed| routed.event_id.0).collect();
-        let parks = &record.parks;
-        let (cancelled_events, cancelled_destinations): (Vec<Uuid>, Vec<Uuid>) =
-            record.cancelled.iter().map(|(event, destination)| (event.0, destination.0)).unzip();
-        let states = serde_json::to_value(&record.states).expect("words, numbers and times");
+        let current = self.record_all(&[OfPartition { partition, epoch, record }]).await?;
+        Ok(current.contains(&partition))
+    }
 
-        let filtered = &record.filtered;
+    /// Records under the epochs of partitions, at most one record of each. Routes, attempts and successes count in any
+    /// case; retries, dead letters, parked pairs and how destinations fare only while the partition's epoch is the
+    /// current one. Answers of which it is.
+    pub async fn record_all(&self, records: &[OfPartition<'_>]) -> Result<Vec<i32>> {
+        let partitions: Vec<i32> = records.iter().map(|of| of.partition).collect();
+        let epochs: Vec<i64> = records.iter().map(|of| of.epoch).collect();
+        // So that Postgres prunes partitions (D3).
+        let low = records.iter().flat_map(|of| of.record.events()).min().unwrap_or_default();
+        let high = records.iter().flat_map(|of| of.record.events()).max().unwrap_or_default();
+        let attempts = Rows::of(records, |record| &record.attempts);
+        let phase = |pick: fn(&PhaseTimes) -> Option<u64>| {
+            attempts.column(|attempt| pick(&attempt.phases).map(microseconds))
+        };
+        let routed = Rows::of(records, |record| &record.routed);
+        let pairs = routed.0.iter();
+        let (routed_events, routed_destinations): (Vec<Uuid>, Vec<Uuid>) =
+            pairs.flat_map(|(_, it)| it.destinations.iter().map(|id| (it.event_id.0, id.0))).unzip();
+        let parks = Rows::of(records, |record| &record.parks);
+        let cancelled = Rows::of(records, |record| &record.cancelled);
+        let filtered = Rows::of(records, |record| &record.filtered);
         let current = bounded!(
             self,
             sqlx::query_file_scalar!(
                 "src/system/record.sql",
-                partition,
-                epoch,
+                &partitions,
+                &epochs,
                 low,
                 high,
-                &column(|attempt| attempt.id.0),
-                &column(|attempt| attempt.organization_id.0),
-                &column(|attempt| attempt.endpoint_id.0),
-                &column(|attempt| attempt.key.event_id.0),
-                &column(|attempt| attempt.key.destination_id.0),
-                &number(|attempt| attempt.key.run),
-                &number(|attempt| attempt.key.attempt_number),
-                &number(|attempt| attempt.version),
-                &attempts.iter().map(|attempt| attempt.outcome.as_str().to_owned()).collect::<Vec<_>>(),
-                &attempts.iter().map(|attempt| attempt.response_code.map(i32::from)).collect::<Vec<_>>()
-                    as &[Option<i32>],
-                &attempts.iter().map(|attempt| attempt.response_body_snippet.clone()).collect::<Vec<_>>()
-                    as &[Option<String>],
-                &attempts.iter().map(|attempt| attempt.error_message.clone()).collect::<Vec<_>>()
-                    as &[Option<String>],
-                &attempts.iter().map(|attempt| attempt.next_retry_at).collect::<Vec<_>>()
-                    as &[Option<DateTime<Utc>>],
-                &attempts.iter().map(|attempt| attempt.attempted_at).collect::<Vec<_>>(),
-                &attempts
-                    .iter()
-                    .map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX))
-                    .collect::<Vec<_>>(),
-                &met,
+                &attempts.column(|attempt| attempt.id.0),
+                &attempts.column(|attempt| attempt.organization_id.0),
+                &attempts.column(|attempt| attempt.endpoint_id.0),
+                &attempts.column(|attempt| attempt.key.event_id.0),
+                &attempts.column(|attempt| attempt.key.destination_id.0),
+                &attempts.column(|attempt| attempt.key.run),
+                &attempts.column(|attempt| attempt.key.attempt_number),
+                &attempts.column(|attempt| attempt.version),
+                &attempts.column(|attempt| attempt.outcome.as_str()) as &[&str],
+                &attempts.column(|attempt| attempt.response_code.map(i32::from)) as &[Option<i32>],
+                &attempts.column(|attempt| attempt.response_body_snippet.as_deref()) as &[Option<&str>],
+                &attempts.column(|attempt| attempt.error_message.as_deref()) as &[Option<&str>],
+                &attempts.column(|attempt| attempt.next_retry_at) as &[Option<DateTime<Utc>>],
+                &attempts.column(|attempt| attempt.attempted_at),
+                &attempts.column(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX)),
+                &routed.column(|routed| routed.event_id.0),
                 &routed_events,
                 &routed_destinations,
-                &parks.iter().map(|park| park.event_id.0).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.destination_id.0).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.organization_id.0).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.endpoint_id.0).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.run).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.attempt_number).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.version).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.due_at).collect::<Vec<_>>(),
-                &parks.iter().map(|park| park.reason.as_str().to_owned()).collect::<Vec<_>>(),
-                &cancelled_events,
-                &cancelled_destinations,
-                &filtered.iter().map(|filtered| filtered.event_id.0).collect::<Vec<_>>(),
-                &filtered.iter().map(|filtered| filtered.destination_id.0).collect::<Vec<_>>(),
-                &filtered.iter().map(|filtered| filtered.run).collect::<Vec<_>>(),
-                &filtered.iter().map(|filtered| filtered.version).collect::<Vec<_>>(),
-                &attempts.iter().map(|attempt| attempt.filter_error.clone()).collect::<Vec<_>>()
-                    as &[Option<String>],
-                states,
-                &attempts.iter().map(|attempt| attempt.phases.queue_us.map(saturated)).collect::<Vec<_>>()
-                    as &[Option<i64>],
+                &parks.column(|park| park.event_id.0),
+                &parks.column(|park| park.destination_id.0),
+                &parks.column(|park| park.organization_id.0),
+                &parks.column(|park| park.endpoint_id.0),
+                &parks.column(|park| park.run),
+                &parks.column(|park| park.attempt_number),
+                &parks.column(|park| park.version),
+                &parks.column(|park| park.due_at),
+                &parks.column(|park| park.reason.as_str()) as &[&str],
+                &cancelled.column(|(event, _)| event.0),
+                &cancelled.column(|(_, destination)| destination.0),
+                &filtered.column(|filtered| filtered.event_id.0),
+                &filtered.column(|filtered| filtered.destination_id.0),
+                &filtered.column(|filtered| filtered.run),
+                &filtered.column(|filtered| filtered.version),
+                &attempts.column(|attempt| attempt.filter_error.as_deref()) as &[Option<&str>],
+                states(records),
+                &attempts.column(|attempt| attempt.phases.queue_us.map(saturated)) as &[Option<i64>],
                 &phase(|phases| phases.dns_us) as &[Option<i32>],
                 &phase(|phases| phases.connect_us) as &[Option<i32>],
                 &phase(|phases| phases.tls_us) as &[Option<i32>],
                 &phase(|phases| phases.first_byte_us) as &[Option<i32>],
-                &attempts.iter().map(|attempt| attempt.connected_address.clone()).collect::<Vec<_>>()
-                    as &[Option<String>],
+                &attempts.column(|attempt| attempt.connected_address.as_deref()) as &[Option<&str>],
+                &attempts.partitions(),
+                &parks.partitions(),
+                &cancelled.partitions(),
+                &filtered.partitions(),
             ),
-            fetch_one
+            fetch_all
         );
         Ok(current)
     }
+}
+
+/// How destinations fare, each with its partition.
+fn states(records: &[OfPartition<'_>]) -> serde_json::Value {
+    #[derive(Serialize)]
+    struct Of<'a> {
+        partition: i32,
+        #[serde(flatten)]
+        state: &'a DestinationState,
+    }
+    let states = Rows::of(records, |record| &record.states);
+    let states: Vec<_> = states.0.iter().map(|(partition, state)| Of { partition: *partition, state }).collect();
+    serde_json::to_value(states).expect("words, numbers and times")
 }
 
 /// A phase is bounded by the destination's time to answer; a longer one saturates rather than wraps.

@@ -1,32 +1,39 @@
--- $1 partition, $2 epoch, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
+-- $1 partitions, $2 their epochs, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
 -- $34.. filtered, $38 why the filter failed, of each attempt, $39 states of destinations, $40.. phases and address of the
--- attempts
+-- attempts; $46.. partitions of attempts, parks, cancelled and filtered
 with owner as (
-    select epoch = $2 as current from partitions where partition = $1 for share
+    -- The partitions whose epochs are the current ones.
+    select p.partition from partitions p
+    join unnest($1::int[], $2::bigint[]) as o (partition, epoch) using (partition, epoch)
+    for share of p
 ), attempt as (
     select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead
     from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::int[], $11::int[], $12::int[],
         $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[],
-        $38::text[], $40::bigint[], $41::int[], $42::int[], $43::int[], $44::int[], $45::text[])
+        $38::text[], $40::bigint[], $41::int[], $42::int[], $43::int[], $44::int[], $45::text[], $46::int[])
         as a (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number, version,
               outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
-              filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address)
+              filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address, partition)
 ), park as (
-    select * from unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[], $29::int[],
-        $30::timestamptz[], $31::text[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
-        attempt_number, version, due_at, reason)
+    select p.* from unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::int[], $28::int[], $29::int[],
+        $30::timestamptz[], $31::text[], $47::int[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
+        attempt_number, version, due_at, reason, partition)
+    join owner using (partition)
 ), route as (
     select event_id, array_agg(destination_id) as destinations
     from unnest($21::uuid[], $22::uuid[]) as r (event_id, destination_id)
     group by event_id
 ), cancelled as (
-    select * from unnest($32::uuid[], $33::uuid[]) as c (event_id, destination_id)
+    select c.* from unnest($32::uuid[], $33::uuid[], $48::int[]) as c (event_id, destination_id, partition)
+    join owner using (partition)
 ), filtered as (
-    select f.* from unnest($34::uuid[], $35::uuid[], $36::int[], $37::int[])
-        as f (event_id, destination_id, run, version), owner
-    where owner.current
+    select f.* from unnest($34::uuid[], $35::uuid[], $36::int[], $37::int[], $49::int[])
+        as f (event_id, destination_id, run, version, partition)
+    join owner using (partition)
 ), state as (
-    select s.* from jsonb_populate_recordset(null::destination_state, $39) as s, owner where owner.current
+    select s.* from jsonb_array_elements($39) as one
+    join owner on owner.partition = (one -> 'partition')::int
+    cross join jsonb_populate_record(null::destination_state, one) as s
 ), kept as (
     insert into destination_state select * from state order by destination_id
     on conflict (destination_id) do update
@@ -57,8 +64,9 @@ with owner as (
     where excluded.outcome = 'success' and d.outcome <> 'success'
 ), decision as (
     -- Failures that the owner decides on. A pair that somebody has delivered meanwhile is beyond deciding.
-    select a.* from attempt a, owner
-    where owner.current and not a.success and not exists (select from deliveries d where d.event_id = a.event_id
+    select a.* from attempt a
+    join owner using (partition)
+    where not a.success and not exists (select from deliveries d where d.event_id = a.event_id
         and d.destination_id = a.destination_id and d.run = a.run and d.outcome = 'success')
 ), completed as (
     -- What no longer waits. A success ends its whole run; a dead letter and what a filter has refused only the row it
@@ -71,8 +79,8 @@ with owner as (
         and s.run = a.run and s.version = coalesce(a.version, s.version)
     returning s.event_id, s.destination_id
 ), withdrawn as (
-    delete from scheduled_deliveries s using cancelled c, owner
-    where owner.current and s.event_id = c.event_id and s.destination_id = c.destination_id
+    delete from scheduled_deliveries s using cancelled c
+    where s.event_id = c.event_id and s.destination_id = c.destination_id
 ), postponed as (
     update scheduled_deliveries s
     set due_at = a.due_at, attempt_number = a.attempt_number, version = a.version + 1, reason = a.reason
@@ -82,7 +90,7 @@ with owner as (
         from decision where not dead and version > 0
         union all
         select p.event_id, p.destination_id, p.run, p.version, p.due_at, p.attempt_number, p.reason
-        from park p, owner where owner.current and p.version > 0
+        from park p where p.version > 0
     ) as a
     where s.event_id = a.event_id and s.destination_id = a.destination_id
         and s.run = a.run and s.version = a.version
@@ -93,7 +101,7 @@ with owner as (
     from decision where not dead and version = 0
     union all
     select p.event_id, p.destination_id, p.organization_id, p.endpoint_id, p.run, p.attempt_number, p.due_at, p.reason
-    from park p, owner where owner.current and p.version = 0
+    from park p where p.version = 0
     on conflict (event_id, destination_id) do nothing
 ), died as (
     select a.* from decision a
@@ -113,7 +121,7 @@ with owner as (
     union all
     select event_id, destination_id, 'filtered' from unwanted
     union all
-    select c.event_id, c.destination_id, 'cancelled' from cancelled c, owner where owner.current
+    select event_id, destination_id, 'cancelled' from cancelled
 ), change as (
     select e.event_id, e.met, e.settled, e.delivered, e.dead, e.filtered, coalesce(r.destinations, '{}') as routed
     from (
@@ -164,4 +172,4 @@ with owner as (
     delete from dead_letters l using attempt a
     where a.success and l.event_id = a.event_id and l.destination_id = a.destination_id
 )
-select current as "current!" from owner
+select partition as "partition!" from owner

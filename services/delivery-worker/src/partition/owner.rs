@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
-use ravenpost_bus::Offsets;
+use ravenpost_bus::{Message, Offsets};
 use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
-use ravenpost_core::pacing::DestinationReport;
 use ravenpost_store::system::{Filtered, Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +19,7 @@ use super::relayed::Relayed;
 use super::{Pair, Report, Shared};
 use crate::gate::Shut;
 use crate::lane::Lane;
-use crate::send::{Done, Job};
+use crate::send::{Attempted, Done, Job};
 
 /// What is unfinished after so long gets a row in the schedule, so that offsets never wait (PROTOCOLS W4).
 const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -78,8 +77,8 @@ pub(super) struct Owner {
     pub(super) dropped: HashMap<EventId, Vec<i64>>,
     /// What is to be recorded next.
     pub(super) record: Record,
-    /// What is to be told of destinations before that.
-    pub(super) news: Vec<DestinationReport>,
+    /// What Kafka is to be told before that, beside the attempts.
+    pub(super) messages: Vec<Message>,
     pub(super) recording: bool,
     /// When something is due next, by destination.
     pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
@@ -115,7 +114,7 @@ impl Owner {
             offsets: Offsets::default(),
             dropped: HashMap::new(),
             record: Record::default(),
-            news: Vec::new(),
+            messages: Vec::new(),
             recording: false,
             due: BTreeMap::new(),
             polling: false,
@@ -222,7 +221,7 @@ impl Owner {
         match report {
             Report::Done(pair, done) => self.done(pair, done, now),
             Report::Due(poll) => self.take_due(poll, now),
-            Report::Recorded(record, current) => self.recorded(&record, current),
+            Report::Recorded(recorded) => self.recorded(&recorded),
         }
     }
 
@@ -268,9 +267,11 @@ impl Owner {
             lane.leave(now);
         }
         match done {
-            Done::Attempted(attempt, signal) => {
+            Done::Attempted(attempted) => {
+                let Attempted { attempt, signal, letter } = *attempted;
                 self.listen(pair, attempt.endpoint_id, signal, now);
-                self.record.attempts.push(*attempt);
+                self.record.attempts.push(attempt);
+                self.messages.extend(letter);
             }
             Done::Cancelled => self.record.cancelled.push(pair),
             Done::Filtered => self.refuse(pair),

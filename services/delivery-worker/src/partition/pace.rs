@@ -1,6 +1,7 @@
 //! Lanes and their gates: who is met, who may start, and what a destination's answer changes.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_bus::Message;
 use ravenpost_chassis::random;
 use ravenpost_core::delivery::Signal;
 use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId};
@@ -12,6 +13,7 @@ use super::owner::Owner;
 use super::{Hint, Pair};
 use crate::gate::{Gate, Shut};
 use crate::lane::Lane;
+use crate::record::encoded;
 
 /// How often lanes are counted, and those forgotten that nobody uses.
 const REVIEW_EVERY: TimeDelta = TimeDelta::seconds(1);
@@ -172,7 +174,7 @@ impl Owner {
             }
             Some(reason) => warn!(%destination_id, reason = reason.as_str(), "a destination was disabled"),
         }
-        self.news.push(DestinationReport {
+        let report = DestinationReport {
             id: DeliveryId::new(now, random::bytes()),
             organization_id: lane.organization_id,
             endpoint_id,
@@ -182,7 +184,8 @@ impl Owner {
             failing_since,
             disabled_at_earliest,
             happened_at: now,
-        });
+        };
+        self.messages.extend(encoded(Message::destination_report(&report)));
     }
 
     /// Counts lanes by their gates, and forgets those that nobody has used for long.

@@ -1,13 +1,13 @@
-//! Recording: one statement at a time for the partition, of everything that has gathered while the last one ran.
+//! What an owner has to record: one record at a time, of everything that has gathered while the last one was made.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use ravenpost_store::system::Record;
-use tracing::error;
+use tokio::sync::oneshot;
 
 use super::owner::{Owner, Stage};
-use super::{AGAIN, Pair, Report, Shared};
+use super::{Pair, Report};
+use crate::record::{Recorded, Recording};
 
 /// Attempts that are recorded in one statement.
 const MOST_RECORDED: usize = 500;
@@ -15,11 +15,10 @@ const MOST_RECORDED: usize = 500;
 impl Owner {
     /// Records what there is, unless a record is being made.
     pub(super) fn flush(&mut self) {
-        if self.recording || (self.record.is_empty() && self.news.is_empty()) {
+        if self.recording || (self.record.is_empty() && self.messages.is_empty()) {
             return;
         }
         let mut record = std::mem::take(&mut self.record);
-        let news = std::mem::take(&mut self.news);
         if record.attempts.len() > MOST_RECORDED {
             self.record.attempts = record.attempts.split_off(MOST_RECORDED);
         }
@@ -34,12 +33,15 @@ impl Owner {
             filtered.version = self.deliveries.get(&pair).map_or(0, |delivery| delivery.version);
         }
         self.recording = true;
-        let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
+        let (recorded, hears) = oneshot::channel();
+        let messages = std::mem::take(&mut self.messages);
         let (partition, epoch) = (self.partition, self.epoch);
+        self.shared.recorder.leave(Recording { partition, epoch, record, messages, recorded });
+        let reports = self.reports.clone();
         tokio::spawn(async move {
-            shared.sender.tell(&news).await;
-            let current = write(&shared, partition, epoch, &record).await;
-            let _ = reports.send(Report::Recorded(record, current));
+            if let Ok(recorded) = hears.await {
+                let _ = reports.send(Report::Recorded(recorded));
+            }
         });
     }
 
@@ -64,7 +66,7 @@ impl Owner {
 
     /// A record was made: what it stands for is finished, or comes back by the schedule. When the partition belongs to
     /// another worker by now, attempts and successes count all the same and the rest is the other one's to decide.
-    pub(super) fn recorded(&mut self, record: &Record, current: bool) {
+    pub(super) fn recorded(&mut self, Recorded { record, current }: &Recorded) {
         self.recording = false;
         if !current {
             self.lose();
@@ -121,28 +123,5 @@ impl Owner {
         if let Some(offset) = delivery.offset {
             self.offsets.complete(offset);
         }
-    }
-}
-
-/// Writes until Postgres has it; answers whether the partition is still ours.
-async fn write(shared: &Shared, partition: i32, epoch: i64, record: &Record) -> bool {
-    let ended = record.cancelled.len() + record.filtered.len();
-    let things = record.attempts.len() + record.parks.len() + ended;
-    shared.metrics.record_batch.observe(f64::from(u32::try_from(things).unwrap_or(u32::MAX)));
-    loop {
-        match shared.system.record(partition, epoch, record).await {
-            Ok(current) => return current,
-            Err(cause) => {
-                let event_id = record.attempts.first().map(|attempt| attempt.key.event_id);
-                error!(
-                    partition,
-                    first_event_id = event_id.map(tracing::field::display),
-                    attempts = record.attempts.len(),
-                    error = &cause as &dyn std::error::Error,
-                    "outcomes can't be recorded yet"
-                );
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
     }
 }
