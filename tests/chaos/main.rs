@@ -48,13 +48,9 @@ use crate::{
 
 /// Longer than any start or calm takes on a loaded machine.
 const BOUND: Duration = Duration::from_secs(60);
-/// How long events may be on their way after the last fault: what was in the air when its partition was taken comes due after
-/// two minutes.
+/// How long events may be on their way after the last fault: what was in the air when its partition was taken comes due
+/// ten seconds after its destination's time to answer.
 const SETTLED: Duration = Duration::from_secs(150);
-/// Brings forward what comes due only after those two minutes, once nothing of it can be in the air: destinations have
-/// three seconds to answer.
-const HURRY: &str = "update scheduled_deliveries set due_at = now() where reason = 'parked'
-    and due_at > now() + interval '20 seconds' and created_at < now() - interval '10 seconds'";
 /// So many events are sent between two steps.
 const CALM: usize = 60;
 /// One subject at a time: two would starve each other.
@@ -89,11 +85,6 @@ impl Form {
     /// After how long a peer adopts an ingress that is silent: the default, or the least in the short form.
     fn lease(&self) -> Duration {
         Duration::from_secs(if self.seconds.is_some() { 10 } else { 6 })
-    }
-
-    /// The short form does not wait for what a killed worker had in the air: its time is brought forward.
-    fn hurries(&self) -> bool {
-        self.subject == Subject::Delivery && self.seconds.is_none()
     }
 
     /// The long form of ingress also knows two workers, by turns.
@@ -174,7 +165,7 @@ async fn steps_and_verdict(world: &World<'_>, form: &Form, steps: &[Step]) -> Re
     let load = Load::new(world.endpoints.clone(), world.ingress_urls().await)?;
     let mut violations = under_load(world, &load, steps).await?;
     let sent = load.sent();
-    let settled = settle(world, form.hurries()).await;
+    let settled = settle(world).await;
     let places = places::read(&world.system).await?;
     violations.extend(verdict::judge(form.subject, &world.endpoints, &sent, &places));
     tell(&format!("  {}", report::summary(&sent, &places)));
@@ -211,14 +202,11 @@ async fn under_load(
 }
 
 /// Waits until nothing is on its way any more.
-async fn settle(world: &World<'_>, hurries: bool) -> Result<()> {
+async fn settle(world: &World<'_>) -> Result<()> {
     let pool = world.system.database.pool().await?;
     let under_way = "select (select count(*) from events where status = 'PENDING')
         + (select count(*) from scheduled_deliveries)";
     let settled = wait::until_true("all events to have arrived", SETTLED, || async {
-        if hurries {
-            sqlx::query(HURRY).execute(&pool).await?;
-        }
         Ok(sqlx::query_scalar::<_, i64>(under_way).fetch_one(&pool).await? == 0)
     })
     .await;

@@ -115,8 +115,9 @@ impl Producer {
 
     async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
         let (client, name) = (self.prompt.clone(), self.names[topic].clone());
-        let asked =
-            tokio::task::spawn_blocking(move || client.client().fetch_metadata(Some(&name), METADATA_TIMEOUT));
+        let asked = tokio::task::spawn_blocking(move || {
+            client.client().fetch_metadata(Some(&name), METADATA_TIMEOUT)
+        });
         let metadata =
             asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
         let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());

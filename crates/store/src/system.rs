@@ -42,7 +42,7 @@ pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkRea
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
-pub use schedule::{Due, Waiting};
+pub use schedule::{Ask, Due, Waiting};
 pub use signing_keys::OrganizationKey;
 pub use sweep::{SweeperState, Swept};
 

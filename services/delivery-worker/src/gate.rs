@@ -184,6 +184,11 @@ impl Gate {
         }
     }
 
+    /// How long it has to answer.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
     /// How it fares.
     pub fn health(&self) -> &Health {
         &self.health

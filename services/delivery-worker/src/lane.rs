@@ -23,6 +23,45 @@ pub enum Backlog {
     CatchingUp,
 }
 
+/// How far the rows of a destination have been read, oldest first.
+#[derive(Debug, Default)]
+struct Place {
+    /// The last one that was read.
+    after: Option<(DateTime<Utc>, EventId)>,
+    /// They are being read, as far as they were due then.
+    reading: Option<DateTime<Utc>>,
+    /// When the first of those was due that have come since.
+    came: Option<DateTime<Utc>>,
+}
+
+impl Place {
+    fn begin(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, EventId)> {
+        self.reading = Some(now);
+        self.after
+    }
+
+    /// `false`: some have come meanwhile that were due.
+    fn end(&mut self, last: Option<(DateTime<Utc>, EventId)>) -> bool {
+        self.reading = None;
+        let came = self.came.take();
+        if let Some((due_at, _)) = last {
+            self.after = last.filter(|_| came.is_none_or(|came| came > due_at));
+        }
+        came.is_none()
+    }
+
+    fn expect(&mut self, due_at: DateTime<Utc>) {
+        if self.reading.is_some_and(|now| due_at <= now) {
+            self.came = Some(self.came.map_or(due_at, |came| came.min(due_at)));
+        }
+        self.after = self.after.filter(|(last, _)| *last < due_at);
+    }
+
+    fn forget(&mut self) {
+        self.expect(DateTime::<Utc>::MIN_UTC);
+    }
+}
+
 /// A destination's lane.
 #[derive(Debug)]
 pub struct Lane {
@@ -38,6 +77,12 @@ pub struct Lane {
     backlog: Backlog,
     /// Pairs on their way into the schedule, due at once.
     unrecorded: usize,
+    /// How far its rows have been read.
+    place: Place,
+    /// Something is due for which there was no room.
+    starved: bool,
+    /// Deliveries of it that the owner knows, wherever they are.
+    known: usize,
     /// When it is looked at again.
     wake_at: Option<DateTime<Utc>>,
     used_at: DateTime<Utc>,
@@ -62,6 +107,9 @@ impl Lane {
             later: VecDeque::new(),
             backlog,
             unrecorded: 0,
+            place: Place::default(),
+            starved: false,
+            known: 0,
             wake_at: None,
             used_at: now,
         }
@@ -160,9 +208,63 @@ impl Lane {
         self.backlog == Backlog::CatchingUp && self.unrecorded == 0
     }
 
-    /// Whether a look into the schedule is of use now.
+    /// Whether a look into the schedule is of use now: at least half of it is empty, so that a look brings many.
     pub fn wants_rows(&self, now: DateTime<Utc>) -> bool {
-        self.room(now) > 0 && (self.backlog != Backlog::CatchingUp || self.unrecorded == 0)
+        let room = self.room(now);
+        room > 0
+            && room * 2 >= self.capacity(now)
+            && (self.backlog != Backlog::CatchingUp || self.unrecorded == 0)
+    }
+
+    /// Something is due, and a look is of no use now. When the gate opens, if that is what it waits for; otherwise
+    /// [`Lane::is_fed`] tells when to look.
+    pub fn starve(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.starved = true;
+        match self.gate.ask(0, now) {
+            Permit::At(opens_at) if self.is_shut(now) => Some(opens_at),
+            _ => None,
+        }
+    }
+
+    /// There is room again for what is due; answers so once.
+    pub fn is_fed(&mut self, now: DateTime<Utc>) -> bool {
+        let fed = self.starved && self.wants_rows(now);
+        self.starved &= !fed;
+        fed
+    }
+
+    /// Its rows are about to be read: after which one, and how many at most. One more than there is room for, which tells
+    /// that there are more; and from the start those that are known already are read past.
+    pub fn begin_reading(&mut self, now: DateTime<Utc>) -> (Option<(DateTime<Utc>, EventId)>, usize) {
+        self.starved = false;
+        let after = self.place.begin(now);
+        let passed = if after.is_some() { 0 } else { self.known };
+        (after, self.room(now) + passed + 1)
+    }
+
+    /// They were read, up to `last`. `false`: some have come meanwhile that were due.
+    pub fn end_reading(&mut self, last: Option<(DateTime<Utc>, EventId)>) -> bool {
+        self.place.end(last)
+    }
+
+    /// Something is due then: it may stand before what was read last.
+    pub fn expect(&mut self, due_at: DateTime<Utc>) {
+        self.place.expect(due_at);
+    }
+
+    /// Rows that were read are left where they are: they are read again.
+    pub fn read_again(&mut self) {
+        self.place.forget();
+    }
+
+    /// The owner knows one more delivery of it.
+    pub fn know(&mut self) {
+        self.known += 1;
+    }
+
+    /// The owner has forgotten one.
+    pub fn forget(&mut self) {
+        self.known = self.known.saturating_sub(1);
     }
 
     /// How many more may enter.
@@ -179,6 +281,12 @@ impl Lane {
         } else {
             free
         }
+    }
+
+    fn capacity(&self, now: DateTime<Utc>) -> usize {
+        let waiting = self.most_waiting(now);
+        let rated = waiting < self.most_queued;
+        if rated { waiting.max(1) } else { self.gate.most_at_once(now) + waiting }
     }
 
     fn most_waiting(&self, now: DateTime<Utc>) -> usize {
@@ -203,6 +311,7 @@ impl Lane {
     /// Whether it can be forgotten: nothing is in it, and nobody has used it for so long. Its state is stored.
     pub fn is_idle(&self, long: TimeDelta, now: DateTime<Utc>) -> bool {
         self.is_empty()
+            && self.known == 0
             && self.later.is_empty()
             && self.backlog == Backlog::None
             && self.unrecorded == 0

@@ -23,6 +23,7 @@ pub mod partition;
 
 pub mod route;
 
+pub mod budget;
 pub mod gate;
 pub mod lane;
 
@@ -47,12 +48,14 @@ use ravenpost_core::topic;
 use ravenpost_egress::Client;
 use ravenpost_store::{Payloads, Store};
 
+use crate::budget::Budget;
 use crate::consume::Group;
 use crate::filter::Filters;
 use crate::metrics::WorkerMetrics;
 use crate::record::Recorder;
 use crate::route::Routes;
 use crate::send::{Profiles, Sender, Tokens};
+use crate::settings::BudgetSettings;
 pub use crate::settings::Settings;
 use crate::sweep::Sweeper;
 
@@ -84,6 +87,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
     ctx.started();
+    let BudgetSettings { delivery_memory, delivery_requests } = settings.budget;
+    let memory = usize::try_from(delivery_memory)?;
+    let budget = Arc::new(Budget::new(memory, delivery_requests.into()));
     let filters = Filters::new(store.system(), metrics.clone())?;
     let sender = Arc::new(Sender {
         routes: routes.clone(),
@@ -93,15 +99,25 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         profiles: Profiles::default(),
         client,
         metrics: metrics.clone(),
+        budget,
         liveness: consumer.liveness(),
     });
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     let progress = Progress::new(&settings.bus, GROUP, topic::INGEST)?;
     ctx.spawn("sweeper", Sweeper::new(store.system(), progress, metrics.clone()).run(ctx.clone()));
     let recorder = Recorder::start(&ctx, store.system(), producer, metrics.clone());
-    Group { ctx, system: store.system(), recorder, routes, sender, metrics, pacing: settings.pacing, partitions }
-        .run(consumer)
-        .await
+    Group {
+        ctx,
+        system: store.system(),
+        recorder,
+        routes,
+        sender,
+        metrics,
+        pacing: settings.pacing,
+        partitions,
+    }
+    .run(consumer)
+    .await
 }
 
 fn probe_stores(ctx: &Context, store: &Store, payloads: &Payloads, producer: &Producer) {

@@ -5,6 +5,8 @@
 
 mod intake;
 
+mod agenda;
+
 mod owner;
 
 mod due;
@@ -25,7 +27,7 @@ use ravenpost_bus::consumer::Liveness;
 use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::System;
-use ravenpost_store::system::{Due, Pace};
+use ravenpost_store::system::{Ask, Due, Pace};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -37,7 +39,7 @@ use crate::send::{Done, Sender};
 use crate::settings::PacingSettings;
 use owner::Owner;
 
-/// How often the owner looks at what is slow and what is due.
+/// How often the owner looks at what is slow.
 const TICK: Duration = Duration::from_millis(50);
 /// How long the group has to say that a partition is another worker's.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -88,14 +90,16 @@ enum Report {
 
 /// A look into the schedule, and what it has shown.
 struct Poll {
-    /// For whom, and at most how many rows of each.
-    asked: Vec<(DestinationId, i64)>,
+    /// For whom.
+    asked: Vec<Ask>,
     /// Those of which nothing can be due that is neither under way nor found now.
     clean: HashSet<DestinationId>,
     /// Who they are and how they fare.
     paces: Vec<Pace>,
     /// What is due, oldest first for each.
     rows: Vec<Due>,
+    /// Nothing could be read.
+    failed: bool,
 }
 
 /// How an ownership ended.
@@ -149,11 +153,13 @@ async fn own(
             Some(report) = reported.recv() => owner.hear(report, clock::now()),
             Some(hint) = hints.recv() => owner.heed(hint, clock::now()),
             () = until(owner.next_wake()) => owner.wake(clock::now()),
+            () = until(owner.next_due()) => {}
             _ = tick.tick() => owner.tick(Instant::now(), clock::now()),
             batch = intake::next_batch(partition), if owner.has_room() => {
                 intake::accept(shared, &mut owner, log_end, batch, &over).await;
             }
         }
+        owner.poll_due(clock::now());
         owner.flush();
         store_offset(partition, &mut owner);
     }

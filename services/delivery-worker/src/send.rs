@@ -3,10 +3,12 @@
 mod conceal;
 mod exchange;
 mod fetch;
+mod neighbours;
 mod sign;
 mod token;
 
 pub use exchange::Profiles;
+pub use neighbours::Neighbours;
 pub use token::Tokens;
 
 use std::sync::Arc;
@@ -16,9 +18,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
-use ravenpost_core::delivery::{
-    Answer, DeliveryKey, Made, Outcome, PhaseTimes, Signal, Verdict,
-};
+use ravenpost_core::delivery::{Answer, DeliveryKey, Made, Outcome, PhaseTimes, Signal, Verdict};
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::Client;
@@ -26,6 +26,7 @@ use ravenpost_store::Payloads;
 use ravenpost_store::system::{Attempt, DeliveryConfig};
 use tracing::{Instrument, Span, error, info_span, warn};
 
+use crate::budget::{Budget, Part};
 use crate::filter::{Filters, Opinion, Question};
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
@@ -49,6 +50,8 @@ pub struct Sender {
     pub tokens: Tokens,
     /// What is counted.
     pub metrics: WorkerMetrics,
+    /// What all attempts share.
+    pub budget: Arc<Budget>,
     /// Whether this process may still send.
     pub liveness: Arc<Liveness>,
 }
@@ -68,8 +71,19 @@ pub struct Job {
     pub unfiltered: bool,
     /// What came of the attempt before it in the same run, where that is known.
     pub previous: Option<Outcome>,
+    /// Those beside which its payload lies, if they wait, too.
+    pub neighbours: Option<Arc<Neighbours>>,
     /// Since when it could be sent: when the event was received, or the attempt was due.
     pub ready_at: DateTime<Utc>,
+}
+
+/// What a destination wants, at hand.
+struct Wanted {
+    body: Bytes,
+    /// What it takes of the shared memory.
+    part: Option<Part>,
+    /// Why the destination's filter could not tell, if it could not.
+    filter_error: Option<String>,
 }
 
 /// An attempt that was made.
@@ -140,10 +154,11 @@ impl Sender {
             },
         };
         let endpoint_name = route.as_ref().map_or("", |route| route.endpoint_name.as_str());
-        let (body, filter_error) = match self.wanted_body(&job, destination, endpoint_name).await {
+        let wanted = match self.wanted_body(&job, destination, endpoint_name).await {
             Ok(wanted) => wanted,
             Err(done) => return done,
         };
+        let Wanted { body, part: _part, filter_error } = wanted;
         let event = with_inline(&job.event, &body);
         let traceparent = trace::current(&Span::current(), incoming.as_ref());
         let attempted_at = clock::now();
@@ -157,18 +172,21 @@ impl Sender {
         Done::Attempted(Box::new(Attempted { attempt, signal: answer.signal(clock::now()), letter }))
     }
 
-    /// The body, if the destination wants it, and why its filter could not tell, if it could not. A filter is asked once,
+    /// The body, if the destination wants it. A filter is asked once,
     /// before the first attempt of a run; it is not fetched for that does not look at the body.
     async fn wanted_body(
         &self,
         job: &Job,
         destination: &DeliveryConfig,
         endpoint_name: &str,
-    ) -> Result<(Bytes, Option<String>), Done> {
-        let fetched = async || fetch::body(&self.payloads, &job.event).await.ok_or(Done::NotSent);
+    ) -> Result<Wanted, Done> {
+        let fetched = async || {
+            let (body, part) = fetch::body(&self.payloads, &self.budget, job).await.ok_or(Done::NotSent)?;
+            Ok(Wanted { body, part, filter_error: None })
+        };
         let is_asked = job.attempt_number == 1 && !job.unfiltered;
         let Some(filter) = destination.filter.as_ref().filter(|_| is_asked) else {
-            return Ok((fetched().await?, None));
+            return fetched().await;
         };
         if !filter.wants_type(job.event.event_type.as_deref().unwrap_or_default()) {
             self.filters.refused_type();
@@ -179,22 +197,19 @@ impl Sender {
         let question = Question {
             event: Arc::clone(&job.event),
             endpoint_name: endpoint_name.to_owned(),
-            body: early.clone().unwrap_or_default(),
+            body: early.as_ref().map(|early| early.body.clone()).unwrap_or_default(),
         };
         match (self.filters.ask(&filter, job.destination_id, question).await, early) {
             (Opinion::Unwanted, _) => Err(Done::Filtered),
-            (Opinion::Wanted(note), Some(body)) => Ok((body, note)),
-            (Opinion::Wanted(note), None) => Ok((fetched().await?, note)),
+            (Opinion::Wanted(filter_error), Some(early)) => Ok(Wanted { filter_error, ..early }),
+            (Opinion::Wanted(filter_error), None) => Ok(Wanted { filter_error, ..fetched().await? }),
         }
     }
 }
 
 fn dead_letter(event: &EventMessage, attempt: &Attempt) -> Message {
-    let letter = DeadLetter {
-        event,
-        destination_id: attempt.key.destination_id,
-        reason: attempt.outcome.as_str(),
-    };
+    let letter =
+        DeadLetter { event, destination_id: attempt.key.destination_id, reason: attempt.outcome.as_str() };
     letter.encode()
 }
 

@@ -15,6 +15,9 @@ pub struct Settings {
     /// How fast destinations are sent to.
     #[command(flatten)]
     pub pacing: PacingSettings,
+    /// What all destinations share.
+    #[command(flatten)]
+    pub budget: BudgetSettings,
     /// The way out.
     #[command(flatten)]
     pub egress: ravenpost_egress::Settings,
@@ -35,6 +38,19 @@ pub struct Settings {
     pub chassis: ravenpost_chassis::Settings,
 }
 
+/// What all destinations share. One organization gets half of the memory and a quarter of the requests at most.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[group(skip)]
+pub struct BudgetSettings {
+    /// Memory for events that wait for their destinations, and as much again for payloads that are fetched; what finds no
+    /// room waits in Postgres.
+    #[arg(long, env = "RAVENPOST_DELIVERY_MEMORY", value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u32).range(1_048_576..=2_000_000_000))]
+    pub delivery_memory: u32,
+    /// Most requests to all destinations at once.
+    #[arg(long, env = "RAVENPOST_DELIVERY_REQUESTS", value_name = "COUNT", default_value = "2048", value_parser = clap::value_parser!(u16).range(4..=32768))]
+    pub delivery_requests: u16,
+}
+
 /// How fast destinations are sent to, unless they have settings of their own, and when one is given a rest.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[group(skip)]
@@ -43,7 +59,7 @@ pub struct PacingSettings {
     #[arg(long, env = "RAVENPOST_LANE_CONCURRENCY", value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub lane_concurrency: u16,
     /// Most events that wait in memory for one destination; beyond it they are parked in Postgres.
-    #[arg(long, env = "RAVENPOST_LANE_QUEUE", value_name = "COUNT", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, env = "RAVENPOST_LANE_QUEUE", value_name = "COUNT", default_value = "512", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub lane_queue: u16,
     /// Most requests to one destination a second, and at once after a pause, as in `50:100`; what exceeds them waits.
     /// Unlimited unless given. A destination's own limit goes before.

@@ -194,6 +194,7 @@ impl System {
                 stored.limits.clone(),
                 stored.disable_after_ms,
                 stored.resumed_at,
+                stored.timeout_ms,
             ),
             delivery: self.delivery_config(stored, keys),
         }

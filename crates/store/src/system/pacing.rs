@@ -22,6 +22,8 @@ pub struct PaceSettings {
     pub disable_after: DisableAfter,
     /// When a person resumed it: what its state says of the time before is void.
     pub resumed_at: Option<DateTime<Utc>>,
+    /// How long it has to answer.
+    pub timeout: Duration,
 }
 
 /// After how long of failures only a destination is disabled.
@@ -51,6 +53,8 @@ pub struct Pace {
     pub held: bool,
     /// Something is due, whether held or not.
     pub behind: bool,
+    /// When something is due next that is not yet.
+    pub next_due_at: Option<DateTime<Utc>>,
 }
 
 impl DisableAfter {
@@ -81,6 +85,7 @@ impl PaceSettings {
         limits: Option<serde_json::Value>,
         disable_after_ms: Option<i64>,
         resumed_at: Option<DateTime<Utc>>,
+        timeout_ms: i32,
     ) -> Self {
         let limits = limits.map(|limits| row.json("limits", limits)).transpose();
         let disable_after = DisableAfter::decode(row, disable_after_ms);
@@ -88,6 +93,7 @@ impl PaceSettings {
             limits: or_default(limits).unwrap_or_default(),
             disable_after: or_default(disable_after),
             resumed_at,
+            timeout: Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default()),
         }
     }
 }
@@ -110,10 +116,11 @@ impl System {
         let rows = bounded!(
             self,
             sqlx::query!(
-                r#"select d.id as "id!", d.organization_id as "organization_id!", d.limits, d.disable_after_ms, d.resumed_at,
+                r#"select d.id as "id!", d.organization_id as "organization_id!", d.limits, d.disable_after_ms, d.resumed_at, d.timeout_ms,
                 d.deleted_at is null and (d.status <> 'active' or e.status <> 'active') as "held!",
                 to_jsonb(s) as state,
-                exists (select from scheduled_deliveries w where w.destination_id = d.id and w.due_at <= $2) as "behind!"
+                exists (select from scheduled_deliveries w where w.destination_id = d.id and w.due_at <= $2) as "behind!",
+                (select min(w.due_at) from scheduled_deliveries w where w.destination_id = d.id and w.due_at > $2) as next_due_at
             from destinations d
             join endpoints e on e.id = d.endpoint_id
             left join destination_state s on s.destination_id = d.id and s.follows is not distinct from d.resumed_at
@@ -134,10 +141,12 @@ impl System {
                     row.limits,
                     row.disable_after_ms,
                     row.resumed_at,
+                    row.timeout_ms,
                 ),
                 health: or_default(stored).unwrap_or_else(|| Health::new(row.resumed_at)),
                 held: row.held,
                 behind: row.behind,
+                next_due_at: row.next_due_at,
             }
         });
         Ok(decoded.collect())

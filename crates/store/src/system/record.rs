@@ -311,7 +311,8 @@ fn states(records: &[OfPartition<'_>]) -> serde_json::Value {
         state: &'a DestinationState,
     }
     let states = Rows::of(records, |record| &record.states);
-    let states: Vec<_> = states.0.iter().map(|(partition, state)| Of { partition: *partition, state }).collect();
+    let states: Vec<_> =
+        states.0.iter().map(|(partition, state)| Of { partition: *partition, state }).collect();
     serde_json::to_value(states).expect("words, numbers and times")
 }
 

@@ -19,10 +19,6 @@ with owner as (
         $30::timestamptz[], $31::text[], $47::int[]) as p (event_id, destination_id, organization_id, endpoint_id, run,
         attempt_number, version, due_at, reason, partition)
     join owner using (partition)
-), route as (
-    select event_id, array_agg(destination_id) as destinations
-    from unnest($21::uuid[], $22::uuid[]) as r (event_id, destination_id)
-    group by event_id
 ), cancelled as (
     select c.* from unnest($32::uuid[], $33::uuid[], $48::int[]) as c (event_id, destination_id, partition)
     join owner using (partition)
@@ -123,21 +119,21 @@ with owner as (
     union all
     select event_id, destination_id, 'cancelled' from cancelled
 ), change as (
-    select e.event_id, e.met, e.settled, e.delivered, e.dead, e.filtered, coalesce(r.destinations, '{}') as routed
+    -- One pass: joined instead, what is planned for a few rows takes a square of many.
+    select event_id, bool_or(how = 'met') as met,
+        coalesce(array_agg(destination_id) filter (where how = 'routed'), '{}') as routed,
+        coalesce(array_agg(destination_id) filter (where how not in ('met', 'routed')), '{}') as settled,
+        coalesce(array_agg(destination_id) filter (where how = 'delivered'), '{}') as delivered,
+        coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead,
+        coalesce(array_agg(destination_id) filter (where how = 'filtered'), '{}') as filtered
     from (
-        select event_id, bool_or(met) as met,
-            coalesce(array_agg(destination_id) filter (where how is not null), '{}') as settled,
-            coalesce(array_agg(destination_id) filter (where how = 'delivered'), '{}') as delivered,
-            coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead,
-            coalesce(array_agg(destination_id) filter (where how = 'filtered'), '{}') as filtered
-        from (
-            select event_id, destination_id, how, false as met from settled
-            union all
-            select m.event_id, null, null, true from unnest($20::uuid[]) as m (event_id)
-        ) as one
-        group by event_id
-    ) as e
-    left join route r on r.event_id = e.event_id
+        select event_id, destination_id, how from settled
+        union all
+        select event_id, destination_id, 'routed' from unnest($21::uuid[], $22::uuid[]) as r (event_id, destination_id)
+        union all
+        select event_id, null, 'met' from unnest($20::uuid[]) as m (event_id)
+    ) as one
+    group by event_id
 ), moved as (
     update events e
     set (pending, delivered, dead, filtered, status, updated_at) = (
@@ -156,6 +152,8 @@ with owner as (
                 array(select distinct f from unnest(e.filtered || array(
                     select p from unnest(coalesce(e.pending, c.routed)) p where p = any (c.filtered))) f
                     where f <> all (c.delivered)) as filtered
+            -- Worked out once, not for each use.
+            offset 0
         ) as n
     )
     from change c

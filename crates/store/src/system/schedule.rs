@@ -26,6 +26,24 @@ pub struct Waiting {
     pub deleted: Option<OrganizationId>,
 }
 
+/// Whose due rows are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Of which destination.
+    pub destination_id: DestinationId,
+    /// At most so many.
+    pub most: i64,
+    /// Only those that come after this one, by due time and event.
+    pub after: Option<(DateTime<Utc>, EventId)>,
+}
+
+impl Ask {
+    /// From the start.
+    pub fn oldest(destination_id: DestinationId, most: i64) -> Self {
+        Self { destination_id, most, after: None }
+    }
+}
+
 /// A row whose time has come, with all that its attempt needs but the payload's bytes.
 #[derive(Debug, Clone)]
 pub struct Due {
@@ -104,9 +122,12 @@ impl System {
             .collect()
     }
 
-    /// The oldest due rows of each of `destinations`, at most so many of each; none of what is paused or disabled.
-    pub async fn due(&self, destinations: &[(DestinationId, i64)], now: DateTime<Utc>) -> Result<Vec<Due>> {
-        let (ids, limits): (Vec<_>, Vec<_>) = destinations.iter().map(|(id, limit)| (id.0, *limit)).unzip();
+    /// The oldest due rows of each of those asked for; none of what is paused or disabled.
+    pub async fn due(&self, asked: &[Ask], now: DateTime<Utc>) -> Result<Vec<Due>> {
+        let ids: Vec<_> = asked.iter().map(|ask| ask.destination_id.0).collect();
+        let limits: Vec<_> = asked.iter().map(|ask| ask.most).collect();
+        let times: Vec<_> = asked.iter().map(|ask| ask.after.map(|(due_at, _)| due_at)).collect();
+        let events: Vec<_> = asked.iter().map(|ask| ask.after.map(|(_, event)| event.0)).collect();
         let rows = bounded!(
             self,
             sqlx::query!(
@@ -115,12 +136,14 @@ impl System {
                 e.traceparent, h.headers,
                 (select a.outcome from deliveries a where a.event_id = s.event_id and a.destination_id = s.destination_id
                     and a.run = s.run and a.attempt_number = s.attempt_number - 1) as previous
-            from unnest($1::uuid[], $2::bigint[]) as asked (id, most)
+            from unnest($1::uuid[], $2::bigint[], $4::timestamptz[], $5::uuid[]) as asked (id, most, due_at, event_id)
             join destinations d on d.id = asked.id
             join endpoints p on p.id = d.endpoint_id
             cross join lateral (
                 select * from scheduled_deliveries s
                 where s.destination_id = d.id and s.due_at <= $3
+                    and (s.due_at, s.event_id) > (coalesce(asked.due_at, '-infinity'),
+                        coalesce(asked.event_id, '00000000-0000-0000-0000-000000000000'))
                 order by s.due_at, s.event_id limit asked.most
             ) as s
             join events e on e.id = s.event_id
@@ -129,7 +152,9 @@ impl System {
             order by s.destination_id, s.due_at, s.event_id"#,
                 &ids,
                 &limits,
-                now
+                now,
+                &times as &[Option<DateTime<Utc>>],
+                &events as &[Option<uuid::Uuid>]
             ),
             fetch_all
         );

@@ -7,7 +7,7 @@ use ravenpost_core::destination::DestinationStatus;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::DestinationId;
 use ravenpost_core::pacing::{DisabledReason, Health};
-use ravenpost_store::system::{DestinationState, Pace, Record};
+use ravenpost_store::system::{Ask, DestinationState, Pace, Record};
 use ravenpost_store::tenant::{Destination, DestinationChange, DestinationChanged};
 
 use crate::support::{Organization, PARTITION, World};
@@ -79,7 +79,10 @@ async fn a_destination_that_is_gone_is_disabled_and_a_person_enables_it() {
     assert_eq!(disabled.status, DestinationStatus::Disabled);
     assert_eq!((disabled.disabled.unwrap().0, disabled.waiting), (DisabledReason::Gone, 1));
     let later = world.now + TimeDelta::hours(2);
-    assert!(world.store.system().due(&[(acme.first, 9)], later).await.unwrap().is_empty(), "it is held");
+    assert!(
+        world.store.system().due(&[Ask::oldest(acme.first, 9)], later).await.unwrap().is_empty(),
+        "it is held"
+    );
     assert!(pace(&world, acme.first).await.held);
     assert!(world.store.system().waiting().await.unwrap().is_empty());
 
@@ -90,7 +93,7 @@ async fn a_destination_that_is_gone_is_disabled_and_a_person_enables_it() {
     );
     let known = pace(&world, acme.first).await;
     assert_eq!((known.held, known.health), (false, Health::new(Some(world.now))), "it starts anew");
-    assert_eq!(world.store.system().due(&[(acme.first, 9)], later).await.unwrap()[0].event_id, id);
+    assert_eq!(world.store.system().due(&[Ask::oldest(acme.first, 9)], later).await.unwrap()[0].event_id, id);
 
     // A 410 that was in the air when it was enabled follows nothing any more.
     world.record(states(world.state(&acme, acme.first, gone(None)))).await;
@@ -137,7 +140,7 @@ async fn what_is_due_knows_what_came_before_it() {
     let later = world.now + TimeDelta::hours(2);
     let behind = world.store.system().paces(&[acme.first], later).await.unwrap().remove(0);
     assert!(behind.behind && !pace(&world, acme.first).await.behind);
-    let due = world.store.system().due(&[(acme.first, 9)], later).await.unwrap();
+    let due = world.store.system().due(&[Ask::oldest(acme.first, 9)], later).await.unwrap();
     assert_eq!((due[0].attempt_number, due[0].previous), (2, Some(Outcome::ServerError)));
 }
 

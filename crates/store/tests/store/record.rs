@@ -3,7 +3,7 @@
 use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
-use ravenpost_store::system::{Attempt, Filtered, Park, ParkReason, Record, Routed};
+use ravenpost_store::system::{Ask, Attempt, Filtered, Park, ParkReason, Record, Routed};
 
 use crate::support::{Organization, PARTITION, World};
 
@@ -151,7 +151,7 @@ async fn a_parked_attempt_completes_its_own_row_only() {
     world.record(parked).await;
     let waiting = world.store.system().waiting().await.unwrap();
     assert_eq!(waiting[0].destination_id, acme.first);
-    let due = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
+    let due = world.store.system().due(&[Ask::oldest(acme.first, 10)], world.now).await.unwrap();
     assert_eq!((due[0].event_id, due[0].version, due[0].attempt_number), (id, 1, 1));
 
     // A replay comes while the parked attempt is in the air: the attempt's end must not delete it (W8).
@@ -182,10 +182,10 @@ async fn what_is_put_off_keeps_its_row_and_changes_its_version() {
     for _ in 0..2 {
         // The second time the version has moved on, and nothing happens.
         world.record(Record { parks: vec![park.clone()], ..Record::default() }).await;
-        let due = world.store.system().due(&[(acme.first, 10)], later).await.unwrap();
+        let due = world.store.system().due(&[Ask::oldest(acme.first, 10)], later).await.unwrap();
         assert_eq!((due[0].version, due[0].attempt_number, due[0].due_at), (2, 2, later));
     }
-    let early = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
+    let early = world.store.system().due(&[Ask::oldest(acme.first, 10)], world.now).await.unwrap();
     assert!(early.is_empty());
 }
 
@@ -215,7 +215,12 @@ async fn what_is_paused_is_not_due() {
         .execute(&world.pool)
         .await
         .unwrap();
-    let due = world.store.system().due(&[(acme.first, 10), (acme.second, 10)], later).await.unwrap();
+    let due = world
+        .store
+        .system()
+        .due(&[Ask::oldest(acme.first, 10), Ask::oldest(acme.second, 10)], later)
+        .await
+        .unwrap();
     assert_eq!(
         due.iter().map(|row| (row.event_id, row.destination_id)).collect::<Vec<_>>(),
         [(id, acme.second)]
@@ -329,7 +334,7 @@ async fn a_filter_completes_the_row_it_was_asked_for_and_no_replay_that_came_mea
         assert_eq!(left(&world, id).await.0, 1);
         assert_eq!(status(&acme, id).await, EventStatus::Pending);
     }
-    let due = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
+    let due = world.store.system().due(&[Ask::oldest(acme.first, 10)], world.now).await.unwrap();
     assert_eq!((due[0].run, due[0].version, due[0].unfiltered), (1, 2, true));
     world.record(unwanted(id, acme.first, 1, 2)).await;
     assert_eq!(left(&world, id).await.0, 0);
@@ -339,6 +344,6 @@ async fn a_filter_completes_the_row_it_was_asked_for_and_no_replay_that_came_mea
     acme.tenant.replay(id, None, world.now).await.unwrap();
     let event = acme.tenant.event(id).await.unwrap().unwrap();
     assert_eq!((event.status, event.filtered), (EventStatus::Pending, vec![]));
-    let due = world.store.system().due(&[(acme.first, 10)], world.now).await.unwrap();
+    let due = world.store.system().due(&[Ask::oldest(acme.first, 10)], world.now).await.unwrap();
     assert!(!due[0].unfiltered);
 }

@@ -29,6 +29,7 @@ pub(crate) fn pace(settings: PaceSettings, health: Health) -> Pace {
         health,
         held: false,
         behind: false,
+        next_due_at: None,
     }
 }
 

@@ -117,6 +117,42 @@ fn a_lane_that_waits_for_its_rate_says_when_it_is_to_be_looked_at() {
 }
 
 #[test]
+fn rows_are_read_on_from_the_last_one_unless_some_have_come_before_it() {
+    let mut lane = lane_of(4, 8, true);
+    let row = |due: i64, number| Some((at(due), event(number)));
+    assert_eq!(lane.begin_reading(at(100)), (None, 4 + 8 + 1));
+    assert!(lane.end_reading(row(50, 1)));
+    assert_eq!(lane.begin_reading(at(200)).0, row(50, 1));
+    lane.expect(at(201));
+    assert!(lane.end_reading(row(150, 2)), "what is due only later was not looked for");
+    lane.begin_reading(at(300));
+    lane.expect(at(260));
+    assert!(!lane.end_reading(row(250, 3)), "it was not seen");
+    assert_eq!(lane.begin_reading(at(300)).0, row(250, 3), "but it is ahead");
+    lane.expect(at(240));
+    assert!(!lane.end_reading(row(290, 4)));
+    lane.know();
+    assert_eq!(lane.begin_reading(at(300)), (None, 4 + 8 + 1 + 1), "what is known is read past");
+    assert!(lane.end_reading(row(290, 4)));
+    lane.read_again();
+    assert_eq!(lane.begin_reading(at(300)).0, None, "some were left where they are");
+}
+
+#[test]
+fn a_full_lane_is_fed_when_half_of_it_is_empty() {
+    let mut lane = lane_of(2, 2, true);
+    assert!((1..=4).all(|number| lane.enter(event(number), at(0))));
+    assert_eq!(lane.starve(at(0)), None, "the end of another one tells");
+    assert_eq!(started(&mut lane).len(), 2);
+    lane.leave(at(0));
+    assert!(!lane.is_fed(at(0)));
+    lane.leave(at(0));
+    assert!(lane.is_fed(at(0)) && !lane.is_fed(at(0)));
+    lane.gate.hear(Signal::Slow { until: Some(at(1_000)) }, at(0));
+    assert_eq!(lane.starve(at(0)), Some(at(1_000)), "its gate opens then");
+}
+
+#[test]
 fn a_lane_is_forgotten_when_nothing_is_in_it() {
     let is_idle = |lane: Lane, now| lane.is_idle(TimeDelta::seconds(1), at(now));
     assert!(is_idle(lane_of(1, 1, false), 1_001) && !is_idle(lane_of(1, 1, false), 1_000));

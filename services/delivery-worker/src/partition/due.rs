@@ -1,47 +1,58 @@
 //! What is due in the schedule comes back into its lane, as far as the lane has room.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_bus::message::EventMessage;
 use ravenpost_core::ids::DestinationId;
 use ravenpost_store::System;
-use ravenpost_store::system::Due;
+use ravenpost_store::system::{Ask, Due, Pace};
 use tracing::warn;
 
 use super::owner::{Owner, Stage};
 use super::{AGAIN, Pair, Poll, Report};
 use crate::lane::Lane;
-use crate::send::Job;
+use crate::send::{Job, Neighbours};
 
 /// Destinations whose due rows are asked for at once.
 const DESTINATIONS: usize = 64;
-/// When a destination whose lane had no room is looked at again.
+/// Rows that are asked for at once, shared out among the destinations, and the fewest of each.
+const ROWS: usize = 2_048;
+const FEWEST: usize = 64;
+/// When a destination is looked at again for which there was no room in memory.
 const NO_ROOM: TimeDelta = TimeDelta::milliseconds(100);
 
 impl Owner {
-    /// Asks for what is due, unless an answer is still awaited.
+    /// When to look for what is due, unless an answer is still awaited.
+    pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
+        if self.polling { None } else { self.due.first() }
+    }
+
+    /// Asks for what is due, unless an answer is still awaited. Whoever has no use for rows is set aside.
     pub(super) fn poll_due(&mut self, now: DateTime<Utc>) {
-        if self.polling || self.is_stopped() {
+        if self.polling || self.is_stopped() || self.due.first().is_none_or(|first| first > now) {
             return;
         }
-        let ripe = self.due.iter().filter(|(id, due)| **due <= now && self.wants_rows(**id, now));
-        let mut ripe: Vec<(DateTime<Utc>, DestinationId)> = ripe.map(|(id, due)| (*due, *id)).collect();
-        // Whoever has waited longest comes first, however many there are.
-        ripe.sort_unstable();
-        let asked: Vec<(DestinationId, i64)> =
-            ripe.into_iter().take(DESTINATIONS).map(|(_, id)| (id, self.most_rows(id, now))).collect();
-        if asked.is_empty() {
+        let ripe: Vec<DestinationId> = self.due.ripe(now).take(DESTINATIONS).collect();
+        let (wanting, others): (Vec<_>, Vec<_>) = ripe.into_iter().partition(|id| self.wants_rows(*id, now));
+        for destination in others {
+            self.set_aside(destination, now);
+        }
+        if wanting.is_empty() {
             return;
         }
+        let most = (ROWS / wanting.len()).max(FEWEST);
+        let asked: Vec<Ask> = wanting.iter().map(|id| self.ask(*id, most, now)).collect();
         self.polling = true;
         self.ended.clear();
         let is_clean = |id: &DestinationId| self.lanes.get(id).is_some_and(Lane::is_clean);
-        let clean = asked.iter().map(|(id, _)| *id).filter(is_clean).collect();
+        let clean = wanting.into_iter().filter(is_clean).collect();
         let (system, reports) = (self.shared.system.clone(), self.reports.clone());
         tokio::spawn(async move {
-            let poll = look(&system, Poll { asked, clean, paces: Vec::new(), rows: Vec::new() }, now).await;
+            let poll =
+                look(&system, Poll { asked, clean, paces: Vec::new(), rows: Vec::new(), failed: false }, now)
+                    .await;
             let _ = reports.send(Report::Due(poll));
         });
     }
@@ -50,78 +61,113 @@ impl Owner {
         self.lanes.get(&destination).is_none_or(|lane| lane.wants_rows(now))
     }
 
-    /// Rows that are read of a destination: as many as there is room for, one more, which tells that there are more,
-    /// and those under way, which are among the oldest and are read past.
-    fn most_rows(&self, destination: DestinationId, now: DateTime<Utc>) -> i64 {
+    /// A look is of no use until there is room, or until its gate opens.
+    fn set_aside(&mut self, destination: DestinationId, now: DateTime<Utc>) {
+        self.due.remove(destination);
+        if let Some(opens_at) = self.lanes.get_mut(&destination).and_then(|lane| lane.starve(now)) {
+            self.due.add(destination, opens_at);
+        }
+    }
+
+    /// What is heard of it from now on counts for the next look.
+    fn ask(&mut self, destination_id: DestinationId, most: usize, now: DateTime<Utc>) -> Ask {
+        self.due.remove(destination_id);
         let pacing = self.shared.pacing;
-        let unmet = usize::from(pacing.lane_concurrency) + usize::from(pacing.lane_queue);
-        let rows = self.lanes.get(&destination).map_or(unmet, |lane| lane.len() + lane.room(now));
-        i64::try_from(rows).unwrap_or(i64::MAX).saturating_add(1)
+        let unmet = (None, usize::from(pacing.lane_concurrency) + usize::from(pacing.lane_queue) + 1);
+        let lane = self.lanes.get_mut(&destination_id);
+        let (after, rows) = lane.map_or(unmet, |lane| lane.begin_reading(now));
+        // From the start those that are known are read past, however many they are.
+        let most = if after.is_some() { rows.min(most) } else { rows };
+        Ask { destination_id, most: i64::try_from(most).unwrap_or(i64::MAX), after }
     }
 
     /// Rows have come: each enters its lane, unless it is under way already.
     pub(super) fn take_due(&mut self, poll: Poll, now: DateTime<Utc>) {
         self.polling = false;
+        if poll.failed {
+            return self.ask_again(&poll.asked, now);
+        }
         for pace in &poll.paces {
             self.meet(pace, now);
         }
-        let held: HashSet<DestinationId> =
-            poll.paces.iter().filter(|pace| pace.held).map(|pace| pace.destination_id).collect();
+        let paces: HashMap<DestinationId, &Pace> =
+            poll.paces.iter().map(|pace| (pace.destination_id, pace)).collect();
+        let neighbours = Neighbours::of(poll.rows.iter().map(|row| &row.payload));
         let mut rows: HashMap<DestinationId, Vec<Due>> = HashMap::new();
         for row in poll.rows {
             rows.entry(row.destination_id).or_default().push(row);
         }
-        for (destination, most) in poll.asked {
-            let rows = rows.remove(&destination).unwrap_or_default();
+        for Ask { destination_id, most, .. } in poll.asked {
+            let rows = rows.remove(&destination_id).unwrap_or_default();
             let all = i64::try_from(rows.len()).is_ok_and(|count| count < most);
-            // What is due after these is heard of by the sweep or by a record.
-            self.due.remove(&destination);
-            let entered = self.take_rows(destination, rows, now);
-            if held.contains(&destination) {
-                continue;
+            let entered = self.take_rows(destination_id, rows, &neighbours, now);
+            let Some(pace) = paces.get(&destination_id).filter(|pace| !pace.held) else { continue };
+            if let Some(next) = pace.next_due_at {
+                self.hint(destination_id, next);
             }
-            if !entered {
-                self.hint(destination, now + NO_ROOM);
-            } else if !all {
-                self.hint(destination, now);
+            if entered != Entered::All || !all {
+                let again = if entered == Entered::NoMemory { now + NO_ROOM } else { now };
+                self.hint(destination_id, again);
             }
-            self.catch_up(destination, entered && all, poll.clean.contains(&destination), now);
+            let clean = poll.clean.contains(&destination_id);
+            self.catch_up(destination_id, entered == Entered::All && all, clean, now);
         }
     }
 
-    /// `false`: not all of them found room.
-    fn take_rows(&mut self, destination: DestinationId, rows: Vec<Due>, now: DateTime<Utc>) -> bool {
-        let mut entered = true;
-        for row in rows {
-            if self.is_stopped() {
-                return false;
+    fn ask_again(&mut self, asked: &[Ask], now: DateTime<Utc>) {
+        for ask in asked {
+            if let Some(lane) = self.lanes.get_mut(&ask.destination_id) {
+                lane.end_reading(None);
             }
-            if self.ended.contains(&(row.event_id, destination)) {
-                // Perhaps it is an attempt that has just been made: read it again.
-                self.hint(destination, now);
-            } else if !self.take_row(row, now) {
-                entered = false;
+            self.hint(ask.destination_id, now + AGAIN);
+        }
+    }
+
+    fn take_rows(
+        &mut self,
+        destination: DestinationId,
+        rows: Vec<Due>,
+        neighbours: &HashMap<String, Arc<Neighbours>>,
+        now: DateTime<Utc>,
+    ) -> Entered {
+        let (mut last, mut entered) = (None, Entered::All);
+        for row in rows {
+            let place = (row.due_at, row.event_id);
+            let beside = neighbours.get(&row.payload.s3_key).cloned();
+            entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, beside, now) };
+            if entered != Entered::All {
                 break;
             }
+            last = Some(place);
+        }
+        if let Some(lane) = self.lanes.get_mut(&destination)
+            && !lane.end_reading(last)
+        {
+            entered = Entered::NoRoom;
         }
         self.advance(destination, now);
         entered
     }
 
-    /// `false`: its lane has no room.
-    fn take_row(&mut self, row: Due, now: DateTime<Utc>) -> bool {
+    fn take_row(&mut self, row: Due, neighbours: Option<Arc<Neighbours>>, now: DateTime<Utc>) -> Entered {
         let pair: Pair = (row.event_id, row.destination_id);
-        if self.deliveries.contains_key(&pair) {
-            return true;
+        if self.ended.contains(&pair) {
+            // Perhaps it is an attempt that has just been made: read it again.
+            self.hint(pair.1, row.due_at);
+            return Entered::All;
         }
-        let Some(lane) = self.lanes.get_mut(&pair.1) else { return false };
-        if !lane.enter(pair.0, now) {
-            return false;
+        if self.deliveries.contains_key(&pair) {
+            return Entered::All;
         }
         let version = row.version;
-        self.add(pair, job(row), version, None);
+        let job = job(row, neighbours);
+        let Some(room) = self.room(&job) else { return Entered::NoMemory };
+        if !self.lanes.get_mut(&pair.1).is_some_and(|lane| lane.enter(pair.0, now)) {
+            return Entered::NoRoom;
+        }
+        self.add(pair, job, Some(room), version, None);
         self.set_stage(pair, Stage::Queued);
-        true
+        Entered::All
     }
 
     /// Whether what arrives enters from now on, or has to go on waiting behind rows.
@@ -136,9 +182,19 @@ impl Owner {
     }
 }
 
+/// Whether rows have entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entered {
+    All,
+    /// There was no room in the lane for all of them.
+    NoRoom,
+    /// There was no room in the memory that all lanes share.
+    NoMemory,
+}
+
 /// First whether they are held, then what is due: who is resumed in between has rows that are read next time.
 async fn look(system: &System, poll: Poll, now: DateTime<Utc>) -> Poll {
-    let ids: Vec<DestinationId> = poll.asked.iter().map(|(id, _)| *id).collect();
+    let ids: Vec<DestinationId> = poll.asked.iter().map(|ask| ask.destination_id).collect();
     let looked = async {
         Ok::<_, ravenpost_store::Error>((system.paces(&ids, now).await?, system.due(&poll.asked, now).await?))
     };
@@ -146,19 +202,19 @@ async fn look(system: &System, poll: Poll, now: DateTime<Utc>) -> Poll {
         Ok((paces, rows)) => Poll { paces, rows, ..poll },
         Err(error) => {
             warn!(error = &error as &dyn std::error::Error, "what is due can't be read");
-            tokio::time::sleep(AGAIN).await;
-            Poll { asked: Vec::new(), ..poll }
+            Poll { failed: true, ..poll }
         }
     }
 }
 
-fn job(row: Due) -> Job {
+fn job(row: Due, neighbours: Option<Arc<Neighbours>>) -> Job {
     Job {
         destination_id: row.destination_id,
         run: row.run,
         attempt_number: row.attempt_number,
         unfiltered: row.unfiltered,
         previous: row.previous,
+        neighbours,
         ready_at: row.due_at,
         event: Arc::new(EventMessage {
             id: row.event_id,

@@ -185,6 +185,7 @@ fn begin(
             attempt_number: attempts + 1,
             unfiltered: false,
             previous: None,
+            neighbours: None,
             ready_at: event.received_at,
         };
         let held = route.is_some_and(|route| route.holds(destination));
@@ -218,6 +219,7 @@ fn resume(
             attempt_number: attempts + 1,
             unfiltered: false,
             previous: None,
+            neighbours: None,
             ready_at: event.received_at,
         };
         let held = route

@@ -1,6 +1,6 @@
 //! The owner's state and its rules. Nothing here waits: what takes time is started and heard of later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,28 +9,32 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use ravenpost_bus::{Message, Offsets};
 use ravenpost_chassis::clock;
-use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId};
 use ravenpost_store::system::{Filtered, Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::agenda::Agenda;
 use super::relayed::Relayed;
 use super::{Pair, Report, Shared};
+use crate::budget::Part;
 use crate::gate::Shut;
 use crate::lane::Lane;
 use crate::send::{Attempted, Done, Job};
 
 /// What is unfinished after so long gets a row in the schedule, so that offsets never wait (PROTOCOLS W4).
 const PARK_AFTER: Duration = Duration::from_secs(1);
-/// When the row of an attempt that is still in the air is due: long after any deadline of the attempt itself.
-const IN_FLIGHT_DUE: TimeDelta = TimeDelta::seconds(120);
+/// The row of an attempt that is still in the air is due so long after its deadline.
+const IN_FLIGHT_MARGIN: Duration = Duration::from_secs(10);
 /// When something that could not be sent for a fault of ours is tried again.
 const NOT_SENT_DUE: TimeDelta = TimeDelta::seconds(5);
 /// How long a send waits before it asks again whether this process may send.
 const LIVE_AGAIN: Duration = Duration::from_millis(50);
 /// Messages taken and not recorded: beyond it no more are taken. What is slow is parked, so this frees itself.
 const MOST_OPEN: usize = 2_000;
+/// Attempts that are not recorded: beyond it no more are made. They pile up only while a store is away.
+pub(super) const MOST_UNRECORDED: usize = 2_000;
 
 /// Where a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,12 @@ pub(super) enum Stage {
 
 /// An event on its way to a destination.
 pub(super) struct Delivery {
-    job: Job,
+    organization_id: OrganizationId,
+    endpoint_id: EndpointId,
+    run: i32,
+    attempt_number: i32,
+    /// What is to be sent, and what it takes of the shared memory; gone as soon as it is sent or left to the schedule.
+    load: Option<(Job, Part)>,
     pub(super) stage: Stage,
     since: Instant,
     /// The version of its row in the schedule; 0 when it has none.
@@ -80,8 +89,11 @@ pub(super) struct Owner {
     /// What Kafka is to be told before that, beside the attempts.
     pub(super) messages: Vec<Message>,
     pub(super) recording: bool,
-    /// When something is due next, by destination.
-    pub(super) due: BTreeMap<DestinationId, DateTime<Utc>>,
+    /// Attempts that were made and are not recorded.
+    pub(super) unrecorded: usize,
+    /// Lanes that stand still for that.
+    pub(super) halted: HashSet<DestinationId>,
+    pub(super) due: Agenda,
     pub(super) polling: bool,
     /// When lanes are looked at that wait for their rate.
     pub(super) wakes: BTreeSet<(DateTime<Utc>, DestinationId)>,
@@ -116,7 +128,9 @@ impl Owner {
             record: Record::default(),
             messages: Vec::new(),
             recording: false,
-            due: BTreeMap::new(),
+            unrecorded: 0,
+            halted: HashSet::new(),
+            due: Agenda::default(),
             polling: false,
             wakes: BTreeSet::new(),
             reviewed_at: DateTime::UNIX_EPOCH,
@@ -178,8 +192,10 @@ impl Owner {
             // The same event twice in the log: the first one does it, and its offset is the lower one.
             return self.offsets.complete(offset);
         }
-        self.add(pair, job, 0, Some(offset));
-        let has_place = !held && self.lanes.get_mut(&pair.1).is_some_and(|lane| lane.arrive(pair.0, now));
+        let room = if held { None } else { self.room(&job) };
+        let lane = self.lanes.get_mut(&pair.1).filter(|_| room.is_some());
+        let has_place = lane.is_some_and(|lane| lane.arrive(pair.0, now));
+        self.add(pair, job, room.filter(|_| has_place), 0, Some(offset));
         if has_place {
             self.set_stage(pair, Stage::Queued);
             return self.advance(pair.1, now);
@@ -194,10 +210,36 @@ impl Owner {
         self.wait_in_schedule(pair, reason, now);
     }
 
-    /// Takes a delivery in: one that a message brought, or one that is due by the row of that version.
-    pub(super) fn add(&mut self, pair: Pair, job: Job, version: i32, offset: Option<i64>) {
+    /// What it takes of the shared memory until it is sent; `None` when that is not to be had now.
+    pub(super) fn room(&self, job: &Job) -> Option<Part> {
+        let event = &job.event;
+        let body = match (&event.body, &job.neighbours) {
+            (Some(body), _) => body.len(),
+            (None, Some(_)) => usize::try_from(event.payload.s3_length).unwrap_or(usize::MAX),
+            (None, None) => 0,
+        };
+        self.shared.sender.budget.room(event.organization_id, event.headers.len() + body)
+    }
+
+    /// Takes a delivery in: one that a message brought, or one that is due by the row of that version. Without room it is
+    /// left to the schedule.
+    pub(super) fn add(
+        &mut self,
+        pair: Pair,
+        job: Job,
+        room: Option<Part>,
+        version: i32,
+        offset: Option<i64>,
+    ) {
+        if let Some(lane) = self.lanes.get_mut(&pair.1) {
+            lane.know();
+        }
         let delivery = Delivery {
-            job,
+            organization_id: job.event.organization_id,
+            endpoint_id: job.event.endpoint_id,
+            run: job.run,
+            attempt_number: job.attempt_number,
+            load: room.map(|room| (job, room)),
             stage: Stage::Settled,
             since: Instant::now(),
             version,
@@ -210,10 +252,21 @@ impl Owner {
         self.deliveries.insert(pair, delivery);
     }
 
+    /// Forgets a delivery.
+    pub(super) fn remove(&mut self, pair: Pair) -> Option<Delivery> {
+        let delivery = self.deliveries.remove(&pair)?;
+        if let Some(lane) = self.lanes.get_mut(&pair.1) {
+            lane.forget();
+        }
+        Some(delivery)
+    }
+
     /// Something waits in the schedule.
     pub(super) fn hint(&mut self, destination: DestinationId, due_at: DateTime<Utc>) {
-        let due = self.due.entry(destination).or_insert(due_at);
-        *due = (*due).min(due_at);
+        self.due.add(destination, due_at);
+        if let Some(lane) = self.lanes.get_mut(&destination) {
+            lane.expect(due_at);
+        }
     }
 
     /// What something else reports.
@@ -238,17 +291,16 @@ impl Owner {
         self.stop.cancel();
     }
 
-    /// Looks at what is slow and at what is due.
+    /// Looks at what is slow, and counts.
     pub(super) fn tick(&mut self, instant: Instant, now: DateTime<Utc>) {
         self.park_slow(instant, now);
-        self.poll_due(now);
         self.review_lanes(now);
     }
 
     pub(super) fn start(&mut self, pair: Pair) {
         self.set_stage(pair, Stage::InFlight);
-        let Some(delivery) = self.deliveries.get(&pair) else { return };
-        let job = delivery.job.clone();
+        let load = self.deliveries.get_mut(&pair).and_then(|delivery| delivery.load.take());
+        let Some((job, room)) = load else { return };
         let (shared, reports, stop) = (Arc::clone(&self.shared), self.reports.clone(), self.stop.clone());
         tokio::spawn(async move {
             let attempt = AssertUnwindSafe(attempt(&shared, &stop, job)).catch_unwind();
@@ -256,6 +308,7 @@ impl Owner {
                 error!("an attempt panicked; it is made again");
                 Done::NotSent
             });
+            drop(room);
             // Nobody listens any more when the owner has lost the partition.
             let _ = reports.send(Report::Done(pair, done));
         });
@@ -271,6 +324,7 @@ impl Owner {
                 let Attempted { attempt, signal, letter } = *attempted;
                 self.listen(pair, attempt.endpoint_id, signal, now);
                 self.record.attempts.push(attempt);
+                self.unrecorded += 1;
                 self.messages.extend(letter);
             }
             Done::Cancelled => self.record.cancelled.push(pair),
@@ -287,7 +341,7 @@ impl Owner {
 
     /// The destination does not want it.
     fn refuse(&mut self, pair: Pair) {
-        let run = self.deliveries.get(&pair).map_or(0, |delivery| delivery.job.run);
+        let run = self.deliveries.get(&pair).map_or(0, |delivery| delivery.run);
         self.record.filtered.push(Filtered { event_id: pair.0, destination_id: pair.1, run, version: 0 });
     }
 
@@ -296,7 +350,10 @@ impl Owner {
     pub(super) fn wait_in_schedule(&mut self, pair: Pair, reason: ParkReason, now: DateTime<Utc>) {
         if self.deliveries.get(&pair).is_some_and(|delivery| delivery.row_is_due) {
             self.set_stage(pair, Stage::PutOff);
-            self.deliveries.remove(&pair);
+            self.remove(pair);
+            if let Some(lane) = self.lanes.get_mut(&pair.1) {
+                lane.read_again();
+            }
             self.hint_parked(pair.1, reason, now);
         } else {
             self.put_off(pair, reason, now);
@@ -306,6 +363,7 @@ impl Owner {
     /// Leaves a delivery to the schedule, due then.
     fn put_off(&mut self, pair: Pair, reason: ParkReason, due_at: DateTime<Utc>) {
         self.set_stage(pair, Stage::PutOff);
+        self.deliveries.entry(pair).and_modify(|delivery| delivery.load = None);
         self.give_row(pair, reason, due_at);
     }
 
@@ -320,7 +378,7 @@ impl Owner {
         delivery.parking = true;
         delivery.parks_due = delivery.stage == Stage::PutOff && due_at <= clock::now();
         let parks_due = delivery.parks_due;
-        self.record.parks.push(park(delivery, reason, due_at));
+        self.record.parks.push(park(pair, delivery, reason, due_at));
         self.shared.metrics.parked(reason);
         if let Some(lane) = self.lanes.get_mut(&pair.1).filter(|_| parks_due) {
             lane.wait_for_record();
@@ -355,7 +413,8 @@ impl Owner {
                 // What waits behind it would overtake it.
                 self.leave_to_schedule(pair.1, ParkReason::Parked, now);
             } else {
-                self.give_row(pair, ParkReason::Parked, now + IN_FLIGHT_DUE);
+                let timeout = self.lanes.get(&pair.1).map_or(Duration::ZERO, |lane| lane.gate.timeout());
+                self.give_row(pair, ParkReason::Parked, now + timeout + IN_FLIGHT_MARGIN);
             }
         }
     }
@@ -389,8 +448,10 @@ impl Drop for Owner {
     }
 }
 
-/// Waits until this process may send (PROTOCOLS W2), then does.
+/// Waits for its turn (PROTOCOLS W10) and until this process may send (W2), then does.
 async fn attempt(shared: &Shared, stop: &CancellationToken, job: Job) -> Done {
+    let turn = shared.sender.budget.request(job.event.organization_id);
+    let Some(_turn) = stop.run_until_cancelled(turn).await else { return Done::NotSent };
     while !shared.liveness.is_live() {
         if stop.run_until_cancelled(tokio::time::sleep(LIVE_AGAIN)).await.is_none() {
             return Done::NotSent;
@@ -399,15 +460,14 @@ async fn attempt(shared: &Shared, stop: &CancellationToken, job: Job) -> Done {
     shared.sender.attempt(job).await
 }
 
-fn park(delivery: &Delivery, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
-    let job = &delivery.job;
+fn park(pair: Pair, delivery: &Delivery, reason: ParkReason, due_at: DateTime<Utc>) -> Park {
     Park {
-        event_id: job.event.id,
-        destination_id: job.destination_id,
-        organization_id: job.event.organization_id,
-        endpoint_id: job.event.endpoint_id,
-        run: job.run,
-        attempt_number: job.attempt_number,
+        event_id: pair.0,
+        destination_id: pair.1,
+        organization_id: delivery.organization_id,
+        endpoint_id: delivery.endpoint_id,
+        run: delivery.run,
+        attempt_number: delivery.attempt_number,
         version: delivery.version,
         due_at,
         reason,

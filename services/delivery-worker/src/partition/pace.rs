@@ -9,7 +9,7 @@ use ravenpost_core::pacing::{DestinationEvent, DestinationReport, Turn};
 use ravenpost_store::system::{DestinationState, Pace, PaceSettings, ParkReason};
 use tracing::{info, warn};
 
-use super::owner::Owner;
+use super::owner::{MOST_UNRECORDED, Owner};
 use super::{Hint, Pair};
 use crate::gate::{Gate, Shut};
 use crate::lane::Lane;
@@ -70,6 +70,10 @@ impl Owner {
 
     /// Starts what may start now, oldest first, and remembers when to look again.
     pub(super) fn advance(&mut self, destination: DestinationId, now: DateTime<Utc>) {
+        if self.unrecorded >= MOST_UNRECORDED {
+            self.halted.insert(destination);
+            return;
+        }
         while !self.is_stopped()
             && let Some(event) = self.lanes.get_mut(&destination).and_then(|lane| lane.start_next(now))
         {
@@ -78,6 +82,9 @@ impl Owner {
         if let Some(at) = self.lanes.get_mut(&destination).and_then(|lane| lane.wake(now)) {
             self.shared.metrics.rate_waits.inc();
             self.wakes.insert((at, destination));
+        }
+        if self.lanes.get_mut(&destination).is_some_and(|lane| lane.is_fed(now)) {
+            self.hint(destination, now);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use ravenpost_chassis::clock;
 use ravenpost_store::system::Record;
 use tokio::sync::oneshot;
 
@@ -68,6 +69,7 @@ impl Owner {
     /// another worker by now, attempts and successes count all the same and the rest is the other one's to decide.
     pub(super) fn recorded(&mut self, Recorded { record, current }: &Recorded) {
         self.recording = false;
+        self.unrecorded = self.unrecorded.saturating_sub(record.attempts.len());
         if !current {
             self.lose();
         }
@@ -92,6 +94,9 @@ impl Owner {
         for filtered in &record.filtered {
             self.finish((filtered.event_id, filtered.destination_id));
         }
+        for destination in std::mem::take(&mut self.halted) {
+            self.advance(destination, clock::now());
+        }
     }
 
     /// A pair has its row: the message need not wait for it any more, whether it is still in the air or not.
@@ -111,12 +116,12 @@ impl Owner {
         if let Some((reason, due_at)) = delivery.put_off.take() {
             self.give_row(pair, reason, due_at);
         } else if delivery.stage == Stage::PutOff {
-            self.deliveries.remove(&pair);
+            self.remove(pair);
         }
     }
 
     fn finish(&mut self, pair: Pair) {
-        let Some(delivery) = self.deliveries.remove(&pair) else { return };
+        let Some(delivery) = self.remove(pair) else { return };
         if self.polling {
             self.ended.insert(pair);
         }

@@ -1,22 +1,33 @@
-//! The payload's bytes: inline where the message brought them, otherwise from the payload store.
+//! The payload's bytes: inline where the message brought them, with its neighbours where those wait, too, otherwise from
+//! the payload store.
 
 use bytes::Bytes;
-use ravenpost_bus::message::EventMessage;
+use ravenpost_bus::message::INLINE_LIMIT;
 use ravenpost_store::Payloads;
 use tracing::{error, warn};
 
-/// The body of an event; `None` when it can't be had now. A failed fetch is no attempt (PROTOCOLS W10).
-pub(super) async fn body(payloads: &Payloads, event: &EventMessage) -> Option<Bytes> {
-    if let Some(body) = &event.body {
-        return Some(body.clone());
+use super::Job;
+use crate::budget::{Budget, Part};
+
+/// The body of an event, and what it takes of the shared memory while it is there; `None` when it can't be had now. A
+/// failed fetch is no attempt (PROTOCOLS W10).
+pub(super) async fn body(payloads: &Payloads, budget: &Budget, job: &Job) -> Option<(Bytes, Option<Part>)> {
+    if let Some(body) = &job.event.body {
+        return Some((body.clone(), None));
     }
-    match payloads.get(&event.payload).await {
-        Ok(Some(body)) => Some(body),
+    let location = &job.event.payload;
+    if let Some(body) = with_neighbours(payloads, job).await {
+        return Some((body, None));
+    }
+    let length = usize::try_from(location.s3_length).unwrap_or(usize::MAX);
+    let part = match length {
+        ..=INLINE_LIMIT => None,
+        _ => Some(budget.payload(job.event.organization_id, length).await),
+    };
+    match payloads.get(location).await {
+        Ok(Some(body)) => Some((body, part)),
         Ok(None) => {
-            error!(
-                s3_key = event.payload.s3_key,
-                "the payload of an accepted event is not in the payload store"
-            );
+            error!(s3_key = location.s3_key, "the payload of an accepted event is not in the payload store");
             None
         }
         Err(cause) => {
@@ -24,4 +35,13 @@ pub(super) async fn body(payloads: &Payloads, event: &EventMessage) -> Option<By
             None
         }
     }
+}
+
+async fn with_neighbours(payloads: &Payloads, job: &Job) -> Option<Bytes> {
+    let read = job.neighbours.as_ref()?.get(payloads, &job.event.payload).await;
+    // By itself it may be had all the same.
+    read.inspect_err(|cause| {
+        warn!(error = cause as &dyn std::error::Error, "payloads can't be fetched together")
+    })
+    .ok()?
 }
