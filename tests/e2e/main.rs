@@ -25,6 +25,7 @@ mod tokens;
 
 mod crash;
 mod deduplication;
+mod handover;
 mod outage;
 mod relay;
 mod replicas;
