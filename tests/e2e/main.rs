@@ -14,6 +14,7 @@ mod fidelity;
 mod filter;
 mod given_up;
 mod hanging;
+mod held;
 mod ledger;
 mod pacing;
 mod pause;
