@@ -32,7 +32,7 @@ async fn reconcile(system: &System, arguments: &[&str]) -> Result<Outcome> {
 }
 
 /// The ledger as JSON, and whether the exit code agrees with it.
-async fn ledger(system: &System, arguments: &[&str]) -> Result<Value> {
+pub(crate) async fn ledger(system: &System, arguments: &[&str]) -> Result<Value> {
     let arguments: Vec<&str> =
         ["--json", "--grace", "0s", "--payloads", "all"].iter().chain(arguments).copied().collect();
     let outcome = reconcile(system, &arguments).await?;

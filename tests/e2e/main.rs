@@ -14,6 +14,7 @@ mod fidelity;
 mod filter;
 mod given_up;
 mod hanging;
+mod held;
 mod ledger;
 mod pacing;
 mod pause;
@@ -25,6 +26,7 @@ mod tokens;
 
 mod crash;
 mod deduplication;
+mod handover;
 mod outage;
 mod relay;
 mod replicas;

@@ -146,7 +146,7 @@ fn an_open_breaker_survives_the_death_of_its_worker() {
 }
 
 /// The worker that has taken the endpoint's partition last.
-fn owner(system: &System, endpoint: &Endpoint) -> Result<usize> {
+pub(crate) fn owner(system: &System, endpoint: &Endpoint) -> Result<usize> {
     let id: EndpointId = endpoint.id.parse()?;
     let partition = Slot::of(id).partition(kafka::PARTITIONS);
     for worker in 0..system.workers.len() {

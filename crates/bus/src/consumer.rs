@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, StreamConsumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message as _, Statistics};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -31,8 +33,33 @@ const STATISTICS_INTERVAL_MS: &str = "2000";
 pub enum Change {
     /// It owns this partition now.
     Assigned(Partition),
-    /// It no longer owns this partition. What is still in the air may finish; its decisions won't count.
-    Revoked(i32),
+    /// It has to give this partition up. What is still in the air may finish; its decisions won't count once somebody
+    /// else has it.
+    Revoked(i32, Handover),
+}
+
+/// Partitions that are to be given up together. The group gives them to others as soon as the last clone is dropped, and
+/// until then this member keeps them, and may store what it has finished of them.
+#[derive(Clone)]
+pub struct Handover {
+    // Held, not read.
+    _release: Arc<Release>,
+}
+
+/// Lets go of partitions when it is dropped.
+struct Release {
+    consumer: Weak<Inner>,
+    partitions: TopicPartitionList,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        // A consumer that is gone has left the group.
+        let Some(consumer) = self.consumer.upgrade() else { return };
+        if let Err(error) = consumer.incremental_unassign(&self.partitions) {
+            warn!(%error, "partitions can't be given up");
+        }
+    }
 }
 
 type Inner = StreamConsumer<Context>;
@@ -110,12 +137,34 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            // Split before messages are fetched, so that none arrives on the common queue.
-            Rebalance::Assign(partitions) => self.assigned(partitions),
-            Rebalance::Revoke(partitions) => self.revoked(partitions),
-            Rebalance::Error(error) => warn!(%error, "rebalance failed"),
+    /// Other than by default, partitions are not given up at once: see [`Handover`]. The client waits for that, and goes on
+    /// telling the group that it lives.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let done = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                // Split before messages are fetched, so that none arrives on the common queue.
+                self.assigned(partitions);
+                consumer.incremental_assign(partitions)
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                // Others have what was taken from a silent member. A consumer that is being dropped gives up at once, too.
+                let keeper =
+                    self.consumer.get().filter(|it| it.strong_count() > 0 && !consumer.assignment_lost());
+                self.revoked(partitions, keeper.cloned().unwrap_or_default());
+                if keeper.is_some() { Ok(()) } else { consumer.incremental_unassign(partitions) }
+            }
+            other => {
+                warn!(error = %RDKafkaErrorCode::from(other), "rebalance failed");
+                consumer.incremental_unassign(partitions)
+            }
+        };
+        if let Err(error) = done {
+            warn!(%error, "a rebalance can't be followed");
         }
     }
 }
@@ -137,10 +186,12 @@ impl Context {
         }
     }
 
-    fn revoked(&self, partitions: &TopicPartitionList) {
+    fn revoked(&self, partitions: &TopicPartitionList, consumer: Weak<Inner>) {
+        let release = Arc::new(Release { consumer, partitions: partitions.clone() });
         for element in partitions.elements() {
             info!(topic = self.topic, partition = element.partition(), "partition revoked");
-            let _ = self.changes.send(Change::Revoked(element.partition()));
+            let handover = Handover { _release: Arc::clone(&release) };
+            let _ = self.changes.send(Change::Revoked(element.partition(), handover));
         }
     }
 }

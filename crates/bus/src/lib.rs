@@ -16,7 +16,7 @@ pub mod consumer;
 pub mod offsets;
 pub mod progress;
 
-pub use consumer::{Change, Consumer, Partition};
+pub use consumer::{Change, Consumer, Handover, Partition};
 pub use message::Message;
 pub use offsets::Offsets;
 pub use producer::Producer;

@@ -9,6 +9,7 @@
 //! - [`fragile`]: stores behind networks that fail
 //! - [`system`]: all of it together, fresh for one test
 //! - [`load`], [`stored`]: many webhooks at once, and whether each of them is where it was promised to be
+//! - [`held`]: very many rows that wait for one destination
 
 pub mod stack;
 
@@ -28,6 +29,7 @@ pub mod sign;
 pub mod fragile;
 pub mod system;
 
+pub mod held;
 pub mod load;
 pub mod stored;
 

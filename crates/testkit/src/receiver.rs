@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
     net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -39,6 +39,9 @@ pub struct Received {
     pub body: Bytes,
     /// Since the Unix epoch, when the last byte of the body was there.
     pub at: Duration,
+    /// Since the Unix epoch, when its answer was given; empty while it is awaited, and for ever when the client went away
+    /// before.
+    pub answered: Arc<OnceLock<Duration>>,
 }
 
 impl Received {
@@ -314,13 +317,18 @@ async fn handle(request: Request<Incoming>, state: &State, close: &Notify) -> Re
         headers: head.headers,
         body: body.to_bytes(),
         at: clock::now(),
+        answered: Arc::default(),
     };
+    let answered = Arc::clone(&received.answered);
     let observed = state.observer.as_ref().and_then(|observer| observer(&received));
     let answer = observed.unwrap_or_else(|| next_answer(state, &path));
     if !state.forgets {
         lock(&state.received).push(received);
     }
-    respond(answer, close).await
+    let response = respond(answer, close).await;
+    // Only ever set here.
+    let _ = answered.set(clock::now());
+    response
 }
 
 fn next_answer(state: &State, path: &str) -> Answer {

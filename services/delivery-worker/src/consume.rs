@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use ravenpost_bus::{Change, Consumer};
+use ravenpost_bus::{Change, Consumer, Handover};
 use ravenpost_chassis::Context;
 use ravenpost_store::System;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +22,19 @@ use crate::route::Routes;
 use crate::schedule::{self, Owned};
 use crate::send::Sender;
 use crate::settings::PacingSettings;
+
+/// How long a partition that is asked for is kept until what is in the air is recorded, so that its next owner finds it
+/// and does not send it again. What takes longer has a row in the schedule, mostly (PROTOCOLS W4).
+const HANDOVER: Duration = Duration::from_secs(3);
+
+/// The owners of partitions, each with how it is stopped.
+#[derive(Default)]
+struct Owners {
+    tasks: TaskTracker,
+    by_partition: HashMap<i32, (CancellationToken, JoinHandle<()>)>,
+    /// One has panicked.
+    failed: CancellationToken,
+}
 
 /// What owners of partitions share.
 pub struct Group {
@@ -45,8 +60,7 @@ impl Group {
     /// Serves the group until the process stops, then waits for what is in the air.
     pub async fn run(self, mut consumer: Consumer) -> anyhow::Result<()> {
         let owned = Owned::default();
-        let owners = TaskTracker::new();
-        let mut stops: HashMap<i32, CancellationToken> = HashMap::new();
+        let mut owners = Owners::default();
         schedule::sweep(&self.ctx, self.system.clone(), self.partitions, owned.clone(), self.metrics.clone());
         let shared = Arc::new(Shared {
             system: self.system,
@@ -57,41 +71,68 @@ impl Group {
             pacing: self.pacing,
             liveness: consumer.liveness(),
         });
-        let failed = CancellationToken::new();
         loop {
             let change = tokio::select! {
                 change = consumer.next_change() => change,
                 () = self.ctx.stopping.cancelled() => break,
-                () = failed.cancelled() => anyhow::bail!("the owner of a partition panicked"),
+                () = owners.failed.cancelled() => anyhow::bail!("the owner of a partition panicked"),
             };
             match change {
                 Change::Assigned(partition) => {
                     let stop = self.ctx.stopping.child_token();
-                    stops.insert(partition.id, stop.clone());
                     let (hints, hinted) = mpsc::unbounded_channel();
-                    owned.insert(partition.id, hints);
-                    let ownership = partition::run(Arc::clone(&shared), partition, stop, hinted);
-                    let failed = failed.clone();
-                    owners.spawn(async move {
-                        if AssertUnwindSafe(ownership).catch_unwind().await.is_err() {
-                            failed.cancel();
-                        }
-                    });
+                    let id = partition.id;
+                    owned.insert(id, hints);
+                    let ownership = partition::run(Arc::clone(&shared), partition, stop.clone(), hinted);
+                    owners.begin(id, stop, ownership);
                 }
-                Change::Revoked(partition) => {
+                Change::Revoked(partition, handover) => {
                     owned.remove(partition);
-                    if let Some(stop) = stops.remove(&partition) {
-                        stop.cancel();
-                    }
+                    owners.end(partition, handover);
                 }
             }
         }
-        owners.close();
+        owners.tasks.close();
+        let ended = owners.tasks.clone();
         // Goes on polling, so that the group keeps its member until the last attempt is recorded.
         tokio::select! {
-            () = owners.wait() => {}
-            () = async { loop { consumer.next_change().await; } } => {}
+            () = ended.wait() => {}
+            () = async {
+                loop {
+                    if let Change::Revoked(partition, handover) = consumer.next_change().await {
+                        owners.end(partition, handover);
+                    }
+                }
+            } => {}
         }
         Ok(())
+    }
+}
+
+impl Owners {
+    fn begin(
+        &mut self,
+        partition: i32,
+        stop: CancellationToken,
+        ownership: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let failed = self.failed.clone();
+        let task = self.tasks.spawn(async move {
+            if AssertUnwindSafe(ownership).catch_unwind().await.is_err() {
+                failed.cancel();
+            }
+        });
+        self.by_partition.insert(partition, (stop, task));
+    }
+
+    /// Stops the owner of a partition, and lets the group have the partition when that has ended.
+    fn end(&mut self, partition: i32, handover: Handover) {
+        let Some((stop, task)) = self.by_partition.remove(&partition) else { return };
+        stop.cancel();
+        tokio::spawn(async move {
+            // A panic has been heard of already.
+            let _ = tokio::time::timeout(HANDOVER, task).await;
+            drop(handover);
+        });
     }
 }

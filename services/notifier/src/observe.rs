@@ -51,7 +51,7 @@ pub async fn run(
                 observers
                     .spawn(stop.run_until_cancelled_owned(async move { observer.watch(partition).await }));
             }
-            Change::Revoked(partition) => {
+            Change::Revoked(partition, _) => {
                 if let Some(stop) = stops.remove(&partition) {
                     stop.cancel();
                 }

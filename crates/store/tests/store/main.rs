@@ -3,6 +3,7 @@
 
 mod accept;
 mod configuration;
+mod held;
 mod isolation;
 mod ledger;
 mod pacing;

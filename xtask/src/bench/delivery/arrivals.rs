@@ -107,6 +107,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::HeaderMap;
 
     use super::*;
@@ -115,7 +117,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("webhook-id", id.parse().unwrap());
         let (method, path) = ("POST".to_owned(), path.to_owned());
-        Received { method, path, headers, body: "".into(), at: Duration::from_secs(7) }
+        let at = Duration::from_secs(7);
+        Received { method, path, headers, body: "".into(), at, answered: Arc::default() }
     }
 
     #[test]
