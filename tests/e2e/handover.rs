@@ -34,8 +34,8 @@ use crate::{
 };
 
 /// How long receivers take, one after the other: what is finished before its group has noticed anything, what is in the
-/// air for most of a second, and what is parked in the air.
-const ANSWERS_AFTER: [u64; 6] = [20, 150, 400, 700, 900, 1_500];
+/// air for most of a second, what is parked in the air, and what is in the air for longer than a partition is kept.
+const ANSWERS_AFTER: [u64; 6] = [20, 150, 400, 900, 1_500, 5_000];
 /// Two a partition, more or less.
 const ENDPOINTS: usize = 24;
 /// Between two events: some fifteen are in the air at any time.

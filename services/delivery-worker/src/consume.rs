@@ -24,8 +24,8 @@ use crate::send::Sender;
 use crate::settings::PacingSettings;
 
 /// How long a partition that is asked for is kept until what is in the air is recorded, so that its next owner finds it
-/// and does not send it again. What takes longer has a row in the schedule, mostly (PROTOCOLS W4).
-const HANDOVER: Duration = Duration::from_secs(3);
+/// and does not send it again. What takes longer has a row in the schedule by then.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// The owners of partitions, each with how it is stopped.
 #[derive(Default)]

@@ -163,6 +163,8 @@ async fn own(
         owner.flush();
         store_offset(partition, &mut owner);
     }
+    owner.park_in_flight(clock::now());
+    owner.flush();
     while owner.is_busy() {
         let Some(report) = reported.recv().await else { break };
         owner.hear(report, clock::now());

@@ -22,7 +22,7 @@ const ROOM: i64 = 81;
 const RUNS: i64 = 12;
 const SESSIONS: usize = 3;
 /// How many times as much may be read: an index of very many rows is a level or two higher.
-const FACTOR: i64 = 2;
+const FACTOR: i64 = 3;
 /// Blocks by which small numbers may differ nevertheless.
 const MARGIN: i64 = 20;
 const BOUND: Duration = Duration::from_secs(30);

@@ -419,6 +419,18 @@ impl Owner {
         }
     }
 
+    /// Gives everything in the air a row: the next owner finds that, and does not send it a second time.
+    pub(super) fn park_in_flight(&mut self, now: DateTime<Utc>) {
+        let has_none = |delivery: &Delivery| {
+            delivery.stage == Stage::InFlight && delivery.version == 0 && !delivery.parking
+        };
+        let bare = self.deliveries.iter().filter(|(_, delivery)| has_none(delivery));
+        let bare: Vec<Pair> = bare.map(|(pair, _)| *pair).collect();
+        for pair in bare {
+            self.give_row(pair, ParkReason::Parked, now + IN_FLIGHT_DUE);
+        }
+    }
+
     /// The only place where a stage changes, so that the gauges agree.
     pub(super) fn set_stage(&mut self, pair: Pair, stage: Stage) {
         let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
