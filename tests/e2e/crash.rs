@@ -134,7 +134,7 @@ fn what_was_parked_in_the_air_survives_its_worker() {
         system.workers[0].kill9()?;
         system.receiver.script("/0", [Answer::ok()]);
         system.workers[0].restart().await?;
-        // Two minutes pass.
+        // Its destination's time to answer passes.
         system.database.execute("update scheduled_deliveries set due_at = now()").await?;
         until_all_succeed(system, &sent, BOUND).await?;
         assert_eq!(

@@ -48,8 +48,8 @@ const UNRECORDED: Duration = Duration::from_secs(1);
 /// A request that was sent before a worker died may be noted by the receiver so much later. Nobody else sends in its
 /// place so soon.
 const NOTED: Duration = Duration::from_secs(1);
-/// What was parked in the air is due again after two minutes.
-const IN_THE_AIR: Duration = Duration::from_secs(180);
+/// What was parked in the air is due again ten seconds after its destination's time to answer, which is ten seconds here.
+const IN_THE_AIR: Duration = Duration::from_secs(90);
 
 /// Producers that go on until they are told to stop.
 struct Load {

@@ -59,7 +59,7 @@ pub struct PacingSettings {
     #[arg(long, env = "RAVENPOST_LANE_CONCURRENCY", value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub lane_concurrency: u16,
     /// Most events that wait in memory for one destination; beyond it they are parked in Postgres.
-    #[arg(long, env = "RAVENPOST_LANE_QUEUE", value_name = "COUNT", default_value = "512", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, env = "RAVENPOST_LANE_QUEUE", value_name = "COUNT", default_value = "2048", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub lane_queue: u16,
     /// Most requests to one destination a second, and at once after a pause, as in `50:100`; what exceeds them waits.
     /// Unlimited unless given. A destination's own limit goes before.

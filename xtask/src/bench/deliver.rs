@@ -69,7 +69,9 @@ async fn turns(
     results: &mut Results,
 ) -> Result<()> {
     let duration = Duration::from_secs(arguments.seconds);
-    subject.warm_up(subject.load(requests, Manner::closed(WARM_UP_CONNECTIONS, WARM_UP))).await?;
+    for connections in [WARM_UP_CONNECTIONS, 1] {
+        subject.warm_up(subject.load(requests, Manner::closed(connections, WARM_UP))).await?;
+    }
     for round in 1..=arguments.common.runs {
         for (name, manner) in manners(arguments, duration) {
             arguments.common.pause().await?;

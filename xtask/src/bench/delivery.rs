@@ -12,7 +12,8 @@ use ravenpost_testkit::load::Pace;
 
 use super::{ingest::cases, machine};
 
-pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
+/// Before anything is measured: Kafka's machine code is as good as it gets only after some ten thousand messages.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(10);
 pub(crate) const WARM_UP_CONNECTIONS: usize = 16;
 /// Between two runs: what the last one left to the stores is written meanwhile.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use ravenpost_core::destination::DestinationStatus;
 use ravenpost_core::ids::DestinationId;
+use ravenpost_store::system::Ask;
 use ravenpost_store::tenant::{DestinationChange, DestinationChanged};
 use ravenpost_store::{Settings, Store, System};
 use ravenpost_testkit::{held, wait};
@@ -74,7 +75,7 @@ async fn cost_of_session(world: &World, ask: &impl AsyncFn(&System)) -> i64 {
 /// All that is asked for, by a worker that has both destinations.
 async fn costs(world: &World, acme: &Organization) -> Cost {
     let now = world.now + TimeDelta::minutes(1);
-    let rows = |ids: &[DestinationId]| ids.iter().map(|id| (*id, ROOM)).collect::<Vec<_>>();
+    let rows = |ids: &[DestinationId]| ids.iter().map(|id| Ask::oldest(*id, ROOM)).collect::<Vec<_>>();
     let (held, other) = (acme.first, acme.second);
     let waiting = cost(world, async |system| drop(system.waiting().await.unwrap())).await;
     let paces = cost(world, async |system| drop(system.paces(&[held, other], now).await.unwrap())).await;

@@ -413,8 +413,7 @@ impl Owner {
                 // What waits behind it would overtake it.
                 self.leave_to_schedule(pair.1, ParkReason::Parked, now);
             } else {
-                let timeout = self.lanes.get(&pair.1).map_or(Duration::ZERO, |lane| lane.gate.timeout());
-                self.give_row(pair, ParkReason::Parked, now + timeout + IN_FLIGHT_MARGIN);
+                self.give_row_in_flight(pair, now);
             }
         }
     }
@@ -427,8 +426,14 @@ impl Owner {
         let bare = self.deliveries.iter().filter(|(_, delivery)| has_none(delivery));
         let bare: Vec<Pair> = bare.map(|(pair, _)| *pair).collect();
         for pair in bare {
-            self.give_row(pair, ParkReason::Parked, now + IN_FLIGHT_DUE);
+            self.give_row_in_flight(pair, now);
         }
+    }
+
+    /// Its row is due when no attempt can be in the air any more.
+    fn give_row_in_flight(&mut self, pair: Pair, now: DateTime<Utc>) {
+        let timeout = self.lanes.get(&pair.1).map_or(Duration::ZERO, |lane| lane.gate.timeout());
+        self.give_row(pair, ParkReason::Parked, now + timeout + IN_FLIGHT_MARGIN);
     }
 
     /// The only place where a stage changes, so that the gauges agree.
