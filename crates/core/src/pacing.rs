@@ -221,6 +221,10 @@ impl Health {
                 self.slow_down(now + SLOW_FOR);
             }
             Signal::Fails => self.failed(now, rules),
+            Signal::Hangs => {
+                self.failed(now, rules);
+                self.concurrency = Some(1);
+            }
             Signal::Gone => {}
         }
         self.last_failure_at = Some(now);

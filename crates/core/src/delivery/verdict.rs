@@ -38,8 +38,10 @@ pub enum Signal {
     Accepts,
     /// It is there and does not take this event: a 3xx or 4xx.
     Refuses,
-    /// It does not work: a 5xx, or no answer at all.
+    /// It does not work: a 5xx, or no connection.
     Fails,
+    /// It does not answer in time: whatever is sent to it keeps a place for as long.
+    Hangs,
     /// It has too much to do: 429 or 503.
     Slow {
         /// Until when it asked to be left alone (`Retry-After`); `None` when it did not say.
@@ -111,6 +113,7 @@ impl Answer {
             _ if self.is_throttled() => Signal::Slow { until: self.retry_after(now).map(|wait| now + wait) },
             Outcome::ClientError if self.status() == Some(GONE) => Signal::Gone,
             Outcome::Redirect | Outcome::ClientError => Signal::Refuses,
+            Outcome::Timeout => Signal::Hangs,
             _ => Signal::Fails,
         }
     }

@@ -153,6 +153,16 @@ fn limits_have_bounds_and_read_as_documented() {
 }
 
 #[test]
+fn who_hangs_is_sent_one_at_a_time_until_it_answers() {
+    let mut health = after(&[Signal::Accepts, Signal::Hangs]);
+    assert_eq!((health.breaker(at(2)), health.gate(8, at(2))), (Breaker::Closed, Gate::Open(1)));
+    health.hear(Signal::Accepts, at(3), &RULES);
+    assert_eq!(health.gate(8, at(3)), Gate::Open(2));
+    health.hear(Signal::Hangs, at(4), &RULES);
+    assert_eq!(health.gate(8, at(4)), Gate::Open(1));
+}
+
+#[test]
 fn health_is_stored_under_the_names_of_its_columns() {
     let health = after(&[Signal::Fails, slow(9)]);
     let stored = serde_json::to_value(health).unwrap();
@@ -163,6 +173,7 @@ fn signals() -> impl Strategy<Value = Signal> {
     prop_oneof![
         3 => Just(Signal::Accepts),
         3 => Just(Signal::Fails),
+        1 => Just(Signal::Hangs),
         1 => Just(Signal::Refuses),
         1 => Just(Signal::Slow { until: None }),
         1 => (0_i64..5_000).prop_map(slow),
