@@ -14,6 +14,7 @@ use rustls::{AlertDescription, CertificateError};
 use crate::address::Blocked;
 use crate::metered::TooMuch;
 use crate::resolve::Refused;
+use crate::tls::is_an_authoritys;
 
 /// Longer messages of libraries say nothing more.
 const MESSAGE_LIMIT: usize = 200;
@@ -188,6 +189,7 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not for servers".to_owned()
         }
+        error if is_an_authoritys(error) => "it is an authority's own, and no server's".to_owned(),
         error => error.to_string(),
     }
 }
