@@ -8,6 +8,7 @@ mod producers;
 mod rejected;
 mod verification;
 
+mod certificates;
 mod delivery;
 mod disabling;
 mod fidelity;
@@ -38,3 +39,4 @@ mod limits;
 mod api;
 mod boot;
 mod observability;
+mod realm;

@@ -91,10 +91,12 @@ pub fn maven_into(group: &str, artifact: &str, version: &str, folder: &Path) -> 
 pub fn maven_zip_into(group: &str, artifact: &str, version: &str, folder: &Path) -> Result<()> {
     run(
         // From inside, since it leaves its notes in the folder where it runs.
-        Command::new("mvn").current_dir(folder).args(["--quiet", "--batch-mode", "dependency:unpack"]).args([
-            format!("-Dartifact={group}:{artifact}:{version}:zip"),
-            format!("-DoutputDirectory={}", folder.display()),
-        ]),
+        Command::new("mvn").current_dir(folder).args(["--quiet", "--batch-mode", "dependency:unpack"]).args(
+            [
+                format!("-Dartifact={group}:{artifact}:{version}:zip"),
+                format!("-DoutputDirectory={}", folder.display()),
+            ],
+        ),
         MAVEN,
     )
 }
