@@ -36,7 +36,7 @@ impl Authority {
 
     /// A certificate for names, or addresses.
     pub fn issue(&self, names: &[&str]) -> Result<Identity> {
-        self.sign(params(names)?)
+        self.sign(&params(names)?)
     }
 
     /// A certificate as [`Authority::issue`] gives, whose time is long over.
@@ -44,10 +44,10 @@ impl Authority {
         let mut params = params(names)?;
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Result<Identity> {
+    fn sign(&self, params: &CertificateParams) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })

@@ -183,7 +183,7 @@ async fn a_certificate_that_is_its_own_authority() {
     for (is_ca, why) in [(IsCa::NoCa, unknown), (IsCa::Ca(BasicConstraints::Unconstrained), no_servers)] {
         let alone = |name: &str, until| {
             let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-            (params.is_ca, params.not_after) = (is_ca.clone(), date_time_ymd(until, 1, 1));
+            (params.is_ca, params.not_after) = (is_ca, date_time_ymd(until, 1, 1));
             params.distinguished_name.push(DnType::CommonName, format!("{name} until {until}"));
             let key = KeyPair::generate().unwrap();
             Identity { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
