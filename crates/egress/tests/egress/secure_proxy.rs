@@ -51,7 +51,7 @@ fn the_systems(test: &str) -> Option<Authority> {
     None
 }
 
-/// A proxy with this certificate that lets in whoever has the credentials, and notes what protocol it agreed on.
+/// A proxy with this certificate that speaks HTTP/1.1, and lets in whoever has the credentials.
 async fn proxy(
     identity: &Identity,
     versions: &[&'static rustls::SupportedProtocolVersion],
@@ -80,9 +80,13 @@ async fn proxy(
 
 /// A client that goes by the proxy at this URL.
 fn by(url: &str) -> Client {
-    let timeout = Duration::from_millis(1_500);
+    within(url, settings().egress_connect_timeout)
+}
+
+fn within(url: &str, connect_timeout: Duration) -> Client {
     let proxy = Some(Proxy::parse(url).unwrap());
-    Client::new(&Settings { egress_proxy: proxy, egress_connect_timeout: timeout, ..settings() }).unwrap()
+    let settings = Settings { egress_proxy: proxy, egress_connect_timeout: connect_timeout, ..settings() };
+    Client::new(&settings).unwrap()
 }
 
 fn url(proxy: SocketAddr) -> String {
@@ -170,6 +174,7 @@ async fn a_proxy_without_tls_or_answer_is_told() {
     assert!(failed.message.starts_with("no connection to the proxy: TLS failed: "), "{}", failed.message);
 
     let hangs = raw_server(async |_stream: TcpStream| tokio::time::sleep(Duration::from_mins(1)).await).await;
-    let answer = by(&format!("https://{hangs}")).send(post("http://127.0.0.1:9/")).await;
-    assert_failed(answer, FailureKind::Timeout, "no connection within 1500ms: the proxy did not take it");
+    let client = within(&format!("https://{hangs}"), Duration::from_millis(300));
+    let answer = client.send(post("http://127.0.0.1:9/")).await;
+    assert_failed(answer, FailureKind::Timeout, "no connection within 300ms: the proxy did not take it");
 }
