@@ -8,6 +8,7 @@ mod producers;
 mod rejected;
 mod verification;
 
+mod certificates;
 mod delivery;
 mod disabling;
 mod fidelity;
@@ -40,3 +41,4 @@ mod limits;
 mod api;
 mod boot;
 mod observability;
+mod realm;

@@ -14,6 +14,7 @@ use rustls::{AlertDescription, CertificateError};
 use crate::address::Blocked;
 use crate::metered::TooMuch;
 use crate::resolve::Refused;
+use crate::tls::is_an_authoritys;
 
 /// Longer messages of libraries say nothing more.
 const MESSAGE_LIMIT: usize = 200;
@@ -34,6 +35,9 @@ pub(crate) fn blocked(blocked: &Blocked) -> Failure {
 pub(crate) enum Stage {
     #[default]
     Name,
+    /// A connection to the proxy.
+    Proxy,
+    /// A connection to the destination, by the proxy if there is one.
     Connect,
     Tls,
     /// The request is on its way, and nothing has come back.
@@ -46,6 +50,7 @@ pub(crate) enum Stage {
 pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
     let stage = match stage {
         Stage::Name => "its name had not been resolved",
+        Stage::Proxy => "the proxy had not taken the connection",
         Stage::Connect => "the destination had not taken the connection",
         Stage::Tls => "the TLS handshake had not ended",
         Stage::Waiting => "no response had begun",
@@ -58,6 +63,7 @@ pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
 pub(crate) fn connect_timed_out(limit: Duration, stage: Stage) -> Failure {
     let stage = match stage {
         Stage::Name => "the name was not resolved",
+        Stage::Proxy => "the proxy did not take it",
         Stage::Tls => "the TLS handshake did not end",
         _ => "the destination did not take it",
     };
@@ -109,6 +115,11 @@ pub(crate) fn tls(error: &(dyn Error + 'static)) -> Failure {
         _ => root(&causes),
     };
     failure(FailureKind::Tls, clipped(format!("TLS failed: {why}")))
+}
+
+/// The same with the proxy, in words that follow on "the proxy": its troubles are no failure of the destination's.
+pub(crate) fn proxy_tls(error: &(dyn Error + 'static)) -> String {
+    tls(error).message.replace("the destination's", "its").replace("the destination", "it")
 }
 
 fn handshake(error: &rustls::Error) -> Failure {
@@ -178,6 +189,7 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not for servers".to_owned()
         }
+        error if is_an_authoritys(error) => "it is an authority's own, and no server's".to_owned(),
         error => error.to_string(),
     }
 }

@@ -128,7 +128,10 @@ impl Connector {
         let mut last = failure(FailureKind::Connect, "no connection: there is no address");
         for address in addresses {
             seen.address = Some(*address);
-            match proxy.tunnel(self.to_proxy(proxy).await?, *address).await {
+            seen.stage = Stage::Proxy;
+            let stream = self.to_proxy(proxy).await?;
+            seen.stage = Stage::Connect;
+            match proxy.tunnel(stream, *address).await {
                 Ok(stream) => return Ok((stream, *address)),
                 Err(failure) => last = failure,
             }
@@ -154,7 +157,7 @@ impl Connector {
         let name = server_name(&proxy.host).map_err(|failure| away(failure.message))?;
         let connector = TlsConnector::from(config);
         let stream = connector.with_alpn(vec![b"http/1.1".to_vec()]).connect(name, stream).await;
-        Ok(Box::new(stream.map_err(|error| away(error.to_string()))?))
+        Ok(Box::new(stream.map_err(|error| away(classify::proxy_tls(&error)))?))
     }
 
     /// TLS on a stream, and whether HTTP/2 is spoken there.

@@ -22,7 +22,7 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_EGRESS_NAME_SERVERS", value_name = "ADDRESS,…", value_delimiter = ',')]
     pub egress_name_servers: Vec<SocketAddr>,
 
-    /// A forward proxy for everything that is sent to destinations, such as `http://user:password@proxy.internal:3128` (or `https://`). It is asked to `CONNECT` to addresses that were resolved and vetted here. The variables `HTTP_PROXY` and `HTTPS_PROXY` are not looked at.
+    /// A forward proxy for everything that is sent to destinations, such as `http://user:password@proxy.internal:3128` (or `https://`, with a certificate of an authority that the system trusts). It is asked to `CONNECT` to addresses that were resolved and vetted here. The variables `HTTP_PROXY` and `HTTPS_PROXY` are not looked at.
     #[arg(long, env = "RAVENPOST_EGRESS_PROXY", value_name = "URL", hide_env_values = true, value_parser = Proxy::parse)]
     pub egress_proxy: Option<Proxy>,
 

@@ -1,5 +1,6 @@
 //! TLS with destinations: rustls with ring, chosen here and not by a process-wide default.
 
+mod named;
 mod profile;
 
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 
+use named::Named;
+pub(crate) use named::is_an_authoritys;
+use profile::Authorities;
 pub(crate) use profile::Fingerprint;
 pub use profile::{InvalidTls, TlsProfile, TlsVersion};
 
@@ -73,10 +77,15 @@ fn configuration(
         Some(TlsVersion::Tls13) => NEWEST,
         Some(TlsVersion::Tls12) | None => BOTH,
     };
-    let roots = profile.and_then(|profile| profile.roots.as_ref()).unwrap_or(system);
-    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)?
-        .with_root_certificates(Arc::clone(roots));
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
+    let builder = match profile.and_then(|profile| profile.authorities.as_ref()) {
+        None => builder.with_root_certificates(Arc::clone(system)),
+        Some(Authorities { roots, named }) => {
+            let verifier = Named::new(Arc::clone(roots), Arc::clone(named), Arc::clone(provider))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut config = match profile.and_then(|profile| profile.identity.as_ref()) {
         Some(identity) => {
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity))))

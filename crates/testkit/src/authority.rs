@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
@@ -36,9 +36,20 @@ impl Authority {
 
     /// A certificate for names, or addresses.
     pub fn issue(&self, names: &[&str]) -> Result<Identity> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.sign(&params(names)?)
+    }
+
+    /// A certificate as [`Authority::issue`] gives, whose time is long over.
+    pub fn issue_expired(&self, names: &[&str]) -> Result<Identity> {
+        let mut params = params(names)?;
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Result<Identity> {
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.0)?;
+        let certificate = params.signed_by(&key, &self.0)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
@@ -49,9 +60,28 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         clients: Option<&Self>,
     ) -> Result<Arc<ServerConfig>> {
-        let identity = self.issue(&["127.0.0.1", "localhost"])?;
-        let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes())?];
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+        self.issue(&["127.0.0.1", "localhost"])?.server(versions, clients)
+    }
+}
+
+impl Identity {
+    /// A certificate that no authority has signed but its own key, for names or addresses. As those of
+    /// `openssl req -x509` it says that it is an authority's.
+    pub fn self_signed(names: &[&str]) -> Result<Self> {
+        let (key, mut params) = (KeyPair::generate()?, params(names)?);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key)?;
+        Ok(Self { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A server that shows this certificate, as [`Authority::server`] else.
+    pub fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Option<&Authority>,
+    ) -> Result<Arc<ServerConfig>> {
+        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes())?];
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())?;
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
@@ -67,4 +97,9 @@ impl Authority {
         };
         Ok(Arc::new(builder.with_single_cert(chain, key)?))
     }
+}
+
+fn params(names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    Ok(CertificateParams::new(names)?)
 }

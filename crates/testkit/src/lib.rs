@@ -3,6 +3,7 @@
 //!
 //! - [`stack`]: real Postgres, S3, Kafka and a mail sink, started from ordinary packages
 //! - [`database`], [`kafka`], [`s3`], [`mail`]: looking into them
+//! - [`keycloak`]: a real identity provider with our realm, for those who need one
 //! - [`process`]: our binaries as processes, to be killed and paused
 //! - [`receiver`], [`authority`], [`fault`], [`sign`], [`api`]: the world around: destination, its certificates, network,
 //!   producer, customer
@@ -15,6 +16,7 @@ pub mod stack;
 
 pub mod database;
 pub mod kafka;
+pub mod keycloak;
 pub mod mail;
 pub mod s3;
 

@@ -12,7 +12,7 @@ use crate::secret::write_only::{always, nothing};
 #[schema(as = TlsSettings)]
 pub struct TlsSettings {
     /// The certificate authorities that the destination's certificate may come from, as PEM; those of the system unless
-    /// given.
+    /// given. A certificate that has signed itself is its own authority: give the certificate itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "-----BEGIN CERTIFICATE-----\n…")]
     pub ca_certificates: Option<String>,

@@ -60,7 +60,7 @@ pub(super) struct Form {
     jitter: f64,
     /// What goes before it for a class of failures: `none`, or a policy of its own. Classes: `redirect`,
     /// `client_error`, `throttled` (429 and 503), `server_error`, `blocked_address`, `invalid_url`, `dns`, `connect`,
-    /// `tls`, `certificate`, `timeout`, `protocol`.
+    /// `tls`, `certificate`, `timeout`, `protocol`, `token`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object, example = json!({"client_error": "none", "timeout": {"schedule": ["10m"]}}))]
     overrides: BTreeMap<FailureClass, Override>,

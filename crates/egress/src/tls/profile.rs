@@ -45,9 +45,17 @@ impl TlsVersion {
 pub struct TlsProfile {
     pub(crate) fingerprint: Fingerprint,
     /// `None`: the system's.
-    pub(crate) roots: Option<Arc<RootCertStore>>,
+    pub(crate) authorities: Option<Authorities>,
     pub(crate) identity: Option<Arc<CertifiedKey>>,
     pub(crate) minimum: TlsVersion,
+}
+
+/// Whose certificates a destination is believed.
+#[derive(Clone)]
+pub(crate) struct Authorities {
+    pub(crate) roots: Arc<RootCertStore>,
+    /// What the roots were made of.
+    pub(crate) named: Arc<[CertificateDer<'static>]>,
 }
 
 /// Tells profiles apart. It is made of a private key among others, and is not to be shown.
@@ -64,8 +72,8 @@ pub struct InvalidTls {
 }
 
 impl TlsProfile {
-    /// Checks what a destination's owner has given, each as PEM: certificate authorities instead of the system's (up to
-    /// 32), our certificate with those between it and its authority (up to 32, ours first), its private key
+    /// Checks what a destination's owner has given, each as PEM: certificates of authorities instead of the system's, or
+    /// the server's own (up to 32), our certificate with those between it and its authority (up to 32, ours first), its private key
     /// (unencrypted PKCS #8, PKCS #1 or SEC 1), and the oldest version of TLS, `1.2` (the default) or `1.3`.
     pub fn parse(
         ca_pem: Option<&str>,
@@ -73,7 +81,7 @@ impl TlsProfile {
         key_pem: Option<&str>,
         minimum_version: Option<&str>,
     ) -> Result<Self, InvalidTls> {
-        let roots = ca_pem.map(roots).transpose()?.map(Arc::new);
+        let authorities = ca_pem.map(authorities).transpose()?;
         let identity = match (cert_pem, key_pem) {
             (Some(certificate), Some(key)) => Some(Arc::new(identity(certificate, key)?)),
             (None, None) => None,
@@ -89,14 +97,14 @@ impl TlsProfile {
             }
         };
         let fingerprint = fingerprint(&[ca_pem, cert_pem, key_pem, minimum_version]);
-        Ok(Self { fingerprint, roots, identity, minimum })
+        Ok(Self { fingerprint, authorities, identity, minimum })
     }
 }
 
 impl fmt::Debug for TlsProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsProfile")
-            .field("own_authorities", &self.roots.as_ref().map_or(0, |roots| roots.len()))
+            .field("own_authorities", &self.authorities.as_ref().map_or(0, |own| own.named.len()))
             .field("client_certificate", &self.identity.is_some())
             .field("minimum", &self.minimum)
             .finish_non_exhaustive()
@@ -107,14 +115,15 @@ fn invalid(field: &'static str, reason: impl Into<String>) -> InvalidTls {
     InvalidTls { field, reason: reason.into() }
 }
 
-fn roots(pem: &str) -> Result<RootCertStore, InvalidTls> {
+fn authorities(pem: &str) -> Result<Authorities, InvalidTls> {
     const FIELD: &str = "ca_certificates";
     let mut roots = RootCertStore::empty();
-    for (at, certificate) in certificates(FIELD, pem)?.into_iter().enumerate() {
+    let named = certificates(FIELD, pem)?;
+    for (at, certificate) in named.iter().enumerate() {
         let unusable = |_| invalid(FIELD, format!("certificate {} is not one of an authority", at + 1));
-        roots.add(certificate).map_err(unusable)?;
+        roots.add(certificate.clone()).map_err(unusable)?;
     }
-    Ok(roots)
+    Ok(Authorities { roots: Arc::new(roots), named: named.into() })
 }
 
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {

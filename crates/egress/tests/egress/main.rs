@@ -11,4 +11,5 @@ mod phases;
 mod proxy;
 mod requests;
 mod reuse;
+mod secure_proxy;
 mod tls;

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::routing::any;
 use ravenpost_core::delivery::FailureKind;
 use ravenpost_egress::{Client, Proxy, Settings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 
 use crate::support::names::{addresses, asking, name_server};
@@ -15,31 +15,40 @@ use crate::support::tls::{Authority, Speaks, acceptor, echo_server};
 use crate::support::{assert_failed, failure, http_server, post, raw_server, response, settings, strict};
 
 /// What a proxy was asked.
-type Asked = Arc<Mutex<Vec<String>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A proxy that connects to whatever it is asked for, and answers so.
 async fn proxy(status: &'static str) -> (SocketAddr, Asked) {
     let asked = Asked::default();
     let seen = Arc::clone(&asked);
-    let address = raw_server(move |mut stream| {
+    let address = raw_server(move |stream| {
         let seen = Arc::clone(&seen);
-        async move {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.unwrap());
-            }
-            let head = String::from_utf8(head).unwrap();
-            let target = head.split(' ').nth(1).unwrap().to_owned();
-            seen.lock().unwrap().push(head);
-            stream.write_all(format!("HTTP/1.1 {status}\r\nVia: test\r\n\r\n").as_bytes()).await.unwrap();
-            if status.starts_with("200") {
-                let mut destination = TcpStream::connect(target).await.unwrap();
-                let _ = copy_bidirectional(&mut stream, &mut destination).await;
-            }
-        }
+        async move { tunnel(stream, &seen, |_| status).await }
     })
     .await;
     (address, asked)
+}
+
+/// What a proxy does with one connection: reads what it is asked for, answers what `status` says to that, and where it is
+/// a success, connects.
+pub(crate) async fn tunnel(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    asked: &Asked,
+    status: impl FnOnce(&str) -> &'static str,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (target, status) = (head.split(' ').nth(1).unwrap().to_owned(), status(&head));
+    asked.lock().unwrap().push(head);
+    stream.write_all(format!("HTTP/1.1 {status}\r\nVia: test\r\n\r\n").as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    if status.starts_with("200") {
+        let mut destination = TcpStream::connect(target).await.unwrap();
+        let _ = copy_bidirectional(&mut stream, &mut destination).await;
+    }
 }
 
 fn by(proxy: SocketAddr, settings: Settings) -> Client {

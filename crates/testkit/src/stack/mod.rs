@@ -3,7 +3,7 @@
 //!
 //! Each store is a type of its own, so that a test can have one to itself and kill it; [`Stack`] is all of them in
 //! one folder. [`shared`] is the stack that all tests of a run use together, each with a database, a topic prefix
-//! and a key prefix of its own.
+//! and a key prefix of its own. [`Keycloak`] is no part of it: it is large and slow, so only those who need it start it.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,9 @@ pub mod port;
 mod proc;
 pub mod usage;
 
+mod java;
 mod kafka;
+pub mod keycloak;
 mod postgres;
 mod progress;
 mod seaweedfs;
@@ -30,6 +32,7 @@ mod smtp;
 
 pub use daemon::{Daemon, Spec, WhenDropped};
 pub use kafka::Kafka;
+pub use keycloak::Keycloak;
 pub use postgres::Postgres;
 pub use progress::Progress;
 pub use seaweedfs::SeaweedFs;

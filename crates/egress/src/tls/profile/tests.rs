@@ -29,7 +29,7 @@ fn what_is_well_formed_is_taken() {
         "TlsProfile { own_authorities: 2, client_certificate: true, minimum: Tls13, .. }"
     );
     let nothing = TlsProfile::parse(None, None, None, None).unwrap();
-    assert!(nothing.roots.is_none() && nothing.identity.is_none());
+    assert!(nothing.authorities.is_none() && nothing.identity.is_none());
     assert_eq!(nothing.minimum, TlsVersion::Tls12);
 }
 

@@ -38,13 +38,17 @@ pub(crate) struct Identity {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        // Each has a name of its own, as in life.
+        let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self::with(&name, KeyPair::generate().unwrap())
+    }
+
+    /// The authority of that name and key.
+    pub(crate) fn with(name: &str, key: KeyPair) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, as in life.
         params.distinguished_name = DistinguishedName::new();
-        let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self { pem, issuer: Issuer::new(params, key) }
     }
