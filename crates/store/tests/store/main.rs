@@ -5,6 +5,7 @@ mod accept;
 mod configuration;
 mod isolation;
 mod ledger;
+mod leftovers;
 mod pacing;
 mod record;
 mod recovery;
