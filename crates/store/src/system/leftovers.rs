@@ -1,4 +1,4 @@
-//! Removing what nobody needs any more, in small steps by one elected process.
+//! Removing what nobody needs any more, in small steps by one elected process for each kind of it.
 //!
 //! A step reaches only what the policies of the maintenance role let it see (migration 0011): what has expired, belongs to
 //! something deleted, or has come to its end, by the database's own clock.
@@ -85,8 +85,8 @@ impl Leftover {
 }
 
 impl System {
-    /// Removes one step of `leftover`. `None`: another process is at it, or somebody holds a row of it, to whom this gives
-    /// way; it is for the next time.
+    /// Removes one step of `leftover`. `None`: another process is at this kind, or somebody holds a row of it, to whom
+    /// this gives way; it is for the next time.
     pub async fn remove_leftovers(
         &self,
         leftover: Leftover,
@@ -107,7 +107,7 @@ impl System {
         keeping: Keeping,
         now: DateTime<Utc>,
     ) -> Result<Option<Removed>> {
-        let Some(mut transaction) = self.elected(LEFTOVERS).await? else { return Ok(None) };
+        let Some(mut transaction) = self.elected(LEFTOVERS + leftover as i64).await? else { return Ok(None) };
         match remove(&mut transaction, leftover, keeping, now).await {
             Ok(count) => {
                 transaction.commit().await?;

@@ -5,8 +5,8 @@ use sqlx::{Executor, Postgres, Transaction};
 use super::System;
 use crate::Result;
 
-/// The keys of the advisory locks by which a maintainer is elected, one for each of its tasks: the long one must not make
-/// the important one wait.
+/// The keys of the advisory locks by which a maintainer is elected, one for each of its tasks: a long one must not make
+/// another wait. Each kind of leftovers has its own, from the second key on.
 const PARTITIONS: i64 = 0x7261_7665_6e01;
 pub(super) const LEFTOVERS: i64 = 0x7261_7665_6e02;
 

@@ -15,6 +15,11 @@ use crate::support::{Organization, World};
 
 /// As the service keeps them.
 const KEEPING: Keeping = Keeping { of_deleted: TimeDelta::days(1), replay_jobs: TimeDelta::days(90) };
+/// Destinations without, and with, what they are sent with.
+const EMPTY: &str = "select count(*) from destinations where signing_secret = '' and headers is null
+        and authentication is null and tls is null";
+const FULL: &str = "select count(*) from destinations where signing_secret <> '' and headers is not null
+        and authentication is not null and tls is not null and deleted_at is null";
 const NOTHING_KEPT: Keeping = Keeping { of_deleted: TimeDelta::zero(), replay_jobs: TimeDelta::zero() };
 
 async fn remove(world: &World, leftover: Leftover, keeping: Keeping, at: DateTime<Utc>) -> Option<Removed> {
@@ -91,11 +96,7 @@ async fn of_what_was_deleted_credentials_and_state_go_and_the_row_stays() {
     let expected = [("destination_states", 1), ("destination_credentials", 1), ("destination_secrets", 1)];
     assert_eq!(removed(&world, KEEPING, world.now + TimeDelta::hours(2)).await, expected);
     assert_eq!(removed(&world, KEEPING, world.now + TimeDelta::hours(2)).await, []);
-    const EMPTY: &str = "select count(*) from destinations where signing_secret = '' and headers is null
-        and authentication is null and tls is null";
     assert_eq!(number(&world, EMPTY).await, 1);
-    const FULL: &str = "select count(*) from destinations where signing_secret <> '' and headers is not null
-        and authentication is not null and tls is not null and deleted_at is null";
     assert_eq!(number(&world, FULL).await, 1);
     // An attempt that was in the air makes the state anew.
     has_state(&world, &owner, owner.first).await;
@@ -226,7 +227,8 @@ async fn one_process_removes_and_gives_way_to_whoever_holds_a_row() {
     rotate(&world, &owner, world.now - TimeDelta::hours(2), 3_600).await;
     let secrets = Leftover::DestinationSecrets;
     let mut elected = world.pool.begin().await.unwrap();
-    elected.execute("select pg_advisory_xact_lock(125762923752962)").await.unwrap();
+    let lock = "select pg_advisory_xact_lock(125762923752962 + n) from generate_series(0, 6) n";
+    elected.execute(lock).await.unwrap();
     assert_eq!(remove(&world, secrets, KEEPING, world.now).await, None, "another one is at it");
     elected.rollback().await.unwrap();
 

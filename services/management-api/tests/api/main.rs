@@ -8,6 +8,7 @@ mod destinations;
 mod endpoints;
 mod events;
 mod isolation;
+mod leftovers;
 mod limits;
 mod process;
 mod rejected_requests;
