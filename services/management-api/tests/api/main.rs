@@ -5,6 +5,7 @@
 mod alerts;
 mod auth;
 mod destinations;
+mod document;
 mod endpoints;
 mod events;
 mod isolation;
