@@ -170,7 +170,7 @@ impl<'de> Visitor<'de> for OverrideVisitor {
     }
 }
 
-/// How an override is written, for its schema.
+/// What a policy says to one class of failures.
 #[derive(ToSchema)]
 #[schema(as = RetryOverride)]
 #[serde(untagged)]
