@@ -70,6 +70,13 @@ impl Problem {
         Self::of_field(Kind::InvalidField, field.into(), message.into())
     }
 
+    /// Several fields of the body can't be accepted, for one reason (422).
+    pub fn invalid_fields(fields: Vec<String>, message: &str) -> Self {
+        let detail = format!("{}: {message}", fields.join(", "));
+        let error = |field| FieldError { field, message: message.to_owned() };
+        Self { errors: fields.into_iter().map(error).collect(), ..Self::new(Kind::InvalidField, detail) }
+    }
+
     /// A path or query parameter can't be accepted (400).
     pub fn invalid_parameter(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::of_field(Kind::InvalidParameter, name.into(), message.into())

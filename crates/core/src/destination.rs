@@ -120,9 +120,36 @@ pub fn target_url(text: &str) -> Result<Url, InvalidUrl> {
     Ok(url)
 }
 
+/// Whether two URLs lead to the same scheme, host and port: whoever answers there may know what was given for the other.
+pub fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let url = |text| target_url(text).unwrap();
+        let one = url("https://api.example.com/a?b");
+        for same in
+            ["https://api.example.com", "https://API.example.com:443/c", "https://api.example.com/%61"]
+        {
+            assert!(same_origin(&one, &url(same)), "{same}");
+        }
+        for other in [
+            "http://api.example.com/a",
+            "https://api.example.com:8443/a",
+            "https://example.com/a",
+            "https://api.example.com.evil.example/a",
+            "https://api.example.com./a",
+            "https://evil.example/api.example.com",
+        ] {
+            assert!(!same_origin(&one, &url(other)), "{other}");
+        }
+        assert!(same_origin(&url("http://[::1]/a"), &url("http://[0:0::1]:80/b")));
+    }
 
     #[test]
     fn only_http_urls_without_credentials() {

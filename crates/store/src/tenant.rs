@@ -32,9 +32,9 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters
 pub use deliveries::{Attempts, Delivery, Waiting};
 pub use destinations::{
     Destination, DestinationChange, DestinationChanged, MAX_FORMER_SECRETS, MOST_WAITING_COUNTED,
-    NewDestination, NewSigningSecret, SecretRotated,
+    NewDestination, NewSigningSecret, SecretRotated, Unsaid,
 };
-pub use endpoints::{Endpoint, EndpointChange, NewEndpoint, VerificationChange};
+pub use endpoints::{Endpoint, EndpointChange, EndpointChanged, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};

@@ -7,7 +7,7 @@
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
-//!              deduplication keys that have expired
+//!              deduplication keys that have expired, and whatever else nobody needs any more
 //! commands: migrate, bootstrap, reconcile, openapi
 //! ```
 //!
@@ -37,6 +37,7 @@ use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
 use api::Api;
+use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
 use metrics::Metrics;
 pub use settings::{Command, Settings};
@@ -77,6 +78,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     ctx.spawn("replays on recovery", replays::recover(store.system(), metrics.clone(), ctx.clone()));
     let forgetting = maintenance::deduplication::keep(store.system(), ctx.clone());
     ctx.spawn("removal of deduplication keys", forgetting);
+
+    let remover = Remover::new(store.system(), &settings.leftovers, metrics.clone());
+    ctx.spawn("removal of leftovers", remover.run(ctx.clone()));
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);

@@ -1,6 +1,7 @@
 //! Keeps the schema usable: refuses an older one at start, and makes partitions ahead of time (PROTOCOLS D1).
 
 pub mod deduplication;
+pub mod leftovers;
 pub mod rejected;
 
 use std::time::Duration;

@@ -20,6 +20,10 @@ pub struct Metrics {
     latency: HistogramVec,
     /// Rejected requests that were removed: too old, beyond a cap, or deleted.
     pub rejected_removed: IntCounter,
+    /// What nobody needed any more and was removed, by kind.
+    pub leftovers_removed: IntCounterVec,
+    /// How often removing it failed, by kind.
+    pub leftover_failures: IntCounterVec,
     /// What steps of bulk replays came to: deliveries scheduled, skipped, withdrawn.
     pub replayed: IntCounterVec,
     /// Steps of bulk replays that failed.
@@ -47,6 +51,17 @@ impl Metrics {
             rejected_removed: metrics.counter(
                 "rejected_requests_removed_total",
                 "Rejected requests that were removed: too old, beyond their endpoint's caps, or deleted.",
+            ),
+            leftovers_removed: metrics.counters(
+                "leftovers_removed_total",
+                "Rows that nobody needed any more and that were removed or emptied: of what was deleted, has expired, or \
+                 ended long ago.",
+                &["kind"],
+            ),
+            leftover_failures: metrics.counters(
+                "leftover_failures_total",
+                "Steps of removing leftovers that failed; they are made again.",
+                &["kind"],
             ),
             replayed: metrics.counters(
                 "replay_deliveries_total",

@@ -1,7 +1,10 @@
 //! The OpenAPI document: an outline, the operations from their handlers, and the problems that each can answer with.
 //!
 //! Which problems those are follows from an operation's shape (it has a body, a parameter, an id in its path), so
-//! that no handler lists them and none can forget one; only 409 is a handler's own to declare.
+//! that no handler lists them and none can forget one; only 409 is a handler's own to declare. What requests hold is
+//! [`closed`].
+
+mod closed;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -77,7 +80,7 @@ pub fn outline() -> OpenApi {
     document
 }
 
-/// Adds to each operation the problems that it can answer with.
+/// Adds to each operation the problems that it can answer with, and closes what requests hold.
 pub fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
@@ -86,6 +89,7 @@ pub fn complete(document: &mut OpenApi) {
             }
         }
     }
+    closed::close(document);
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -43,6 +43,9 @@ pub struct Settings {
     /// What is kept of rejected requests.
     #[command(flatten)]
     pub rejected: RejectedSettings,
+    /// What is kept although nobody needs it.
+    #[command(flatten)]
+    pub leftovers: LeftoverSettings,
 
     /// A command instead of the service.
     #[command(subcommand)]
@@ -68,6 +71,21 @@ fn rejected_age(text: &str) -> Result<Duration, String> {
     let age = duration::parse(text).map_err(|error| error.to_string())?;
     let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 365);
     if bounds.contains(&age) { Ok(age) } else { Err("from 1h to 365d".to_owned()) }
+}
+
+/// How long something is kept that nobody needs.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct LeftoverSettings {
+    /// How long a bulk replay is listed after its end. What it has replayed is told by the deliveries.
+    #[arg(long, env = "RAVENPOST_REPLAY_JOB_RETENTION", value_name = "DURATION", default_value = "90d", value_parser = replay_job_retention)]
+    pub replay_job_retention: Duration,
+}
+
+fn replay_job_retention(text: &str) -> Result<Duration, String> {
+    let retention = duration::parse(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 3_650);
+    if bounds.contains(&retention) { Ok(retention) } else { Err("from 1h to 3650d".to_owned()) }
 }
 
 /// What to do instead of serving.

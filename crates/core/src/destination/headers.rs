@@ -101,6 +101,11 @@ impl HeaderChange {
         Ok(Self { clears: false, headers: parsed })
     }
 
+    /// Whether it says what becomes of the header of that name, as [`CustomHeaders::names`] has it.
+    pub fn decides(&self, name: &str) -> bool {
+        self.clears || self.headers.iter().any(|(decided, _)| decided.as_str() == name)
+    }
+
     /// None is left.
     pub fn clear() -> Self {
         Self { clears: true, headers: Vec::new() }
@@ -195,6 +200,9 @@ mod tests {
         assert_eq!(after.iter().next().unwrap().1, "b c");
         assert_eq!(CustomHeaders::from_secret(&after.to_secret()).unwrap(), after);
         assert!(after.changed(&HeaderChange::clear()).unwrap().is_empty());
+        let decided = change(&[("X-Tenant", None)]).unwrap();
+        assert!(decided.decides("x-tenant") && !decided.decides("x-other"));
+        assert!(HeaderChange::clear().decides("x-other"));
     }
 
     #[test]

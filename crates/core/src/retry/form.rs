@@ -58,11 +58,9 @@ pub(super) struct Form {
     /// The share of a wait by which it is spread, 0 to 1: `0.1` makes `10m` something between `9m` and `11m`.
     #[serde(default = "default_jitter")]
     jitter: f64,
-    /// What goes before it for a class of failures: `none`, or a policy of its own. Classes: `redirect`,
-    /// `client_error`, `throttled` (429 and 503), `server_error`, `blocked_address`, `invalid_url`, `dns`, `connect`,
-    /// `tls`, `certificate`, `timeout`, `protocol`, `token`.
+    /// What goes before it for a class of failures: `none`, or a policy of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = Object, example = json!({"client_error": "none", "timeout": {"schedule": ["10m"]}}))]
+    #[schema(no_recursion, example = json!({"client_error": "none", "timeout": {"schedule": ["10m"]}}))]
     overrides: BTreeMap<FailureClass, Override>,
 }
 
@@ -172,6 +170,43 @@ impl<'de> Visitor<'de> for OverrideVisitor {
     }
 }
 
+/// What a policy says to one class of failures.
+#[derive(ToSchema)]
+#[schema(as = RetryOverride)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OverrideForm {
+    Never(NeverForm),
+    /// A policy of its own, without overrides.
+    #[schema(no_recursion)]
+    Policy(RetryPolicy),
+}
+
+/// Never tried again.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = NoRetry)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum NeverForm {
+    None,
+}
+
+impl PartialSchema for Override {
+    fn schema() -> RefOr<Schema> {
+        OverrideForm::schema()
+    }
+}
+
+impl ToSchema for Override {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("RetryOverride")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        OverrideForm::schemas(schemas);
+    }
+}
+
 impl PartialSchema for RetryPolicy {
     fn schema() -> RefOr<Schema> {
         Form::schema()
@@ -185,5 +220,8 @@ impl ToSchema for RetryPolicy {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         Form::schemas(schemas);
+        // The two refer to each other, so neither collects the other by itself.
+        schemas.push((Override::name().into_owned(), Override::schema()));
+        Override::schemas(schemas);
     }
 }

@@ -1,29 +1,34 @@
-//! Upkeep of the schema under its own role.
+//! Upkeep of the schema under its own role: one process at a time is elected, and gives way to everybody else.
+
+use sqlx::{Executor, Postgres, Transaction};
 
 use super::System;
 use crate::Result;
 
-/// One maintainer at a time: the key of its advisory lock.
-const MAINTENANCE_LOCK: i64 = 0x7261_7665_6e01;
+/// The keys of the advisory locks by which a maintainer is elected, one for each of its tasks: a long one must not make
+/// another wait. Each kind of leftovers has its own, from the second key on.
+const PARTITIONS: i64 = 0x7261_7665_6e01;
+pub(super) const LEFTOVERS: i64 = 0x7261_7665_6e02;
 
 impl System {
     /// Makes the daily partitions of the coming `days` that are missing, unless another process is at it.
     /// Answers how many it made.
     pub async fn ensure_partitions(&self, days: i32) -> Result<i32> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("set local role ravenpost_maintenance").execute(&mut *transaction).await?;
-        let elected =
-            sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", MAINTENANCE_LOCK)
-                .fetch_one(&mut *transaction)
-                .await?;
-        let made = if elected {
-            sqlx::query_scalar!("select ensure_partitions($1) as \"made!\"", days)
-                .fetch_one(&mut *transaction)
-                .await?
-        } else {
-            0
-        };
+        let Some(mut transaction) = self.elected(PARTITIONS).await? else { return Ok(0) };
+        let made = sqlx::query_scalar!("select ensure_partitions($1) as \"made!\"", days)
+            .fetch_one(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(made)
+    }
+
+    /// A transaction of the maintenance role, which holds the task until its end; `None` while another process does.
+    pub(super) async fn elected(&self, task: i64) -> Result<Option<Transaction<'static, Postgres>>> {
+        let mut transaction = self.pool.begin().await?;
+        transaction.execute("set local role ravenpost_maintenance").await?;
+        let elected = sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", task)
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(elected.then_some(transaction))
     }
 }

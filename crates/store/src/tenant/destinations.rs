@@ -1,6 +1,7 @@
 //! Destinations of an endpoint.
 
 mod former;
+mod origin;
 mod row;
 
 use std::time::Duration;
@@ -20,12 +21,12 @@ use url::Url;
 
 use super::{Listed, Page, Tenant, ToSeal};
 use crate::Result;
-use crate::decode::Row;
 use crate::system::{DisableAfter, FilterError};
 
 use row::{DestinationRow, destination_rows};
 
 pub use former::{MAX_FORMER_SECRETS, NewSigningSecret, SecretRotated};
+pub use origin::Unsaid;
 
 /// One target URL. Its signing secret is not part of it.
 #[derive(Debug, Clone)]
@@ -159,6 +160,8 @@ pub enum DestinationChanged {
     Missing,
     /// With the headers that it has it would have too many.
     Headers(InvalidHeader),
+    /// Its URL would lead to another origin, and credentials that were given for the one before would go along.
+    Unsaid(Unsaid),
 }
 
 impl Tenant {
@@ -268,44 +271,25 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<DestinationChanged> {
         let mut transaction = self.begin().await?;
-        let headers = match change.headers {
-            None => None,
-            Some((changed, nonce)) => {
-                let headers = self.lock_headers(&mut transaction, endpoint, id).await?;
-                match headers.map(|headers| headers.changed(changed)) {
-                    None => return Ok(DestinationChanged::Missing),
-                    Some(Err(invalid)) => return Ok(DestinationChanged::Headers(invalid)),
-                    Some(Ok(headers)) => Some((headers, nonce)),
-                }
+        let mut headers = None;
+        if change.url.is_some() || change.headers.is_some() {
+            let Some(locked) = self.lock_destination(&mut transaction, endpoint, id).await? else {
+                return Ok(DestinationChanged::Missing);
+            };
+            if let Some(unsaid) = locked.unsaid(change) {
+                return Ok(DestinationChanged::Unsaid(unsaid));
             }
-        };
+            headers = match change.headers.map(|(changed, nonce)| (locked.headers.changed(changed), nonce)) {
+                None => None,
+                Some((Ok(headers), nonce)) => Some((headers, nonce)),
+                Some((Err(invalid), _)) => return Ok(DestinationChanged::Headers(invalid)),
+            };
+        }
         let changed = self.update_destination(&mut transaction, endpoint, id, change, headers, now).await?;
         transaction.commit().await?;
         Ok(changed.map_or(DestinationChanged::Missing, |destination| {
             DestinationChanged::Changed(Box::new(destination))
         }))
-    }
-
-    /// The headers of a destination, which nobody else changes until the transaction ends.
-    async fn lock_headers(
-        &self,
-        connection: &mut PgConnection,
-        endpoint: EndpointId,
-        id: DestinationId,
-    ) -> Result<Option<CustomHeaders>> {
-        let found = sqlx::query!(
-            "select headers from destinations
-             where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null for update",
-            self.organization.0,
-            endpoint.0,
-            id.0
-        )
-        .fetch_optional(connection)
-        .await?;
-        let Some(found) = found else { return Ok(None) };
-        let row = Row { table: "destinations", id: id.0 };
-        let headers = self.opened(row, "headers", found.headers.as_deref(), CustomHeaders::from_secret)?;
-        Ok(Some(headers.unwrap_or_default()))
     }
 
     async fn update_destination(

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use url::Url;
 
-use super::{Destination, Listed, NewDestination, Page, Tenant, ToSeal, unsigned};
+use super::{Destination, DestinationChange, Listed, NewDestination, Page, Tenant, ToSeal, Unsaid, unsigned};
 use crate::Result;
 use crate::decode::Row;
 
@@ -85,6 +85,17 @@ pub struct EndpointChange<'a> {
     pub content_types: Option<Option<&'a [MediaType]>>,
     /// What producers are answered; `Some(None)` goes back to the ordinary 202.
     pub answer: Option<Option<&'a CustomAnswer>>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum EndpointChanged {
+    /// The endpoint as it is now.
+    Changed(Box<Endpoint>),
+    /// There is none, or it is verified otherwise than was thought.
+    Missing,
+    /// The URL would lead to another origin, and credentials of the first destination would go along.
+    Unsaid(Unsaid),
 }
 
 /// Another way to verify producers, another secret, or both.
@@ -244,17 +255,19 @@ impl Tenant {
         id: EndpointId,
         change: &EndpointChange<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Endpoint>> {
+    ) -> Result<EndpointChanged> {
         let mut transaction = self.begin().await?;
         if !self.update_endpoint(&mut transaction, id, change, now).await? {
-            return Ok(None);
+            return Ok(EndpointChanged::Missing);
         }
-        if let Some(url) = change.target_url {
-            self.update_first_url(&mut transaction, id, url, now).await?;
+        if let Some(url) = change.target_url
+            && let Some(unsaid) = self.update_first_url(&mut transaction, id, url, now).await?
+        {
+            return Ok(EndpointChanged::Unsaid(unsaid));
         }
         let changed = self.select_endpoint(&mut transaction, id).await?;
         transaction.commit().await?;
-        Ok(changed)
+        Ok(changed.map_or(EndpointChanged::Missing, |endpoint| EndpointChanged::Changed(Box::new(endpoint))))
     }
 
     async fn update_endpoint(
@@ -309,25 +322,40 @@ impl Tenant {
         Ok(updated.rows_affected() == 1)
     }
 
+    /// `Some`: it would take these credentials along to another origin. Does nothing when there is no destination.
     async fn update_first_url(
         &self,
         connection: &mut PgConnection,
         endpoint: EndpointId,
         url: &Url,
         now: DateTime<Utc>,
-    ) -> Result<()> {
-        sqlx::query!(
-            "update destinations set url = $3, updated_at = $4
-             where organization_id = $1 and id = (select id from destinations
-                 where organization_id = $1 and endpoint_id = $2 and deleted_at is null order by id limit 1)",
+    ) -> Result<Option<Unsaid>> {
+        let first = sqlx::query_scalar!(
+            "select id from destinations where organization_id = $1 and endpoint_id = $2 and deleted_at is null
+             order by id limit 1",
             self.organization.0,
-            endpoint.0,
+            endpoint.0
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(first) = first.map(DestinationId) else { return Ok(None) };
+        let Some(locked) = self.lock_destination(&mut *connection, endpoint, first).await? else {
+            return Ok(None);
+        };
+        let change = DestinationChange { url: Some(url), ..DestinationChange::default() };
+        if let Some(unsaid) = locked.unsaid(&change) {
+            return Ok(Some(unsaid));
+        }
+        sqlx::query!(
+            "update destinations set url = $3, updated_at = $4 where organization_id = $1 and id = $2",
+            self.organization.0,
+            first.0,
             url.as_str(),
             now
         )
         .execute(connection)
         .await?;
-        Ok(())
+        Ok(None)
     }
 
     /// Deletes an endpoint and its destinations, and cancels what waits for them. `false` when there is none.

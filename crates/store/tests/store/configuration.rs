@@ -35,7 +35,7 @@ async fn changes_are_heard_of() {
 
     let (id, tenant) = (organization.endpoint, &organization.tenant);
     let paused = EndpointChange { status: Some(EndpointStatus::Paused), ..EndpointChange::default() };
-    tenant.change_endpoint(id, &paused, world.now).await.unwrap().unwrap();
+    tenant.change_endpoint(id, &paused, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, this, "a change");
     tenant.delete_endpoint(id, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, this, "a deletion");

@@ -3,8 +3,8 @@
 
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    DestinationChange, DestinationChanged, EndpointChange, EventFilter, Page, RejectedFilter, ReplayError,
-    SecretRemoved,
+    DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
+    RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
@@ -189,7 +189,8 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.endpoint(endpoint).await.unwrap().is_none());
     assert!(stranger.endpoints(ALL).await.unwrap().rows.iter().all(|found| found.id != endpoint));
     let change = EndpointChange { name: Some("x"), ..EndpointChange::default() };
-    assert!(stranger.change_endpoint(endpoint, &change, now).await.unwrap().is_none());
+    let changed = stranger.change_endpoint(endpoint, &change, now).await.unwrap();
+    assert!(matches!(changed, EndpointChanged::Missing));
     assert!(stranger.secrets(endpoint, now).await.unwrap().is_empty());
     let secret = owner.tenant.secrets(endpoint, now).await.unwrap()[0].id;
     assert_eq!(stranger.remove_secret(endpoint, secret, now).await.unwrap(), SecretRemoved::Missing);

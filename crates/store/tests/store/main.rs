@@ -6,6 +6,7 @@ mod configuration;
 mod held;
 mod isolation;
 mod ledger;
+mod leftovers;
 mod pacing;
 mod record;
 mod recovery;

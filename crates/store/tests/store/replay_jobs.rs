@@ -44,7 +44,7 @@ pub(crate) async fn seed(world: &World, organization: &Organization, status: &st
     .unwrap();
 }
 
-fn to_first(organization: &Organization, status: &[EventStatus]) -> ReplayFilter {
+pub(crate) fn to_first(organization: &Organization, status: &[EventStatus]) -> ReplayFilter {
     ReplayFilter {
         destination_id: Some(organization.first),
         status: status.to_vec(),
@@ -52,7 +52,7 @@ fn to_first(organization: &Organization, status: &[EventStatus]) -> ReplayFilter
     }
 }
 
-async fn make(
+pub(crate) async fn make(
     world: &World,
     organization: &Organization,
     filter: &ReplayFilter,
@@ -63,11 +63,11 @@ async fn make(
     organization.tenant.create_replay_job(&new, world.now).await.unwrap()
 }
 
-async fn job(organization: &Organization, id: ReplayJobId) -> ReplayJob {
+pub(crate) async fn job(organization: &Organization, id: ReplayJobId) -> ReplayJob {
     organization.tenant.replay_job(id).await.unwrap().unwrap()
 }
 
-async fn step(world: &World) -> Option<ReplayStep> {
+pub(crate) async fn step(world: &World) -> Option<ReplayStep> {
     world.store.system().replay_step(world.now).await.unwrap()
 }
 
@@ -91,7 +91,12 @@ async fn steer(world: &World, organization: &Organization, id: ReplayJobId, stee
     organization.tenant.steer_replay_job(id, steer, world.now).await.unwrap()
 }
 
-async fn steered(world: &World, organization: &Organization, id: ReplayJobId, how: Steer) -> ReplayJob {
+pub(crate) async fn steered(
+    world: &World,
+    organization: &Organization,
+    id: ReplayJobId,
+    how: Steer,
+) -> ReplayJob {
     match steer(world, organization, id, how).await {
         Steered::Changed(job) => *job,
         other => panic!("{how:?}: {other:?}"),

@@ -43,7 +43,7 @@ pub(crate) async fn a_stranger_rotates_nothing(world: &World, stranger: &Tenant,
 }
 
 /// Rotates the first destination's secret at a time; the former ones count for so many seconds.
-async fn rotate(
+pub(crate) async fn rotate(
     world: &World,
     organization: &Organization,
     at: DateTime<Utc>,

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Json, Path, Problem, Query};
 use ravenpost_core::ids::{DestinationId, EndpointId};
-use ravenpost_store::tenant::DestinationChanged;
+use ravenpost_store::tenant::{DestinationChanged, Unsaid};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -21,6 +21,10 @@ use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
 use super::{BASE, Failure, checks, signing_keys};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
+
+/// Why a URL is not changed while its credentials stay.
+const OTHER_ORIGIN: &str = "given for the present url, and the new one leads to another scheme, host or port: to be given \
+    again with it, or removed by null";
 
 /// The path of one destination.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,6 +89,10 @@ pub(super) async fn get(
 /// A destination that was disabled, since it answered 410 or failed for too long, is enabled by `"status": "active"`, as
 /// one that is paused is resumed: what was held is delivered, oldest first, at the pace that it bears.
 ///
+/// A `url` of another scheme, host or port takes no credentials along: what there is of `authentication`, `headers` and
+/// a client key in `tls` has to be given again in the same request, or removed by null. Otherwise the answer is 422 and
+/// names what is missing. The signing secret stays.
+///
 /// `headers` are set and, by null, removed one by one. `authentication`, `tls` and `retry_policy` are replaced as a
 /// whole; null removes the first two.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
@@ -103,6 +111,9 @@ pub(super) async fn change(
         DestinationChanged::Changed(destination) => Ok(Answer((*destination).into())),
         DestinationChanged::Missing => Err(missing().into()),
         DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
+        DestinationChanged::Unsaid(Unsaid(fields)) => {
+            Err(Problem::invalid_fields(fields, OTHER_ORIGIN).into())
+        }
     }
 }
 

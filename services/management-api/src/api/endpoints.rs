@@ -12,7 +12,9 @@ use ravenpost_core::ids::{EndpointId, SecretId};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
-use ravenpost_store::tenant::{Endpoint, EndpointChange, NewEndpoint, ToSeal, VerificationChange};
+use ravenpost_store::tenant::{
+    Endpoint, EndpointChange, EndpointChanged, NewEndpoint, ToSeal, Unsaid, VerificationChange,
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
@@ -77,7 +79,8 @@ pub(super) struct EndpointChangeBody {
     name: Option<String>,
     /// `paused` accepts and holds events, `active` delivers them.
     status: Option<EndpointStatus>,
-    /// The URL of the first destination.
+    /// The URL of the first destination. One of another scheme, host or port is refused while the destination has
+    /// credentials; it is changed where they are.
     #[schema(format = Uri)]
     target_url: Option<String>,
     /// Another way to verify producers. A secret is made and shown when the type needs another one and none is given.
@@ -317,6 +320,16 @@ pub(super) async fn get(
     Ok(Answer(EndpointBody::show(&api, endpoint, None)))
 }
 
+/// A change of the endpoint can't say what becomes of its first destination's credentials.
+fn guarded(credentials: &[String]) -> Problem {
+    let message = format!(
+        "leads to another scheme, host or port, and the first destination has credentials for the present one ({}): \
+         change the url of the destination itself, and give them again or remove them there",
+        credentials.join(", ")
+    );
+    Problem::invalid_field("target_url", message)
+}
+
 /// Change, pause or activate an endpoint.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "change_endpoint",
     params(EndpointPath), request_body = EndpointChangeBody, security(("api_key" = ["endpoints:write"])),
@@ -350,8 +363,13 @@ pub(super) async fn change(
         content_types: body.content_types.as_ref().map(|types| types.as_deref()),
         answer: body.answer.as_ref().map(Option::as_ref),
     };
-    let changed = caller.tenant.change_endpoint(path.endpoint_id, &change, now).await?;
-    let changed = changed.ok_or_else(|| conflict("the endpoint was changed by somebody else meanwhile"))?;
+    let changed = match caller.tenant.change_endpoint(path.endpoint_id, &change, now).await? {
+        EndpointChanged::Changed(changed) => *changed,
+        EndpointChanged::Missing => {
+            return Err(conflict("the endpoint was changed by somebody else meanwhile").into());
+        }
+        EndpointChanged::Unsaid(Unsaid(credentials)) => return Err(guarded(&credentials).into()),
+    };
     Ok(Answer(EndpointBody::show(&api, changed, decided.and_then(|decided| decided.secret).as_ref())))
 }
 

@@ -5,9 +5,11 @@
 mod alerts;
 mod auth;
 mod destinations;
+mod document;
 mod endpoints;
 mod events;
 mod isolation;
+mod leftovers;
 mod limits;
 mod process;
 mod rejected_requests;

@@ -341,3 +341,154 @@ async fn an_attempt_tells_where_its_time_went() {
     );
     assert_eq!(told["data"][0]["connected_address"], "203.0.113.7:443");
 }
+
+/// A destination at `https://one.example/a` that has every kind of credential.
+async fn with_credentials(case: &Case) -> String {
+    let identity = Authority::new("clients").unwrap().issue(&["ravenpost"]).unwrap();
+    let new = json!({
+        "name": "b", "url": "https://one.example/a",
+        "headers": { "x-key": "hush-header", "x-tenant": "acme" },
+        "authentication": { "type": "bearer", "token": "hush-token" },
+        "tls": { "client_certificate": identity.certificate, "client_key": identity.key },
+    });
+    let created = case.customer.post(&case.all, new).await;
+    assert_eq!(created.status, 201, "{}", created.shown());
+    format!("{}/{}", case.all, created.json()["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn no_credential_follows_a_url_to_another_host() {
+    let case = Case::new().await;
+    let path = with_credentials(&case).await;
+    insta::assert_snapshot!(case.customer.patch(&path, json!({ "url": "https://evil.example/a" })).await.shown(), @r#"
+    422 {
+      "detail": "authentication, headers.x-key, headers.x-tenant, tls: given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
+      "errors": [
+        {
+          "field": "authentication",
+          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+        },
+        {
+          "field": "headers.x-key",
+          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+        },
+        {
+          "field": "headers.x-tenant",
+          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+        },
+        {
+          "field": "tls",
+          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+        }
+      ],
+      "status": 422,
+      "title": "A field is invalid",
+      "type": "urn:ravenpost:problem:invalid-field"
+    }
+    "#);
+    let unsaid = async |change: Value| {
+        let answer = case.customer.patch(&path, change.clone()).await;
+        assert_eq!(answer.status, 422, "{change}: {}", answer.shown());
+        let fields = answer.json()["errors"].as_array().unwrap().clone();
+        let fields = fields.iter().map(|error| error["field"].as_str().unwrap().to_owned());
+        fields.collect::<Vec<_>>().join(" ")
+    };
+    let all = "authentication headers.x-key headers.x-tenant tls";
+    for url in [
+        "http://one.example/a",
+        "https://one.example:8443/a",
+        "https://one.example.evil.example/a",
+        "https://one.example./a",
+    ] {
+        assert_eq!(unsaid(json!({ "url": url })).await, all, "{url}");
+    }
+    let evil = "https://evil.example";
+    assert_eq!(
+        unsaid(json!({ "url": evil, "authentication": null, "tls": null })).await,
+        "headers.x-key headers.x-tenant"
+    );
+    assert_eq!(
+        unsaid(json!({ "url": evil, "headers": { "X-Key": "new", "x-other": "1" }, "tls": {} })).await,
+        "authentication headers.x-tenant"
+    );
+    assert_eq!(unsaid(json!({ "url": evil, "headers": null, "tls": null })).await, "authentication");
+    // Nothing of what was refused has been done.
+    let now = case.customer.get(&path).await.json();
+    assert_eq!(
+        (&now["url"], &now["header_names"]),
+        (&json!("https://one.example/a"), &json!(["x-key", "x-tenant"]))
+    );
+
+    // The same host, another path; then another host with everything said.
+    let moved = case.customer.patch(&path, json!({ "url": "https://ONE.example:443/b?c" })).await;
+    assert_eq!((moved.status.as_u16(), &moved.json()["url"]), (200, &json!("https://one.example/b?c")));
+    let said = json!({
+        "url": evil, "headers": { "x-key": "other", "x-tenant": null }, "tls": null,
+        "authentication": { "type": "basic", "username": "me", "password": "other" },
+    });
+    let moved = case.customer.patch(&path, said).await;
+    assert_eq!((moved.status.as_u16(), &moved.json()["header_names"]), (200, &json!(["x-key"])));
+    let removed = json!({ "url": "https://two.example", "headers": null, "authentication": null });
+    assert_eq!(case.customer.patch(&path, removed).await.status, 200);
+    // What has none goes anywhere, and the signing secret with it: it is only signed with. So do authorities of TLS.
+    let authority = Authority::new("servers").unwrap();
+    let tls = json!({ "ca_certificates": authority.pem() });
+    assert_eq!(case.customer.patch(&path, json!({ "tls": tls })).await.status, 200);
+    assert_eq!(case.customer.patch(&path, json!({ "url": evil })).await.status, 200);
+}
+
+#[tokio::test]
+async fn no_client_secret_follows_a_token_url_to_another_host() {
+    let case = Case::new().await;
+    let oauth = |token_url: &str| json!({ "type": "oauth2_client_credentials", "token_url": token_url, "client_id": "me" });
+    let mut whole = oauth("https://login.example.com/token");
+    whole["client_secret"] = json!("hush");
+    assert_eq!(case.patch(json!({ "authentication": whole })).await.status, 200);
+    // Authentication is replaced as a whole: there is no way to say another token URL, and not the secret.
+    let mut refused = Vec::new();
+    for authentication in
+        [oauth("https://evil.example/token"), json!({ "token_url": "https://evil.example/token" })]
+    {
+        refused.push(case.refused(json!({ "authentication": authentication })).await);
+    }
+    // Nor does a token that is good for one host go to another.
+    refused.push(case.refused(json!({ "url": "https://evil.example" })).await);
+    insta::assert_snapshot!(refused.join("\n"), @"
+    authentication.client_secret: missing field `client_secret`
+    authentication.type: missing field `type`
+    authentication: given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null
+    ");
+    let kept = case.customer.get(&case.one).await.json();
+    assert_eq!(kept["authentication"]["token_url"], "https://login.example.com/token");
+}
+
+#[tokio::test]
+async fn no_credential_follows_the_target_url_of_its_endpoint() {
+    let case = Case::new().await;
+    let endpoint = format!("/endpoints/{}", case.endpoint.id);
+    assert_eq!(case.patch(json!({ "headers": { "x-key": "hush" } })).await.status, 200);
+    let change = json!({ "name": "x", "target_url": "https://evil.example" });
+    insta::assert_snapshot!(case.customer.patch(&endpoint, change.clone()).await.shown(), @r#"
+    422 {
+      "detail": "target_url: leads to another scheme, host or port, and the first destination has credentials for the present one (headers.x-key): change the url of the destination itself, and give them again or remove them there",
+      "errors": [
+        {
+          "field": "target_url",
+          "message": "leads to another scheme, host or port, and the first destination has credentials for the present one (headers.x-key): change the url of the destination itself, and give them again or remove them there"
+        }
+      ],
+      "status": 422,
+      "title": "A field is invalid",
+      "type": "urn:ravenpost:problem:invalid-field"
+    }
+    "#);
+    let kept = case.customer.get(&endpoint).await.json();
+    assert_eq!(
+        (&kept["name"], &kept["target_url"]),
+        (&json!("Orders"), &json!("https://api.example.com/orders"))
+    );
+    let same = json!({ "target_url": "https://api.example.com/other" });
+    assert_eq!(case.customer.patch(&endpoint, same).await.status, 200);
+    assert_eq!(case.patch(json!({ "headers": null })).await.status, 200);
+    assert_eq!(case.customer.patch(&endpoint, change).await.status, 200);
+}

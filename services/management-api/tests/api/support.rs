@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use crate::document;
+
 pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const PARTITION: i32 = 0;
 /// A port of this machine where nobody listens.
@@ -313,8 +315,20 @@ impl Customer {
         self.send_to(method, &format!("/api/v1{path}"), body).await
     }
 
-    /// As [`Customer::send`], to any path.
+    /// As [`Customer::send`], to any path. A body that is taken has to be one by the document, and no longer so, by
+    /// document and service, with a field more.
     pub(crate) async fn send_to(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let answer = self.ask(method.clone(), path, body.clone()).await;
+        let Some(body) = body.filter(|_| answer.status.is_success()) else { return answer };
+        let body = serde_json::from_str(&body).unwrap();
+        for unknown in document::accepts(&method, path, &body) {
+            let refused = self.ask(method.clone(), path, Some(unknown.to_string())).await;
+            assert_eq!(refused.status, 422, "{method} {path} {unknown}");
+        }
+        answer
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));

@@ -82,7 +82,7 @@ pub(in crate::api) struct DestinationChangeBody {
     /// What to call it.
     #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
-    /// Where to POST.
+    /// Where to POST. With another scheme, host or port all credentials have to be given again.
     #[schema(format = Uri)]
     url: Option<String>,
     /// When to try again.
