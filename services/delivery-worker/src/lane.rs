@@ -5,12 +5,16 @@
 //! has caught up: so events keep their order. Catching up has a step of its own, since rows are still being written
 //! while the last ones are read: what arrives then waits in memory behind them.
 
+mod place;
+
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::ids::{EventId, OrganizationId};
 
 use crate::gate::{Gate, Permit};
+use place::Place;
+pub use place::Row;
 
 /// Whether something waits in the schedule whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,45 +25,6 @@ pub enum Backlog {
     Behind,
     /// What was there has entered, but for what has come meanwhile: it is looked at once more.
     CatchingUp,
-}
-
-/// How far the rows of a destination have been read, oldest first.
-#[derive(Debug, Default)]
-struct Place {
-    /// The last one that was read.
-    after: Option<(DateTime<Utc>, EventId)>,
-    /// They are being read, as far as they were due then.
-    reading: Option<DateTime<Utc>>,
-    /// When the first of those was due that have come since.
-    came: Option<DateTime<Utc>>,
-}
-
-impl Place {
-    fn begin(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, EventId)> {
-        self.reading = Some(now);
-        self.after
-    }
-
-    /// `false`: some have come meanwhile that were due.
-    fn end(&mut self, last: Option<(DateTime<Utc>, EventId)>) -> bool {
-        self.reading = None;
-        let came = self.came.take();
-        if let Some((due_at, _)) = last {
-            self.after = last.filter(|_| came.is_none_or(|came| came > due_at));
-        }
-        came.is_none()
-    }
-
-    fn expect(&mut self, due_at: DateTime<Utc>) {
-        if self.reading.is_some_and(|now| due_at <= now) {
-            self.came = Some(self.came.map_or(due_at, |came| came.min(due_at)));
-        }
-        self.after = self.after.filter(|(last, _)| *last < due_at);
-    }
-
-    fn forget(&mut self) {
-        self.expect(DateTime::<Utc>::MIN_UTC);
-    }
 }
 
 /// A destination's lane.
@@ -233,23 +198,31 @@ impl Lane {
         fed
     }
 
-    /// Its rows are about to be read: after which one, and how many at most. One more than there is room for, which tells
-    /// that there are more; and from the start those that are known already are read past.
-    pub fn begin_reading(&mut self, now: DateTime<Utc>) -> (Option<(DateTime<Utc>, EventId)>, usize) {
+    /// Its rows are about to be read, about `most`: after which one, and how many. At most one more than there is room
+    /// for, which tells that there are more; and from the start those that are known already are read past.
+    pub fn begin_reading(&mut self, most: usize, now: DateTime<Utc>) -> (Option<Row>, usize) {
         self.starved = false;
         let after = self.place.begin(now);
         let passed = if after.is_some() { 0 } else { self.known };
-        (after, self.room(now) + passed + 1)
+        (after, most.min(self.room(now) + 1) + passed)
     }
 
     /// They were read, up to `last`. `false`: some have come meanwhile that were due.
-    pub fn end_reading(&mut self, last: Option<(DateTime<Utc>, EventId)>) -> bool {
+    pub fn end_reading(&mut self, last: Option<Row>) -> bool {
         self.place.end(last)
     }
 
     /// Something is due then: it may stand before what was read last.
     pub fn expect(&mut self, due_at: DateTime<Utc>) {
         self.place.expect(due_at);
+    }
+
+    /// As [`Lane::expect`], told by somebody who does not know what is known here: mostly it is that. What is new comes
+    /// after what was read, but for clocks that differ.
+    pub fn expect_unless_known(&mut self, due_at: DateTime<Utc>, now: DateTime<Utc>) {
+        if self.known == 0 || self.place.is_old(now) {
+            self.expect(due_at);
+        }
     }
 
     /// Rows that were read are left where they are: they are read again.

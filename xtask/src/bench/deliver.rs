@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     delivery::{
-        Common, Manner, WARM_UP, WARM_UP_CONNECTIONS,
+        Common, Manner, WARM_UP,
         report::{COSTS, RATES, Results, columns},
         subject::{Subject, requests},
     },
@@ -20,6 +20,8 @@ use super::{
 
 /// The cases of which something is wanted.
 const FULL: &str = "256 connections";
+/// Connections of the warm-up, after which one follows alone.
+const MANY: usize = 256;
 const STEADY: &str = "100/s";
 
 #[derive(clap::Args)]
@@ -69,7 +71,8 @@ async fn turns(
     results: &mut Results,
 ) -> Result<()> {
     let duration = Duration::from_secs(arguments.seconds);
-    for connections in [WARM_UP_CONNECTIONS, 1] {
+    // What is rare and what is much take different ways.
+    for connections in [MANY, 1] {
         subject.warm_up(subject.load(requests, Manner::closed(connections, WARM_UP))).await?;
     }
     for round in 1..=arguments.common.runs {

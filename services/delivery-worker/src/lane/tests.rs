@@ -120,22 +120,28 @@ fn a_lane_that_waits_for_its_rate_says_when_it_is_to_be_looked_at() {
 fn rows_are_read_on_from_the_last_one_unless_some_have_come_before_it() {
     let mut lane = lane_of(4, 8, true);
     let row = |due: i64, number| Some((at(due), event(number)));
-    assert_eq!(lane.begin_reading(at(100)), (None, 4 + 8 + 1));
+    assert_eq!(lane.begin_reading(99, at(100)), (None, 4 + 8 + 1));
     assert!(lane.end_reading(row(50, 1)));
-    assert_eq!(lane.begin_reading(at(200)).0, row(50, 1));
+    assert_eq!(lane.begin_reading(99, at(200)).0, row(50, 1));
     lane.expect(at(201));
     assert!(lane.end_reading(row(150, 2)), "what is due only later was not looked for");
-    lane.begin_reading(at(300));
+    lane.begin_reading(99, at(300));
     lane.expect(at(260));
     assert!(!lane.end_reading(row(250, 3)), "it was not seen");
-    assert_eq!(lane.begin_reading(at(300)).0, row(250, 3), "but it is ahead");
+    assert_eq!(lane.begin_reading(99, at(300)).0, row(250, 3), "but it is ahead");
     lane.expect(at(240));
     assert!(!lane.end_reading(row(290, 4)));
     lane.know();
-    assert_eq!(lane.begin_reading(at(300)), (None, 4 + 8 + 1 + 1), "what is known is read past");
+    assert_eq!(lane.begin_reading(99, at(300)), (None, 4 + 8 + 1 + 1), "what is known is read past");
     assert!(lane.end_reading(row(290, 4)));
     lane.read_again();
-    assert_eq!(lane.begin_reading(at(300)).0, None, "some were left where they are");
+    assert_eq!(lane.begin_reading(5, at(300)), (None, 5 + 1), "some were left where they are");
+    assert!(lane.end_reading(row(290, 4)));
+    lane.expect_unless_known(at(10), at(30_299));
+    assert_eq!(lane.begin_reading(99, at(30_299)).0, row(290, 4), "it is known, as far as one can tell");
+    lane.expect_unless_known(at(10), at(30_300));
+    lane.end_reading(None);
+    assert_eq!(lane.begin_reading(99, at(30_300)).0, None, "but from time to time one looks");
 }
 
 #[test]

@@ -72,12 +72,8 @@ impl Owner {
     /// What is heard of it from now on counts for the next look.
     fn ask(&mut self, destination_id: DestinationId, most: usize, now: DateTime<Utc>) -> Ask {
         self.due.remove(destination_id);
-        let pacing = self.shared.pacing;
-        let unmet = (None, usize::from(pacing.lane_concurrency) + usize::from(pacing.lane_queue) + 1);
         let lane = self.lanes.get_mut(&destination_id);
-        let (after, rows) = lane.map_or(unmet, |lane| lane.begin_reading(now));
-        // From the start those that are known are read past, however many they are.
-        let most = if after.is_some() { rows.min(most) } else { rows };
+        let (after, most) = lane.map_or((None, most), |lane| lane.begin_reading(most, now));
         Ask { destination_id, most: i64::try_from(most).unwrap_or(i64::MAX), after }
     }
 

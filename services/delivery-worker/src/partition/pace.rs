@@ -65,7 +65,10 @@ impl Owner {
             self.shared.metrics.turned("resumed");
             self.advance(destination_id, now);
         }
-        self.hint(destination_id, due_at);
+        self.due.add(destination_id, due_at);
+        if let Some(lane) = self.lanes.get_mut(&destination_id) {
+            lane.expect_unless_known(due_at, now);
+        }
     }
 
     /// Starts what may start now, oldest first, and remembers when to look again.
