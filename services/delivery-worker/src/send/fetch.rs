@@ -39,9 +39,9 @@ pub(super) async fn body(payloads: &Payloads, budget: &Budget, job: &Job) -> Opt
 
 async fn with_neighbours(payloads: &Payloads, job: &Job) -> Option<Bytes> {
     let read = job.neighbours.as_ref()?.get(payloads, &job.event.payload).await;
-    // By itself it may be had all the same.
-    read.inspect_err(|cause| {
-        warn!(error = cause as &dyn std::error::Error, "payloads can't be fetched together")
+    read.unwrap_or_else(|cause| {
+        // By itself it may be had all the same.
+        warn!(error = &cause as &dyn std::error::Error, "payloads can't be fetched together");
+        None
     })
-    .ok()?
 }

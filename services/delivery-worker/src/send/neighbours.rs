@@ -80,8 +80,8 @@ mod tests {
         assert_eq!(found.len(), 1, "one is alone, others are far apart, and one has an object of its own");
         let neighbours = &found[&all[0].s3_key];
         assert_eq!((neighbours.offset, neighbours.length), (0, 30));
-        let bytes = Bytes::from_iter(0..30);
-        assert_eq!(neighbours.slice(&bytes, &all[0]).unwrap(), Bytes::from_iter(20..30));
+        let bytes = (0..30).collect::<Bytes>();
+        assert_eq!(neighbours.slice(&bytes, &all[0]).unwrap(), (20..30).collect::<Bytes>());
         assert_eq!(neighbours.slice(&bytes.slice(..29), &all[0]), None, "the object ends before");
         assert_eq!(neighbours.slice(&bytes, &within(2, 0, 10)), None);
     }
