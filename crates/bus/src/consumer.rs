@@ -228,6 +228,8 @@ impl Consumer {
             .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
             .set("queued.max.messages.kbytes", "8192")
+            // With a full queue the client asks for no more for so long: by default a second, in which a backlog stands still.
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.min.messages", "2000")
             .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
             .create_with_context(context)

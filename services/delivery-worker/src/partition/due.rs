@@ -127,9 +127,13 @@ impl Owner {
         now: DateTime<Utc>,
     ) -> Entered {
         let (mut last, mut entered) = (None, Entered::All);
+        let mut ahead: Vec<Arc<Neighbours>> = Vec::new();
         for row in rows {
             let place = (row.due_at, row.event_id);
             let beside = neighbours.get(&row.payload.s3_key).cloned();
+            let first =
+                beside.iter().find(|beside| ahead.last().is_none_or(|last| !Arc::ptr_eq(last, beside)));
+            ahead.extend(first.cloned());
             entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, beside, now) };
             if entered != Entered::All {
                 break;
@@ -142,6 +146,8 @@ impl Owner {
             entered = Entered::NoRoom;
         }
         self.advance(destination, now);
+        let sender = Arc::clone(&self.shared.sender);
+        tokio::spawn(async move { Neighbours::prefetch(ahead, &sender.payloads).await });
         entered
     }
 

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_store::{Payloads, Result};
 use tokio::sync::OnceCell;
 
 /// What lies between is read, too: no more than this many times what is wanted.
 const SPARSE: i64 = 2;
+/// Objects that are read at once before they are needed.
+const AT_ONCE: usize = 4;
 
 /// Payloads that lie side by side in one object.
 #[derive(Debug)]
@@ -43,11 +46,23 @@ impl Neighbours {
             .collect()
     }
 
+    /// Reads them before they are needed, in their order and some at once. Those that nobody needs any more are left.
+    pub async fn prefetch(all: Vec<Arc<Self>>, payloads: &Payloads) {
+        let wanted = all.into_iter().filter(|one| Arc::strong_count(one) > 1);
+        stream::iter(wanted)
+            // Who needs them asks again when it fails.
+            .for_each_concurrent(AT_ONCE, |one| async move { drop(one.read(payloads).await) })
+            .await;
+    }
+
     /// One of them; `None` when the object is gone or ends before. Read once, whoever asks first.
     pub(super) async fn get(&self, payloads: &Payloads, location: &PayloadLocation) -> Result<Option<Bytes>> {
-        let read = || payloads.get_range(&self.s3_key, self.offset, self.length);
-        let bytes = self.bytes.get_or_try_init(read).await?;
+        let bytes = self.read(payloads).await?;
         Ok(bytes.as_ref().and_then(|bytes| self.slice(bytes, location)))
+    }
+
+    async fn read(&self, payloads: &Payloads) -> Result<&Option<Bytes>> {
+        self.bytes.get_or_try_init(|| payloads.get_range(&self.s3_key, self.offset, self.length)).await
     }
 
     fn slice(&self, bytes: &Bytes, location: &PayloadLocation) -> Option<Bytes> {
