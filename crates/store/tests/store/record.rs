@@ -3,7 +3,7 @@
 use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
-use ravenpost_store::system::{Ask, Attempt, Filtered, Park, ParkReason, Record, Routed};
+use ravenpost_store::system::{Ask, Attempt, Filtered, OfPartition, Park, ParkReason, Record, Routed};
 
 use crate::support::{Organization, PARTITION, World};
 
@@ -114,6 +114,31 @@ async fn nothing_turns_a_success_back() {
     }
     let attempts = acme.tenant.attempts(id).await.unwrap().unwrap();
     assert!(attempts.deliveries.iter().any(|delivery| delivery.outcome.is_success()));
+}
+
+#[tokio::test]
+async fn partitions_that_are_recorded_together_are_judged_each_by_its_own_epoch() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let (ours, lost) = (world.event(&acme).await, world.event(&acme).await);
+    let (system, other) = (world.store.system(), PARTITION + 1);
+    let stale = system.take_partition(other).await.unwrap();
+    system.take_partition(other).await.unwrap();
+    let failed = |id| Record {
+        routed: routed(id, &[acme.first]),
+        attempts: vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(false))],
+        ..Record::default()
+    };
+    let records = [(PARTITION, world.epoch, failed(ours)), (other, stale, failed(lost))];
+    let all: Vec<_> = records
+        .iter()
+        .map(|(partition, epoch, record)| OfPartition { partition: *partition, epoch: *epoch, record })
+        .collect();
+    assert_eq!(system.record_all(&all).await.unwrap(), [PARTITION]);
+    assert_eq!(left(&world, ours).await, (0, 1), "it is given up");
+    assert_eq!(left(&world, lost).await, (0, 0), "that is another owner's to decide");
+    let attempts = acme.tenant.attempts(lost).await.unwrap().unwrap();
+    assert_eq!(attempts.deliveries.len(), 1, "but it was made");
 }
 
 #[tokio::test]
