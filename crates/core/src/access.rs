@@ -1,9 +1,11 @@
-//! Who may do what: API keys and their scopes.
+//! Who may do what: actors, API keys and their scopes.
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::ids::{ApiKeyId, UserId};
 
 /// A right that an API key carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -55,6 +57,16 @@ impl Scope {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text)
     }
+}
+
+/// Who does something: told by the audit log, and what a request's rights are looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", content = "id", rename_all = "snake_case")]
+pub enum Actor {
+    /// A program, by the key that it presented.
+    ApiKey(ApiKeyId),
+    /// A person who has logged in.
+    User(UserId),
 }
 
 /// An API key: `rvp_<prefix>_<secret>`. The prefix finds its row, the SHA-256 of the whole key proves it.

@@ -86,6 +86,10 @@ id!(
     ApiKeyId
 );
 id!(
+    /// A person, who may be a member of several organizations.
+    UserId
+);
+id!(
     /// Where alerts are sent.
     ChannelId
 );

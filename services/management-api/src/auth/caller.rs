@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Kind, Problem};
-use ravenpost_core::access::Scope;
+use ravenpost_core::access::{Actor, Scope};
 use ravenpost_store::Tenant;
 
 use crate::api::{Api, Failure};
@@ -37,6 +37,8 @@ rights! { EndpointsRead EndpointsWrite EventsRead EventsReplay AlertsRead Alerts
 pub struct Caller<R> {
     /// Their organization's rows.
     pub tenant: Tenant,
+    /// Who they are.
+    pub actor: Actor,
     right: PhantomData<R>,
 }
 
@@ -49,6 +51,7 @@ impl<R: Right> FromRequestParts<Api> for Caller<R> {
             let detail = format!("the API key lacks the scope {}", R::SCOPE.as_str());
             return Err(Problem::new(Kind::Forbidden, detail).into());
         }
-        Ok(Self { tenant: api.store.tenant(key.organization_id), right: PhantomData })
+        let actor = Actor::ApiKey(key.id);
+        Ok(Self { tenant: api.store.tenant(key.organization_id), actor, right: PhantomData })
     }
 }
