@@ -11,12 +11,17 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod expunge;
+mod health;
+mod live;
 mod page;
 mod rejected;
 mod replay;
 mod replay_jobs;
+mod scheduled;
 mod secrets;
 mod signing_keys;
+mod statistics;
 mod waiting;
 pub(crate) mod yielding;
 
@@ -36,12 +41,17 @@ pub use destinations::{
 };
 pub use endpoints::{Endpoint, EndpointChange, EndpointChanged, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
+pub use expunge::Expunged;
+pub use health::EndpointHealth;
+pub use live::{LiveAttempt, LiveEvent, WATCHED};
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
 pub use replay_jobs::{MOST_COUNTED, MOST_JOBS, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered};
+pub use scheduled::{Scheduled, ScheduledFilter, ScheduledList, ScheduledPlace};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
+pub use statistics::{Counted, EndpointFigures, Series};
 
 use crate::Result;
 pub(crate) use events::{ID_DRIFT, floor};

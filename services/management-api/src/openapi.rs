@@ -28,6 +28,7 @@ use utoipa::{OpenApi as _, ToSchema};
         (name = "endpoints", description = "Inbound addresses and how their producers are verified."),
         (name = "destinations", description = "Where an endpoint's events go."),
         (name = "events", description = "What was accepted, every attempt to deliver it, and replay."),
+        (name = "analytics", description = "What was accepted and attempted over time, and how endpoints fare."),
         (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),
@@ -122,6 +123,9 @@ fn problems_of(operation: &Operation) -> Vec<Kind> {
     if operation.responses.responses.contains_key("409") {
         kinds.push(Kind::Conflict);
     }
+    if operation.responses.responses.contains_key("429") {
+        kinds.push(Kind::TooManyRequests);
+    }
     kinds
 }
 
@@ -185,7 +189,7 @@ mod tests {
                 assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
             }
         }
-        assert_eq!(operations, 43);
+        assert_eq!(operations, 59);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
 mod alerts;
+mod analytics;
 mod auth;
+mod awkward;
 mod destinations;
 mod document;
 mod endpoints;
@@ -11,10 +13,12 @@ mod events;
 mod isolation;
 mod leftovers;
 mod limits;
+mod live;
 mod process;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod scheduled;
 mod secrets;
 mod sending;
 mod support;
