@@ -13,6 +13,7 @@ mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;
+mod route_changes;
 mod secrets;
 mod sending;
 mod support;
