@@ -29,6 +29,7 @@ mod crash;
 mod deduplication;
 mod handover;
 mod outage;
+mod recording;
 mod relay;
 mod replicas;
 mod stored;
@@ -37,6 +38,7 @@ mod takeover;
 mod connections;
 mod full;
 mod limits;
+mod shares;
 
 mod api;
 mod boot;

@@ -20,6 +20,7 @@ mod record;
 mod rejected;
 mod replay_jobs;
 mod resume;
+mod route_changes;
 mod schedule;
 mod signing_keys;
 mod statistics;
@@ -48,6 +49,7 @@ pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkRea
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
+pub use route_changes::{RouteChanges, RouteMark};
 pub use schedule::{Ask, Due, Waiting};
 pub use signing_keys::OrganizationKey;
 pub use statistics::{Rolled, StatisticsKept};

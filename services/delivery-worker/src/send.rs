@@ -136,8 +136,7 @@ impl Sender {
         if self.expunged.contains(job.event.id) {
             return Done::Cancelled;
         }
-        let (endpoint_id, received_at) = (job.event.endpoint_id, job.event.received_at);
-        let route = match self.routes.to(job.destination_id, endpoint_id, received_at).await {
+        let route = match self.routes.to(job.destination_id, job.event.endpoint_id).await {
             Ok(route) => route,
             Err(error) => {
                 warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read");
@@ -208,7 +207,7 @@ impl Sender {
             endpoint_name: endpoint_name.to_owned(),
             body: early.as_ref().map(|early| early.body.clone()).unwrap_or_default(),
         };
-        match (self.filters.ask(&filter, job.destination_id, question).await, early) {
+        match (Box::pin(self.filters.ask(&filter, job.destination_id, question)).await, early) {
             (Opinion::Unwanted, _) => Err(Done::Filtered),
             (Opinion::Wanted(filter_error), Some(early)) => Ok(Wanted { filter_error, ..early }),
             (Opinion::Wanted(filter_error), None) => Ok(Wanted { filter_error, ..fetched().await? }),

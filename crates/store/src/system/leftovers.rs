@@ -34,6 +34,8 @@ pub enum Leftover {
     SigningKeys,
     /// Bulk replays that have ended, of which nothing waits any more.
     ReplayJobs,
+    /// Changes of routes that every worker has heard of, or believes nothing any more.
+    RouteChanges,
 }
 
 /// How long leftovers are kept all the same. What has expired goes at once.
@@ -56,7 +58,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -64,6 +66,7 @@ impl Leftover {
         Self::EndpointSecrets,
         Self::SigningKeys,
         Self::ReplayJobs,
+        Self::RouteChanges,
     ];
 
     /// Its name in metrics and logs.
@@ -76,6 +79,7 @@ impl Leftover {
             Self::EndpointSecrets => "endpoint_secrets",
             Self::SigningKeys => "signing_keys",
             Self::ReplayJobs => "replay_jobs",
+            Self::RouteChanges => "route_changes",
         }
     }
 
@@ -140,6 +144,7 @@ async fn remove(
         Leftover::EndpointSecrets => endpoint_secrets(connection, now, deleted, most).await,
         Leftover::SigningKeys => signing_keys(connection, now, most).await,
         Leftover::ReplayJobs => replay_jobs(connection, now - keeping.replay_jobs, most).await,
+        Leftover::RouteChanges => route_changes(connection, most).await,
     }
 }
 
@@ -260,6 +265,17 @@ async fn replay_jobs(connection: &mut PgConnection, finished: DateTime<Utc>, mos
                  and not exists (select from scheduled_deliveries s where s.replay_job_id = j.id)
              order by j.finished_at limit $2)",
         finished,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The policy of the maintenance role says when a change is old.
+async fn route_changes(connection: &mut PgConnection, most: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from route_changes where ctid = any(array(select ctid from route_changes limit $1))",
         most
     )
     .execute(connection)

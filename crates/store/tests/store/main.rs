@@ -13,6 +13,8 @@ mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;
+
+mod route_changes;
 mod scheduled;
 mod secrets;
 mod sending;
