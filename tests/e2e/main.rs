@@ -8,6 +8,7 @@ mod producers;
 mod rejected;
 mod verification;
 
+mod alerts;
 mod certificates;
 mod delivery;
 mod disabling;

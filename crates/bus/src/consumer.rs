@@ -1,10 +1,12 @@
 //! Consuming: a group member whose partitions are handed out one by one, each to be owned by one task.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -321,8 +323,47 @@ impl Partition {
         tokio::task::spawn_blocking(seek).await.map_err(canceled)?.map_err(Error::Unavailable)
     }
 
+    /// Goes back to the first message that was written at `moment` or later, or to where the group goes on, whichever is
+    /// first. Answers which messages the group has had before and gets again; `None` when it goes on from the oldest one.
+    pub async fn go_back_to(&self, moment: DateTime<Utc>) -> Result<Option<Range<i64>>, Error> {
+        let (consumer, topic, id) = (Arc::clone(&self.consumer), self.topic.clone(), self.id);
+        let look_up = move || first_since(&consumer, &topic, id, moment);
+        let canceled = |_| Error::Unavailable(rdkafka::error::KafkaError::Canceled);
+        let found = tokio::task::spawn_blocking(look_up).await.map_err(canceled)?.map_err(Error::Unavailable)?;
+        if let Some(again) = &found {
+            self.rewind(again.start).await?;
+        }
+        Ok(found)
+    }
+
     /// Everything up to and including `offset` is recorded and need not come again.
     pub fn store_offset(&self, offset: i64) -> Result<(), Error> {
         self.consumer.store_offset(&self.topic, self.id, offset).map_err(Error::Unavailable)
     }
+}
+
+/// The messages from `moment` to where the group goes on; `None` when it has not begun.
+fn first_since(
+    consumer: &Inner,
+    topic: &str,
+    id: i32,
+    moment: DateTime<Utc>,
+) -> Result<Option<Range<i64>>, rdkafka::error::KafkaError> {
+    let asked = |offset| {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, id, offset).map(|()| list)
+    };
+    let offset_in = |list: &TopicPartitionList| {
+        list.find_partition(topic, id).and_then(|found| match found.offset() {
+            rdkafka::Offset::Offset(offset) => Some(offset),
+            _ => None,
+        })
+    };
+    let committed = consumer.committed_offsets(asked(rdkafka::Offset::Invalid)?, WATERMARK_TIMEOUT)?;
+    let Some(committed) = offset_in(&committed) else { return Ok(None) };
+    // The client takes times where it takes offsets (`offsets_for_times`).
+    let times = asked(rdkafka::Offset::Offset(moment.timestamp_millis()))?;
+    let since = consumer.offsets_for_times(times, WATERMARK_TIMEOUT)?;
+    let start = offset_in(&since).map_or(committed, |since| since.min(committed));
+    Ok(Some(start..committed))
 }

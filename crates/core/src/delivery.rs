@@ -275,7 +275,7 @@ impl Answer {
 }
 
 /// Not a control character (but of lines and columns), nor one of Unicode's invisible ones that reorder or hide text.
-fn is_shown(character: char) -> bool {
+pub fn is_shown(character: char) -> bool {
     let is_hidden = matches!(
         character,
         '\u{ad}'

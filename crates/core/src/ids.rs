@@ -98,6 +98,14 @@ id!(
     AlertId
 );
 id!(
+    /// What an organization wants to be told of.
+    AlertRuleId
+);
+id!(
+    /// One thing to be told to one channel.
+    NotificationId
+);
+id!(
     /// An inbound request that failed verification.
     RejectedRequestId
 );

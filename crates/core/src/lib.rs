@@ -28,6 +28,8 @@ pub mod pacing;
 pub mod replay;
 pub mod statistics;
 
+pub mod alert;
+
 pub mod access;
 pub mod duration;
 pub mod secret;

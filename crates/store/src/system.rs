@@ -1,5 +1,6 @@
 //! The system door: what the hot paths of ingress, worker and notifier need, over all organizations.
 
+mod absence;
 mod accept;
 mod bootstrap;
 mod cancel;
@@ -13,6 +14,7 @@ mod ledger;
 mod leftovers;
 mod live;
 mod maintenance;
+mod notifications;
 mod observe;
 mod pacing;
 mod partitions;
@@ -21,6 +23,7 @@ mod rejected;
 mod replay_jobs;
 mod resume;
 mod route_changes;
+mod rules;
 mod schedule;
 mod signing_keys;
 mod statistics;
@@ -33,6 +36,7 @@ use ravenpost_core::secret::{Keyring, Secret};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub use absence::{Absence, Fact};
 pub use accept::Accepted;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
@@ -43,7 +47,9 @@ pub use identity::ApiKeyRecord;
 pub use instances::Peer;
 pub use ledger::{LedgerPage, StoredPayload};
 pub use leftovers::{Keeping, Leftover, Removed};
-pub use observe::{DueAlert, Health, Observation};
+pub use notifications::{Claim, Failed, Gathering, Notification, NotificationKind, ToldAlert};
+pub use observe::{Firing, Observed, Subject, Turn};
+pub(crate) use observe::tell_resolved;
 pub use pacing::{DisableAfter, Pace, PaceSettings};
 pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};

@@ -4,6 +4,7 @@
 //! ([`Tenant::begin`]); what a query forgets to say, the policies of the schema still enforce. Time and randomness are
 //! arguments.
 
+mod alert_rules;
 mod alerts;
 mod channels;
 mod dead_letters;
@@ -31,8 +32,9 @@ use sqlx::postgres::{PgPool, Postgres};
 use sqlx::{AssertSqlSafe, Transaction};
 use uuid::Uuid;
 
-pub use alerts::Alert;
-pub use channels::Channel;
+pub use alert_rules::StoredRule;
+pub use alerts::{Alert, AlertFilter, AlertState, Told};
+pub use channels::{Channel, ChannelChange, NewChannel};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
 pub use destinations::{

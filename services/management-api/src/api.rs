@@ -5,6 +5,7 @@ mod checks;
 mod failure;
 mod page;
 
+mod alert_rules;
 mod alerts;
 mod analytics;
 mod channels;
@@ -173,8 +174,16 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(rejected_requests::accept::accept_all))
         .routes(routes!(rejected_requests::counts))
         .routes(routes!(channels::list, channels::create))
-        .routes(routes!(channels::delete))
-        .routes(routes!(alerts::list));
+        .routes(routes!(channels::get, channels::change, channels::delete))
+        .routes(routes!(channels::test))
+        .routes(routes!(channels::notifications))
+        .routes(routes!(alert_rules::list, alert_rules::create))
+        .routes(routes!(alert_rules::get, alert_rules::replace, alert_rules::delete))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::get))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::resolve))
+        .routes(routes!(alerts::mute));
     OpenApiRouter::with_openapi(openapi::outline()).nest(BASE, resources)
 }
 

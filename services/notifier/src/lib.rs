@@ -1,31 +1,43 @@
 //! The notifier: from the outcomes of attempts to somebody who knows that something is wrong.
 //!
 //! ```text
-//! webhooks.deliveries ──▶ observe: failures in a row (Postgres) ──▶ alert opens or resolves
-//!                                                                        │
-//!                                  notify ◀── alerts nobody was told of ─┘
-//!                                     └──▶ channels: e-mail (SMTP)
+//! webhooks.deliveries ──▶ observe: a ward for each partition ──▶ judge by rules ─┐
+//! Postgres ──▶ absence: what has no outcome (waits, silence, refusals) ──────────┤
+//!                                                                                ▼
+//!                               alerts and notifications, in one transaction (Postgres)
+//!                                                                                │
+//! channels: e-mail, Slack, Teams, PagerDuty, Opsgenie, webhook ◀── notify ◀──────┘
 //! ```
 
 pub mod settings;
 
 pub mod observe;
 
+pub mod absence;
+
+pub mod rules;
+
 pub mod notify;
+
+pub mod message;
 
 pub mod channels;
 
 pub mod metrics;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ravenpost_bus::Consumer;
 use ravenpost_chassis::{Context, clock};
 use ravenpost_core::topic;
+use ravenpost_egress::Client;
 use ravenpost_store::Store;
 
-use crate::channels::Email;
+use crate::channels::{Channels, Email};
 use crate::metrics::NotifierMetrics;
+use crate::notify::Teller;
+use crate::rules::Rules;
 pub use crate::settings::Settings;
 
 /// The consumer group of all notifiers.
@@ -37,8 +49,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = NotifierMetrics::new(&ctx.metrics);
-    let store = Store::new(&settings.store, None)?;
-    let email = Email::new(&settings.smtp)?;
+    let store = Store::new(&settings.store, Some(settings.master_key.master_key))?;
+    let channels = Channels::new(Email::new(&settings.smtp)?, Client::new(&settings.egress)?, settings.providers);
     let probed = store.clone();
     ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
         let store = probed.clone();
@@ -51,6 +63,10 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let consumer = Consumer::join(&settings.bus, GROUP, topic::DELIVERIES)?;
     ctx.started();
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
-    notify::start(&ctx, store.system(), email, metrics.clone());
-    observe::run(ctx, consumer, store.system(), settings.alert_consecutive_failures, metrics).await
+    let system = store.system();
+    let (console, gather) = (settings.console_url, settings.notification_gather);
+    notify::start(&ctx, Teller::new(system.clone(), channels, console, gather, metrics.clone()));
+    let rules = Arc::new(Rules::new(system.clone(), settings.alert_consecutive_failures));
+    absence::start(&ctx, system.clone(), Arc::clone(&rules), metrics.clone());
+    observe::run(ctx, consumer, system, rules, metrics).await
 }

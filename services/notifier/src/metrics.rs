@@ -20,6 +20,8 @@ pub struct NotifierMetrics {
     pub alerts: IntCounterVec,
     /// Messages by channel and result: `sent`, `failed`.
     pub notifications: IntCounterVec,
+    /// Channels that were disabled, since they take no messages.
+    pub channels_disabled: IntCounter,
     lag_messages: IntGaugeVec,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
@@ -39,6 +41,10 @@ impl NotifierMetrics {
                 "notifier_notifications_total",
                 "Messages to people, by channel and result",
                 &["channel", "result"],
+            ),
+            channels_disabled: metrics.counter(
+                "notifier_channels_disabled_total",
+                "Channels that were disabled after they had refused messages again and again",
             ),
             lag_messages: metrics.gauges(
                 "notifier_lag_messages",

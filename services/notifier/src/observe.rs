@@ -1,34 +1,57 @@
 //! Reads the outcomes of attempts, each partition in its order, and keeps how destinations fare.
+//!
+//! Whoever gets a partition reads the longest window again: what was decided by it before is known from Postgres, by the
+//! offset up to which each destination was observed, so that nothing is forgotten and nothing is decided twice.
 
-use std::collections::HashMap;
+pub mod ward;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
+use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{Report, Undecodable};
 use ravenpost_bus::{Change, Consumer, Error, Partition};
-use ravenpost_chassis::{Context, clock, random};
-use ravenpost_core::ids::AlertId;
+use ravenpost_chassis::{Context, clock};
+use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::System;
-use ravenpost_store::system::{Health, Observation};
+use ravenpost_store::system::Turn;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::metrics::NotifierMetrics;
+use crate::rules::{OfOrganization, Rules};
+use ward::Ward;
 
 /// Reports that are observed in one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How long to wait before a store is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often is judged what time alone changes.
+const TICK: Duration = Duration::from_secs(15);
 
 /// A message and where it stood.
 type Taken = (i64, Result<Report, Undecodable>);
 
 struct Observer {
     system: System,
-    threshold: i32,
+    rules: Arc<Rules>,
     metrics: NotifierMetrics,
+    liveness: Arc<Liveness>,
+}
+
+/// A partition while it is owned.
+struct Post {
+    partition: Partition,
+    ward: Ward,
+    /// Messages before this offset were handled by somebody before.
+    resume: i64,
+    /// All of those were read again, as far as they still exist.
+    caught_up: bool,
 }
 
 /// Observes until the process stops.
@@ -36,10 +59,10 @@ pub async fn run(
     ctx: Context,
     mut consumer: Consumer,
     system: System,
-    threshold: i32,
+    rules: Arc<Rules>,
     metrics: NotifierMetrics,
 ) -> anyhow::Result<()> {
-    let observer = Arc::new(Observer { system, threshold, metrics });
+    let observer = Arc::new(Observer { system, rules, metrics, liveness: consumer.liveness() });
     let observers = TaskTracker::new();
     let mut stops: HashMap<i32, CancellationToken> = HashMap::new();
     while let Some(change) = ctx.stopping.run_until_cancelled(consumer.next_change()).await {
@@ -65,92 +88,158 @@ pub async fn run(
 
 impl Observer {
     async fn watch(&self, partition: Partition) {
-        while let Err(cause) = self.forget_beyond(&partition).await {
-            warn!(error = %format!("{cause:#}"), "a partition can't be observed yet");
+        let (ward, resume) = loop {
+            match self.begin(&partition).await {
+                Ok(begun) => break begun,
+                Err(cause) => warn!(error = %format!("{cause:#}"), "a partition can't be observed yet"),
+            }
             tokio::time::sleep(AGAIN).await;
-        }
+        };
+        let mut post = Post { partition, ward, resume, caught_up: false };
+        let mut next_tick = Instant::now() + TICK;
+        let mut heard = false;
         loop {
-            let batch = match next_batch(&partition).await {
-                Ok(batch) => batch,
-                Err(cause) => {
+            match tokio::time::timeout_at(next_tick, next_batch(&post.partition)).await {
+                Ok(Ok(batch)) => {
+                    heard = true;
+                    self.take(&mut post, batch).await;
+                }
+                Ok(Err(cause)) => {
                     warn!(error = &cause as &dyn std::error::Error, "a partition can't be read");
                     tokio::time::sleep(AGAIN).await;
-                    continue;
                 }
-            };
-            let last = batch.last().map(|(offset, _)| *offset);
-            self.observe(partition.id, batch).await;
-            if let Some(Err(cause)) = last.map(|offset| partition.store_offset(offset)) {
-                // Revoked meanwhile: what was observed is not observed again, wherever the next one starts.
-                warn!(error = &cause as &dyn std::error::Error, "an offset can't be stored");
+                Err(_) => {
+                    // What was to be read again may be gone from Kafka.
+                    post.caught_up |= !std::mem::take(&mut heard);
+                    if post.caught_up && self.liveness.is_live() {
+                        self.tick(&mut post).await;
+                    }
+                    next_tick = Instant::now() + TICK;
+                }
             }
         }
     }
 
-    /// A topic that was made anew starts at offset 0 again: what was seen of the old one must not hide it.
-    async fn forget_beyond(&self, partition: &Partition) -> anyhow::Result<()> {
+    /// What is known of the partition's destinations, and where those before have stopped.
+    async fn begin(&self, partition: &Partition) -> anyhow::Result<(Ward, i64)> {
+        // A topic that was made anew starts at offset 0 again: what was seen of the old one must not hide it.
         let end = partition.log_end().await?;
-        Ok(self.system.forget_observed_beyond(partition.id, end).await?)
+        self.system.forget_observed_beyond(partition.id, end).await?;
+        let window = self.rules.longest_window().await? + Duration::from_mins(1);
+        let since = clock::now() - TimeDelta::from_std(window)?;
+        let again = partition.go_back_to(since).await?;
+        let open = self.system.open_alerts(partition.id).await?;
+        let ward = Ward::new(partition.id, self.system.observed(partition.id).await?, open);
+        let read_again = again.as_ref().map_or(0, |again| again.end - again.start);
+        info!(partition = partition.id, read_again, destinations = ward.len(), "partition observed");
+        Ok((ward, again.map_or(0, |again| again.end)))
     }
 
-    async fn observe(&self, partition: i32, batch: Vec<Taken>) {
-        let observations: Vec<Observation> =
-            batch.into_iter().filter_map(|taken| self.observation(partition, taken)).collect();
-        self.metrics.observed.inc_by(u64::try_from(observations.len()).unwrap_or(u64::MAX));
+    async fn take(&self, post: &mut Post, batch: Vec<Taken>) {
+        let Some(last) = batch.last().map(|(offset, _)| *offset) else { return };
+        let reports = self.reports(post, batch);
+        let organizations = reports.iter().map(|(_, report)| organization(report)).collect();
+        let rules = self.rules_of(&organizations).await;
+        let step = post.ward.take(&reports, &rules);
+        if !step.observed.is_empty() {
+            let came = loop {
+                match self.system.observe(&step.observed, &step.turns).await {
+                    Ok(came) => break came,
+                    Err(cause) => {
+                        error!(error = &cause as &dyn std::error::Error, "outcomes can't be observed yet");
+                    }
+                }
+                tokio::time::sleep(AGAIN).await;
+            };
+            self.settle(post, &step.turns, &came);
+        }
+        post.caught_up |= last + 1 >= post.resume;
+        if last >= post.resume
+            && let Err(cause) = post.partition.store_offset(last)
+        {
+            // Revoked meanwhile: what was observed is not observed again, wherever the next one starts.
+            warn!(error = &cause as &dyn std::error::Error, "an offset can't be stored");
+        }
+    }
+
+    async fn tick(&self, post: &mut Post) {
+        let organizations = post.ward.organizations().collect();
+        let rules = self.rules_of(&organizations).await;
+        let turns = post.ward.tick(&rules, clock::now());
+        if turns.is_empty() {
+            return;
+        }
+        // What can't be written is found again: nothing is believed to be open that was not heard to be.
+        let came = self.system.turn(&turns).await.unwrap_or_else(|cause| {
+            error!(error = &cause as &dyn std::error::Error, "alerts can't be written yet");
+            vec![false; turns.len()]
+        });
+        self.settle(post, &turns, &came);
+    }
+
+    fn settle(&self, post: &mut Post, turns: &[Turn], came: &[bool]) {
+        post.ward.settle(turns, came, clock::now());
+        count(&self.metrics, turns, came);
+    }
+
+    async fn rules_of(
+        &self,
+        organizations: &HashSet<OrganizationId>,
+    ) -> HashMap<OrganizationId, OfOrganization> {
         loop {
-            match self.system.observe(&observations, self.threshold).await {
-                Ok(healths) => return self.tell(&observations, &healths),
+            match self.rules.of(organizations).await {
+                Ok(rules) => return rules,
                 Err(cause) => {
-                    error!(error = &cause as &dyn std::error::Error, "outcomes can't be observed yet");
+                    error!(error = &cause as &dyn std::error::Error, "rules of alerts can't be read yet");
                 }
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    fn observation(&self, partition: i32, (offset, report): Taken) -> Option<Observation> {
-        let report = match report {
-            Ok(Report::Attempt(report)) => report,
-            // Its attempts tell how it fares; nobody is told of the rest yet.
-            Ok(Report::Destination(_)) => return None,
-            Err(cause) => {
-                error!(
-                    partition,
-                    offset,
-                    error = &cause as &dyn std::error::Error,
-                    "a message is no report and is skipped"
-                );
-                self.metrics.undecodable.inc();
-                return None;
+    fn reports(&self, post: &Post, batch: Vec<Taken>) -> Vec<(i64, Report)> {
+        let mut reports = Vec::with_capacity(batch.len());
+        for (offset, read) in batch {
+            let new = offset >= post.resume;
+            match read {
+                Ok(report) => reports.push((offset, report)),
+                Err(cause) if new => {
+                    error!(
+                        partition = post.partition.id,
+                        offset,
+                        error = &cause as &dyn std::error::Error,
+                        "a message is no report and is skipped"
+                    );
+                    self.metrics.undecodable.inc();
+                }
+                Err(_) => {}
             }
-        };
-        Some(Observation {
-            organization_id: report.organization_id,
-            endpoint_id: report.endpoint_id,
-            destination_id: report.key.destination_id,
-            success: report.outcome.is_success(),
-            error: report.error_message,
-            partition,
-            offset,
-            alert_id: AlertId::new(clock::now(), random::bytes()),
-        })
-    }
-
-    fn tell(&self, observations: &[Observation], healths: &[Health]) {
-        for (observation, health) in observations.iter().zip(healths) {
-            let destination_id = observation.destination_id;
-            if health.opened {
-                self.metrics.alerts.with_label_values(&["opened"]).inc();
-                info!(%destination_id, failures = health.failures_in_a_row, "an alert opens: a destination keeps failing");
-            }
-            if health.resolved {
-                self.metrics.alerts.with_label_values(&["resolved"]).inc();
-                info!(%destination_id, "an alert is resolved: the destination accepts again");
-            }
+            self.metrics.observed.inc_by(u64::from(new));
         }
+        reports
     }
 }
 
+/// Counts and logs what has come about.
+pub fn count(metrics: &NotifierMetrics, turns: &[Turn], came: &[bool]) {
+    for (turn, _) in turns.iter().zip(came).filter(|(_, came)| **came) {
+        let change = if turn.fires.is_some() { "opened" } else { "resolved" };
+        metrics.alerts.with_label_values(&[change]).inc();
+        let (rule, subject) = (turn.rule, turn.subject);
+        let endpoint_id = subject.endpoint_id.map(|id| id.to_string());
+        let destination_id = subject.destination_id.map(|id| id.to_string());
+        info!(%rule, endpoint_id, destination_id, change, "an alert is {change}");
+    }
+}
+
+fn organization(report: &Report) -> OrganizationId {
+    match report {
+        Report::Attempt(report) => report.organization_id,
+        Report::Destination(report) => report.organization_id,
+    }
+}
+
+/// What is there, at least one message. Safe to drop while it waits.
 async fn next_batch(partition: &Partition) -> Result<Vec<Taken>, Error> {
     let mut batch = vec![partition.recv_report().await?];
     while batch.len() < BATCH {

@@ -1,17 +1,39 @@
 //! The settings of the notifier: its own, and those of what it stands on.
 
-use crate::channels::SmtpSettings;
+use std::time::Duration;
+
+use ravenpost_core::duration;
+use url::Url;
+
+use crate::channels::{ProviderSettings, SmtpSettings};
 
 /// Tells people what is going wrong: watches the outcomes of attempts and notifies channels.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "ravenpost-notifier", version)]
 pub struct Settings {
-    /// After how many failed attempts in a row a destination's alert opens.
-    #[arg(long, env = "RAVENPOST_ALERT_CONSECUTIVE_FAILURES", value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(i32).range(1..=10_000))]
-    pub alert_consecutive_failures: i32,
+    /// After how many failed attempts in a row a destination's alert opens, where its organization has no rule that says
+    /// otherwise.
+    #[arg(long, env = "RAVENPOST_ALERT_CONSECUTIVE_FAILURES", value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub alert_consecutive_failures: u32,
+    /// How long a message waits for others to join it, `0s` to `1m`: what comes while it waits is told in one message. A storm
+    /// that does not pause is told of after ten times that.
+    #[arg(long, env = "RAVENPOST_NOTIFICATION_GATHER", value_name = "DURATION", default_value = "3s", value_parser = gather)]
+    pub notification_gather: Duration,
+    /// Where people reach the console: what messages link to.
+    #[arg(long, env = "RAVENPOST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = console_url)]
+    pub console_url: Url,
+    /// Pagers.
+    #[command(flatten)]
+    pub providers: ProviderSettings,
     /// E-mail.
     #[command(flatten)]
     pub smtp: SmtpSettings,
+    /// The way to channels.
+    #[command(flatten)]
+    pub egress: ravenpost_egress::Settings,
+    /// The keys to the secrets of channels.
+    #[command(flatten)]
+    pub master_key: ravenpost_store::MasterKeySettings,
     /// Postgres.
     #[command(flatten)]
     pub store: ravenpost_store::Settings,
@@ -21,6 +43,16 @@ pub struct Settings {
     /// The process.
     #[command(flatten)]
     pub chassis: ravenpost_chassis::Settings,
+}
+
+fn gather(text: &str) -> Result<Duration, String> {
+    let gather = duration::parse(text).map_err(|error| error.to_string())?;
+    if gather <= Duration::from_mins(1) { Ok(gather) } else { Err("from 0s to 1m".to_owned()) }
+}
+
+fn console_url(text: &str) -> Result<Url, &'static str> {
+    let url: Url = text.parse().map_err(|_| "expected a URL such as https://console.example.com")?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("expected http:// or https://") }
 }
 
 impl ravenpost_chassis::Service for Settings {

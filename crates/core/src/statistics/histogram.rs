@@ -30,7 +30,12 @@ impl Histogram {
 
     /// One more, of so many milliseconds.
     pub fn record(&mut self, milliseconds: u32) {
-        self.0[BOUNDS.partition_point(|bound| *bound <= milliseconds)] += 1;
+        self.0[Self::class(milliseconds)] += 1;
+    }
+
+    /// The class of so many milliseconds, below [`CLASSES`].
+    pub fn class(milliseconds: u32) -> usize {
+        BOUNDS.partition_point(|bound| *bound <= milliseconds)
     }
 
     /// Adds those of another.

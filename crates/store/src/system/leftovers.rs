@@ -36,7 +36,14 @@ pub enum Leftover {
     ReplayJobs,
     /// Changes of routes that every worker has heard of, or believes nothing any more.
     RouteChanges,
+    /// What channels were told, ninety days ago.
+    Notifications,
+    /// Alerts that were resolved ninety days ago.
+    Alerts,
 }
+
+/// How long alerts, and what was told of them, are listed.
+const ALERTS: TimeDelta = TimeDelta::days(90);
 
 /// How long leftovers are kept all the same. What has expired goes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +65,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -67,6 +74,8 @@ impl Leftover {
         Self::SigningKeys,
         Self::ReplayJobs,
         Self::RouteChanges,
+        Self::Notifications,
+        Self::Alerts,
     ];
 
     /// Its name in metrics and logs.
@@ -80,6 +89,8 @@ impl Leftover {
             Self::SigningKeys => "signing_keys",
             Self::ReplayJobs => "replay_jobs",
             Self::RouteChanges => "route_changes",
+            Self::Notifications => "notifications",
+            Self::Alerts => "alerts",
         }
     }
 
@@ -145,6 +156,8 @@ async fn remove(
         Leftover::SigningKeys => signing_keys(connection, now, most).await,
         Leftover::ReplayJobs => replay_jobs(connection, now - keeping.replay_jobs, most).await,
         Leftover::RouteChanges => route_changes(connection, most).await,
+        Leftover::Notifications => notifications(connection, now - ALERTS, most).await,
+        Leftover::Alerts => alerts(connection, now - ALERTS, most).await,
     }
 }
 
@@ -276,6 +289,31 @@ async fn replay_jobs(connection: &mut PgConnection, finished: DateTime<Utc>, mos
 async fn route_changes(connection: &mut PgConnection, most: i64) -> Result<u64> {
     let done = sqlx::query!(
         "delete from route_changes where ctid = any(array(select ctid from route_changes limit $1))",
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn notifications(connection: &mut PgConnection, settled: DateTime<Utc>, most: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from notifications where (organization_id, id) in (
+             select organization_id, id from notifications where state <> 'pending' and created_at <= $1
+             order by created_at limit $2)",
+        settled,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn alerts(connection: &mut PgConnection, resolved: DateTime<Utc>, most: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from alerts where (organization_id, id) in (
+             select organization_id, id from alerts where resolved_at <= $1 order by resolved_at limit $2)",
+        resolved,
         most
     )
     .execute(connection)

@@ -1,87 +1,169 @@
-//! What the notifier knows of destinations, and the alerts that follow.
+//! How destinations fare as the notifier has read it, and the alerts that open and resolve by it: one transaction, so that
+//! what is read again after a crash is known to have been decided.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::ids::{AlertId, DestinationId, EndpointId, OrganizationId};
-use ravenpost_core::replay::OUTAGE_FAILURES;
-use sqlx::{Postgres, Transaction};
+use ravenpost_core::alert::{ConditionName, Evidence, RuleKey, Severity};
+use ravenpost_core::ids::{AlertId, ChannelId, DestinationId, EndpointId, OrganizationId};
+use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction as Open};
 use uuid::Uuid;
 
 use super::System;
 use crate::Result;
+use crate::decode::Row;
 use crate::lease::bounded;
 
-/// The outcome of one attempt as the notifier read it.
-#[derive(Debug, Clone)]
-pub struct Observation {
+/// How a destination fares after the messages up to an offset: what no window reaches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
     /// Whose destination it is.
     pub organization_id: OrganizationId,
     /// Its endpoint.
     pub endpoint_id: EndpointId,
     /// Which one.
     pub destination_id: DestinationId,
-    /// Whether the attempt succeeded.
-    pub success: bool,
-    /// Why not.
-    pub error: Option<String>,
-    /// Where the message stood: what was observed before is not observed again.
+    /// Of which partition that was read.
     pub partition: i32,
-    /// Its offset there.
+    /// Up to and including this offset: what was observed before is not observed again.
     pub offset: i64,
-    /// The id of an alert that this observation may open.
-    pub alert_id: AlertId,
-}
-
-/// How a destination fares after an observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Health {
     /// Failures since the last success.
-    pub failures_in_a_row: i32,
-    /// This observation opened an alert.
-    pub opened: bool,
-    /// This observation closed one.
-    pub resolved: bool,
+    pub failures_in_a_row: u32,
+    /// It has just recovered from an outage.
+    pub recovered: bool,
+    /// When the first of the failures ended.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// When it last accepted.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// When it was last attempted.
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// Why the last failure failed.
+    pub last_error: Option<String>,
 }
 
-/// An alert that nobody has been told of yet.
-#[derive(Debug, Clone)]
-pub struct DueAlert {
-    /// Its id.
-    pub id: AlertId,
+/// What an alert is of: one open at most for each rule and subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Subject {
     /// Whose it is.
     pub organization_id: OrganizationId,
-    /// The organization's name.
-    pub organization_name: String,
-    /// Which endpoint.
-    pub endpoint_id: EndpointId,
-    /// The endpoint's name.
-    pub endpoint_name: String,
-    /// Which destination.
-    pub destination_id: DestinationId,
-    /// Its URL.
-    pub destination_url: String,
-    /// Failures in a row when it was opened.
-    pub failures: i32,
-    /// Why the last of them failed.
-    pub last_error: Option<String>,
-    /// When it was opened.
-    pub opened_at: DateTime<Utc>,
-    /// E-mail addresses of the organization's channels that were not told yet.
-    pub addresses: Vec<String>,
+    /// Its endpoint; without one it is the organization.
+    pub endpoint_id: Option<EndpointId>,
+    /// Its destination; without one it is the endpoint.
+    pub destination_id: Option<DestinationId>,
 }
 
+impl Subject {
+    fn id(&self) -> Uuid {
+        let endpoint = self.endpoint_id.map(Uuid::from);
+        self.destination_id.map(Uuid::from).or(endpoint).unwrap_or(self.organization_id.0)
+    }
+}
+
+/// An alert that opens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Firing {
+    /// Its id.
+    pub alert_id: AlertId,
+    /// What the rule is called.
+    pub rule_name: String,
+    /// What it asks.
+    pub condition: ConditionName,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What shows it.
+    pub evidence: Evidence,
+    /// When people may be told.
+    pub tell_at: DateTime<Utc>,
+    /// Who is told; all channels when it is absent.
+    pub channels: Option<Vec<ChannelId>>,
+    /// How long ago the same trouble must have been resolved at least.
+    pub cool_down: Duration,
+}
+
+/// A turn of an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// Of what.
+    pub subject: Subject,
+    /// By which rule.
+    pub rule: RuleKey,
+    /// It opens; `None`: it resolves.
+    pub fires: Option<Box<Firing>>,
+}
+
+const MOST_DUE: i64 = 200;
+
 impl System {
-    /// Takes observations in their order. An alert opens when a destination has failed `threshold` times in a row,
-    /// and resolves with its next success, which ends an outage if there was one. Observations that were taken before change nothing.
-    pub async fn observe(&self, observations: &[Observation], threshold: i32) -> Result<Vec<Health>> {
+    /// How the destinations of a partition fared when they were last observed.
+    pub async fn observed(&self, partition: i32) -> Result<Vec<Observed>> {
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                "select destination_id, organization_id, endpoint_id, failures_in_a_row, observed_offset, failing_since,
+                     last_success_at, last_attempt_at, last_error
+                 from destination_health where observed_partition = $1",
+                partition
+            ),
+            fetch_all
+        );
+        let decoded = rows.into_iter().map(|found| {
+            let row = Row { table: "destination_health", id: found.destination_id };
+            let failures = u32::try_from(found.failures_in_a_row).map_err(|_| "negative");
+            Ok(Observed {
+                organization_id: found.organization_id.into(),
+                endpoint_id: found.endpoint_id.into(),
+                destination_id: found.destination_id.into(),
+                partition,
+                offset: found.observed_offset,
+                failures_in_a_row: row.value("failures_in_a_row", failures)?,
+                recovered: false,
+                failing_since: found.failing_since,
+                last_success_at: found.last_success_at,
+                last_attempt_at: found.last_attempt_at,
+                last_error: found.last_error,
+            })
+        });
+        decoded.collect()
+    }
+
+    /// The open alerts of the destinations of a partition, each with its rule; what no rule can be read from is left out.
+    pub async fn open_alerts(&self, partition: i32) -> Result<Vec<(DestinationId, RuleKey)>> {
+        let rows = bounded!(
+            self,
+            sqlx::query!(
+                r#"select a.destination_id as "destination_id!", a.kind from destination_health h
+                   join alerts a on a.destination_id = h.destination_id and a.resolved_at is null
+                   where h.observed_partition = $1"#,
+                partition
+            ),
+            fetch_all
+        );
+        let known = rows.into_iter().filter_map(|row| Some((row.destination_id.into(), RuleKey::parse(&row.kind)?)));
+        Ok(known.collect())
+    }
+
+    /// Takes how destinations fare, each at most once, and the turns that follow, in their order. Answers which of the turns came
+    /// about: an alert that is open already, was resolved within its cool-down, or was resolved by a person while this
+    /// trouble lasts does not open. What was observed before changes nothing, and nor do turns of such destinations.
+    pub async fn observe(&self, observed: &[Observed], turns: &[Turn]) -> Result<Vec<bool>> {
         let mut transaction = self.pool.begin().await?;
-        let mut healths = Vec::with_capacity(observations.len());
-        for observation in observations {
-            healths.push(observe_one(&mut transaction, observation, threshold).await?);
-        }
+        let taken = take(&mut transaction, observed).await?;
+        let counts =
+            |turn: &&Turn| turn.subject.destination_id.is_none_or(|destination| taken.contains(&destination.0));
+        let counted: Vec<&Turn> = turns.iter().filter(counts).collect();
+        let mut came = turn_all(&mut transaction, &counted).await?.into_iter();
         transaction.commit().await?;
-        Ok(healths)
+        Ok(turns.iter().map(|turn| counts(&turn) && came.next().unwrap_or_default()).collect())
+    }
+
+    /// Takes turns that follow from no outcome, as [`System::observe`] does.
+    pub async fn turn(&self, turns: &[Turn]) -> Result<Vec<bool>> {
+        let mut transaction = self.pool.begin().await?;
+        let came = turn_all(&mut transaction, &turns.iter().collect::<Vec<_>>()).await?;
+        transaction.commit().await?;
+        Ok(came)
     }
 
     /// Forgets offsets beyond the end of a partition: its topic was made anew.
@@ -98,145 +180,230 @@ impl System {
         Ok(())
     }
 
-    /// Open alerts that nobody has been told of and that somebody can be told of, at most `limit`, those that have waited longest first. Those
-    /// of an organization without a channel wait for one.
-    pub async fn due_alerts(&self, limit: i64) -> Result<Vec<DueAlert>> {
-        let rows = bounded!(
-            self,
-            sqlx::query!(
-                r#"select a.id, a.organization_id, o.name as organization_name, a.endpoint_id, e.name as endpoint_name,
-                a.destination_id, d.url as destination_url, a.failures, a.last_error, a.opened_at,
-                array(select c.address from channels c where c.organization_id = a.organization_id
-                    and c.type = 'email' and c.address <> all (a.told) order by c.id) as "addresses!"
-            from alerts a
-            join organizations o on o.id = a.organization_id
-            join endpoints e on e.id = a.endpoint_id
-            join destinations d on d.id = a.destination_id
-            where a.notified_at is null and a.resolved_at is null and a.tell_at <= now()
-                and exists (select from channels c where c.organization_id = a.organization_id)
-            order by a.tell_at limit $1"#,
-                limit
-            ),
-            fetch_all
-        );
-        Ok(rows
-            .into_iter()
-            .map(|row| DueAlert {
-                id: row.id.into(),
-                organization_id: row.organization_id.into(),
-                organization_name: row.organization_name,
-                endpoint_id: row.endpoint_id.into(),
-                endpoint_name: row.endpoint_name,
-                destination_id: row.destination_id.into(),
-                destination_url: row.destination_url,
-                failures: row.failures,
-                last_error: row.last_error,
-                opened_at: row.opened_at,
-                addresses: row.addresses,
-            })
-            .collect())
+    /// Writes the notifications of open alerts that nobody has been told of and may be told now: those that were muted, whose
+    /// organization had no channel, or that a release before has opened. Answers how many alerts that were.
+    pub async fn tell_due_alerts(&self) -> Result<usize> {
+        let mut transaction = self.pool.begin().await?;
+        let due = sqlx::query!(
+            "select a.organization_id, a.id from alerts a
+             where a.notified_at is null and a.resolved_at is null and a.tell_at <= now()
+                 and exists (select from channels c
+                     where c.organization_id = a.organization_id and c.state = 'enabled')
+             order by a.tell_at limit $1 for update of a skip locked",
+            MOST_DUE
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let (organizations, alerts): (Vec<Uuid>, Vec<Uuid>) =
+            due.iter().map(|alert| (alert.organization_id, alert.id)).unzip();
+        tell(&mut transaction, &organizations, &alerts).await?;
+        // Everybody was told by the release before.
+        sqlx::query!(
+            "update alerts a set tell_at = 'infinity' from unnest($1::uuid[], $2::uuid[]) as due (organization_id, id)
+             where a.organization_id = due.organization_id and a.id = due.id and a.tell_at <= now()",
+            &organizations,
+            &alerts
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(due.len())
     }
 
-    /// Notes that an address was told of an alert, or can't ever be.
-    pub async fn mark_told(&self, alert: AlertId, address: &str) -> Result<()> {
-        bounded!(
-            self,
-            sqlx::query!("update alerts set told = told || $2::text where id = $1", alert.0, address),
-            execute
-        );
-        Ok(())
-    }
-
-    /// Puts an alert off: those who are not told yet are tried again after `wait`.
-    pub async fn tell_later(&self, alert: AlertId, wait: Duration) -> Result<()> {
-        let seconds = wait.as_secs_f64();
-        bounded!(
+    /// Resolves the open alerts of what was deleted; nobody is told. Answers how many.
+    pub async fn resolve_alerts_of_deleted(&self) -> Result<u64> {
+        let done = bounded!(
             self,
             sqlx::query!(
-                "update alerts set tell_at = now() + make_interval(secs => $2) where id = $1",
-                alert.0,
-                seconds
+                "update alerts a set resolved_at = now(), resolved_by = 'deletion', tell_at = 'infinity'
+                 where a.resolved_at is null and (
+                     exists (select from destinations d where d.organization_id = a.organization_id
+                         and d.id = a.destination_id and d.deleted_at is not null)
+                     or exists (select from endpoints e where e.organization_id = a.organization_id
+                         and e.id = a.endpoint_id and e.deleted_at is not null))"
             ),
             execute
         );
-        Ok(())
-    }
-
-    /// Notes that everybody was told of an alert.
-    pub async fn mark_notified(&self, alert: AlertId) -> Result<()> {
-        bounded!(
-            self,
-            sqlx::query!(
-                "update alerts set notified_at = now() where id = $1 and notified_at is null",
-                alert.0
-            ),
-            execute
-        );
-        Ok(())
+        Ok(done.rows_affected())
     }
 }
 
-async fn observe_one(
-    transaction: &mut Transaction<'_, Postgres>,
-    observation: &Observation,
-    threshold: i32,
-) -> Result<Health> {
-    let failures = sqlx::query_scalar!(
+async fn take(transaction: &mut Open<'_, Postgres>, observed: &[Observed]) -> Result<HashSet<Uuid>> {
+    if observed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows: Vec<Value> = observed.iter().map(health).collect();
+    let taken = sqlx::query_scalar!(
         "insert into destination_health as h
-            (destination_id, organization_id, endpoint_id, failures_in_a_row, observed_partition, observed_offset)
-         values ($1, $2, $3, case when $4 then 0 else 1 end, $5, $6)
+             (destination_id, organization_id, endpoint_id, failures_in_a_row, observed_partition, observed_offset,
+              recovered_at, failing_since, last_success_at, last_attempt_at, last_error)
+         select destination_id, organization_id, endpoint_id, failures_in_a_row, partition, position,
+             case when recovered then now() end, failing_since, last_success_at, last_attempt_at, last_error
+         from jsonb_to_recordset($1) as t (destination_id uuid, organization_id uuid, endpoint_id uuid,
+             failures_in_a_row integer, partition integer, position bigint, recovered boolean,
+             failing_since timestamptz, last_success_at timestamptz, last_attempt_at timestamptz, last_error text)
+         order by destination_id
          on conflict (destination_id) do update
-         set failures_in_a_row = case when $4 then 0 else h.failures_in_a_row + 1 end,
-             recovered_at = case when $4 and h.failures_in_a_row >= $7 then now() else h.recovered_at end,
-             observed_partition = $5, observed_offset = $6, updated_at = now()
-         where h.observed_partition <> $5 or h.observed_offset < $6
-         returning failures_in_a_row",
-        observation.destination_id.0,
-        observation.organization_id.0,
-        observation.endpoint_id.0,
-        observation.success,
-        observation.partition,
-        observation.offset,
-        OUTAGE_FAILURES
+         set failures_in_a_row = excluded.failures_in_a_row,
+             recovered_at = coalesce(excluded.recovered_at, h.recovered_at),
+             failing_since = excluded.failing_since, last_success_at = excluded.last_success_at,
+             last_attempt_at = excluded.last_attempt_at, last_error = excluded.last_error,
+             observed_partition = excluded.observed_partition, observed_offset = excluded.observed_offset,
+             updated_at = now()
+         where h.observed_partition <> excluded.observed_partition or h.observed_offset < excluded.observed_offset
+         returning destination_id",
+        Value::from(rows)
     )
-    .fetch_optional(&mut **transaction)
+    .fetch_all(&mut **transaction)
     .await?;
-    let Some(failures_in_a_row) = failures else {
-        return Ok(Health { failures_in_a_row: 0, opened: false, resolved: false });
-    };
-    let resolved = observation.success && resolve(transaction, observation.destination_id.0).await?;
-    let opened = failures_in_a_row >= threshold && open(transaction, observation, failures_in_a_row).await?;
-    Ok(Health { failures_in_a_row, opened, resolved })
+    Ok(taken.into_iter().collect())
 }
 
-async fn resolve(transaction: &mut Transaction<'_, Postgres>, destination: Uuid) -> Result<bool> {
-    let done = sqlx::query!(
-        "update alerts set resolved_at = now()
-         where destination_id = $1 and kind = 'consecutive_failures' and resolved_at is null",
-        destination
+fn health(observed: &Observed) -> Value {
+    json!({
+        "destination_id": observed.destination_id,
+        "organization_id": observed.organization_id,
+        "endpoint_id": observed.endpoint_id,
+        "failures_in_a_row": i32::try_from(observed.failures_in_a_row).unwrap_or(i32::MAX),
+        "partition": observed.partition,
+        "position": observed.offset,
+        "recovered": observed.recovered,
+        "failing_since": observed.failing_since,
+        "last_success_at": observed.last_success_at,
+        "last_attempt_at": observed.last_attempt_at,
+        "last_error": observed.last_error,
+    })
+}
+
+/// As few statements as the order allows: alerts that open one after the other are one, and those that resolve.
+async fn turn_all(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+    let mut came = Vec::with_capacity(turns.len());
+    for run in turns.chunk_by(|one, next| one.fires.is_some() == next.fires.is_some()) {
+        let done = match run[0].fires {
+            Some(_) => open(transaction, run).await?,
+            None => resolve(transaction, run).await?,
+        };
+        came.extend(done);
+    }
+    Ok(came)
+}
+
+async fn open(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+    let rows: Vec<Value> = turns.iter().filter_map(|turn| Some(firing(turn, turn.fires.as_deref()?))).collect();
+    let opened = sqlx::query!(
+        "insert into alerts (organization_id, id, endpoint_id, destination_id, kind, condition, rule_name, severity,
+             failures, last_error, evidence, tell_at, channel_ids)
+         select organization_id, id, endpoint_id, destination_id, kind, condition, rule_name, severity,
+             failures, last_error, evidence, tell_at, channel_ids
+         from jsonb_to_recordset($1) as t (organization_id uuid, id uuid, endpoint_id uuid, destination_id uuid,
+             subject uuid, kind text, condition text, rule_name text, severity text, failures integer, last_error text,
+             evidence jsonb, tell_at timestamptz, channel_ids uuid[], cool_down double precision, since timestamptz)
+         where not exists (select from alerts a
+             where coalesce(a.destination_id, a.endpoint_id, a.organization_id) = t.subject and a.kind = t.kind
+                 and a.resolved_at is not null and (a.resolved_at > now() - make_interval(secs => t.cool_down)
+                     or (a.resolved_by is not null and a.resolved_at > t.since)))
+         on conflict do nothing
+         returning organization_id, id",
+        Value::from(rows)
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    let (organizations, alerts): (Vec<Uuid>, Vec<Uuid>) =
+        opened.iter().map(|alert| (alert.organization_id, alert.id)).unzip();
+    if !alerts.is_empty() {
+        tell(transaction, &organizations, &alerts).await?;
+    }
+    let came = |turn: &&Turn| turn.fires.as_ref().is_some_and(|firing| alerts.contains(&firing.alert_id.0));
+    Ok(turns.iter().map(came).collect())
+}
+
+fn firing(turn: &Turn, firing: &Firing) -> Value {
+    let evidence = &firing.evidence;
+    json!({
+        "organization_id": turn.subject.organization_id,
+        "id": firing.alert_id,
+        "endpoint_id": turn.subject.endpoint_id,
+        "destination_id": turn.subject.destination_id,
+        "subject": turn.subject.id(),
+        "kind": turn.rule.to_string(),
+        "condition": firing.condition,
+        "rule_name": firing.rule_name,
+        "severity": firing.severity,
+        "failures": i32::try_from(evidence.failures_in_a_row.unwrap_or_default()).unwrap_or(i32::MAX),
+        "last_error": evidence.last_error,
+        "evidence": evidence,
+        "tell_at": firing.tell_at,
+        "channel_ids": firing.channels,
+        "cool_down": firing.cool_down.as_secs_f64(),
+        "since": evidence.since,
+    })
+}
+
+/// Writes what channels are to be told of alerts that have opened. A rule that names no channel that works is told to all. An alert
+/// that nobody can be told of, or may be told of yet, stays due.
+async fn tell(transaction: &mut Open<'_, Postgres>, organizations: &[Uuid], alerts: &[Uuid]) -> Result<()> {
+    sqlx::query!(
+        "with told as (
+             insert into notifications (organization_id, channel_id, alert_id, kind)
+             select a.organization_id, c.id, a.id, 'fired'
+             from unnest($1::uuid[], $2::uuid[]) as due (organization_id, id)
+             join alerts a on a.organization_id = due.organization_id and a.id = due.id
+             join channels c on c.organization_id = a.organization_id and c.state = 'enabled'
+                 and not (c.type = 'email' and c.address = any (a.told))
+                 and (a.channel_ids is null or c.id = any (a.channel_ids)
+                     or not exists (select from channels named where named.organization_id = a.organization_id
+                         and named.id = any (a.channel_ids) and named.state = 'enabled'))
+             where a.tell_at <= now() and a.resolved_at is null
+             on conflict do nothing
+             returning organization_id, alert_id)
+         update alerts a set tell_at = 'infinity' from told
+         where a.organization_id = told.organization_id and a.id = told.alert_id",
+        organizations,
+        alerts
     )
     .execute(&mut **transaction)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(())
 }
 
-async fn open(
-    transaction: &mut Transaction<'_, Postgres>,
-    observation: &Observation,
-    failures: i32,
-) -> Result<bool> {
-    let done = sqlx::query!(
-        "insert into alerts (organization_id, id, endpoint_id, destination_id, kind, failures, last_error)
-         values ($1, $2, $3, $4, 'consecutive_failures', $5, $6)
-         on conflict (destination_id, kind) where resolved_at is null do nothing",
-        observation.organization_id.0,
-        observation.alert_id.0,
-        observation.endpoint_id.0,
-        observation.destination_id.0,
-        failures,
-        observation.error
+async fn resolve(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+    let (subjects, rules): (Vec<Uuid>, Vec<String>) =
+        turns.iter().map(|turn| (turn.subject.id(), turn.rule.to_string())).unzip();
+    let resolved = sqlx::query!(
+        r#"update alerts a set resolved_at = now(), tell_at = 'infinity'
+           from unnest($1::uuid[], $2::text[]) as gone (subject, kind)
+           where coalesce(a.destination_id, a.endpoint_id, a.organization_id) = gone.subject and a.kind = gone.kind
+               and a.resolved_at is null
+           returning a.id, gone.subject as "subject!", gone.kind as "kind!""#,
+        &subjects,
+        &rules
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    let alerts: Vec<Uuid> = resolved.iter().map(|alert| alert.id).collect();
+    if !alerts.is_empty() {
+        tell_resolved(transaction, &alerts).await?;
+    }
+    let came = subjects.iter().zip(&rules).map(|(subject, rule)| {
+        resolved.iter().any(|alert| alert.subject == *subject && alert.kind == *rule)
+    });
+    Ok(came.collect())
+}
+
+/// Whoever was told, or is being told, that it is wrong is told that it is well again.
+pub(crate) async fn tell_resolved(transaction: &mut Open<'_, Postgres>, alerts: &[Uuid]) -> Result<()> {
+    sqlx::query!(
+        "insert into notifications (organization_id, channel_id, alert_id, kind)
+         select n.organization_id, n.channel_id, n.alert_id, 'resolved' from notifications n
+         join channels c on c.organization_id = n.organization_id and c.id = n.channel_id and c.state = 'enabled'
+         where n.alert_id = any($1) and n.kind = 'fired' and n.state <> 'failed'
+         on conflict do nothing",
+        alerts
     )
     .execute(&mut **transaction)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }

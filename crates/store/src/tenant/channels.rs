@@ -1,49 +1,133 @@
 //! Channels: where alerts are sent.
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::ids::ChannelId;
+use ravenpost_core::alert::{ChannelConfig, ChannelType};
+use ravenpost_core::ids::{ChannelId, NotificationId};
+use sha2::{Digest, Sha256};
 
-use super::{Listed, Page, Tenant};
+use super::{Listed, Page, Tenant, ToSeal};
+use crate::decode::Row;
 use crate::{Error, Result};
 
 /// The constraint that keeps an address from being told twice.
 const ADDRESS_TAKEN: &str = "channels_address_key";
 
-/// Where alerts are sent; an e-mail address.
+/// Where alerts are sent.
 #[derive(Debug, Clone)]
 pub struct Channel {
     /// Its id.
     pub id: ChannelId,
-    /// The e-mail address.
+    /// How it reaches people.
+    pub kind: ChannelType,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// The e-mail address, or what tells it apart from others of its type; no secret.
     pub address: String,
+    /// Whether it is sent to.
+    pub enabled: bool,
+    /// Why it was disabled.
+    pub disabled_reason: Option<String>,
+    /// When it last took a message.
+    pub last_sent_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
 
+/// A channel to be made.
+#[derive(Debug)]
+pub struct NewChannel<'a> {
+    /// Its id.
+    pub id: ChannelId,
+    /// What people call it.
+    pub name: &'a str,
+    /// Where it leads.
+    pub config: &'a ChannelConfig,
+    /// To seal that with.
+    pub nonce: [u8; 12],
+    /// When it is made.
+    pub now: DateTime<Utc>,
+}
+
+/// What to change of a channel.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelChange {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Whether it is sent to. Enabling one has open alerts told that it was not told of.
+    pub enabled: Option<bool>,
+}
+
+struct ChannelRow {
+    id: uuid::Uuid,
+    kind: String,
+    name: String,
+    address: String,
+    state: String,
+    disabled_reason: Option<String>,
+    last_sent_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+}
+
+fn decode(found: ChannelRow) -> Result<Channel> {
+    let row = Row { table: "channels", id: found.id };
+    // What keeps two channels to the same place apart follows a mark that no host has.
+    let shown = found.address.split('#').next().unwrap_or_default().to_owned();
+    let kind = row.word("type", &found.kind, ChannelType::parse)?;
+    Ok(Channel {
+        id: found.id.into(),
+        kind,
+        name: found.name,
+        address: if kind == ChannelType::Email { found.address } else { shown },
+        enabled: found.state == "enabled",
+        disabled_reason: found.disabled_reason,
+        last_sent_at: found.last_sent_at,
+        created_at: found.created_at,
+    })
+}
+
+/// What is unique of a channel: an address, or what is shown with the hash of what is not.
+fn address(config: &ChannelConfig) -> String {
+    match config.to_sealed() {
+        None => config.shown(),
+        Some(sealed) => {
+            // A generated secret must not make the same URL another one.
+            let identity = match config {
+                ChannelConfig::Webhook { url, .. } => url.reveal().to_owned(),
+                _ => sealed.reveal().to_owned(),
+            };
+            let hash = Sha256::digest(identity.as_bytes());
+            let short: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{}#{short}", config.shown())
+        }
+    }
+}
+
 impl Tenant {
-    /// Makes an e-mail channel and answers it; `None` when the address has one already.
-    pub async fn create_email_channel(
-        &self,
-        id: ChannelId,
-        address: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Channel>> {
+    /// Makes a channel; `None` when there is one to the same place already.
+    pub async fn create_channel(&self, new: &NewChannel<'_>) -> Result<Option<Channel>> {
+        let secret = new.config.to_sealed();
+        let sealed =
+            self.seal_if(secret.as_ref().map(|secret| ToSeal { secret, nonce: new.nonce }), new.id.0)?;
         let mut transaction = self.begin().await?;
         let inserted = sqlx::query_as!(
-            Channel,
-            "insert into channels (organization_id, id, type, address, created_at) values ($1, $2, 'email', $3, $4)
-             returning id, address, created_at",
+            ChannelRow,
+            "insert into channels (organization_id, id, type, address, name, config, created_at)
+             values ($1, $2, $3, $4, $5, $6, $7)
+             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at",
             self.organization.0,
-            id.0,
-            address,
-            now
+            new.id.0,
+            new.config.kind().as_str(),
+            address(new.config),
+            new.name,
+            sealed,
+            new.now
         )
         .fetch_one(&mut *transaction)
         .await;
         match inserted.map_err(Error::from) {
             Ok(channel) => {
                 transaction.commit().await?;
-                Ok(Some(channel))
+                decode(channel).map(Some)
             }
             Err(error) if error.constraint() == Some(ADDRESS_TAKEN) => Ok(None),
             Err(error) => Err(error),
@@ -54,8 +138,8 @@ impl Tenant {
     pub async fn channels(&self, page: Page) -> Result<Listed<Channel>> {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
-            Channel,
-            "select id, address, created_at from channels
+            ChannelRow,
+            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at from channels
              where organization_id = $1 and id < $2 order by id desc limit $3",
             self.organization.0,
             page.below(),
@@ -63,10 +147,77 @@ impl Tenant {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        Ok(page.cut(rows, |channel| channel.id.0))
+        let channels = rows.into_iter().map(decode).collect::<Result<_>>()?;
+        Ok(page.cut(channels, |channel: &Channel| channel.id.0))
     }
 
-    /// Deletes a channel; `false` when there is none.
+    /// One channel.
+    pub async fn channel(&self, id: ChannelId) -> Result<Option<Channel>> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query_as!(
+            ChannelRow,
+            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at from channels
+             where organization_id = $1 and id = $2",
+            self.organization.0,
+            id.0
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        row.map(decode).transpose()
+    }
+
+    /// Changes a channel and answers it; `None` when there is none.
+    pub async fn change_channel(&self, id: ChannelId, change: &ChannelChange) -> Result<Option<Channel>> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query_as!(
+            ChannelRow,
+            "update channels set name = coalesce($3, name),
+                 state = case $4::boolean when true then 'enabled' when false then 'disabled' else state end,
+                 failures = case when $4 then 0 else failures end,
+                 disabled_reason = case when $4 is not null then null else disabled_reason end
+             where organization_id = $1 and id = $2
+             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at",
+            self.organization.0,
+            id.0,
+            change.name,
+            change.enabled
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if row.is_some() && change.enabled == Some(true) {
+            sqlx::query!(
+                "update notifications n set state = 'pending', next_at = now()
+                 where n.organization_id = $1 and n.channel_id = $2 and n.state = 'failed' and n.kind = 'fired'
+                     and exists (select from alerts a where a.organization_id = n.organization_id and a.id = n.alert_id
+                         and a.resolved_at is null)",
+                self.organization.0,
+                id.0
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        row.map(decode).transpose()
+    }
+
+    /// Has a channel sent a message that says nothing; `false` when there is no such channel, or it is disabled.
+    pub async fn test_channel(&self, id: ChannelId, notification: NotificationId) -> Result<bool> {
+        let mut transaction = self.begin().await?;
+        let inserted = sqlx::query!(
+            "insert into notifications (organization_id, id, channel_id, kind)
+             select organization_id, $3, id, 'test' from channels
+             where organization_id = $1 and id = $2 and state = 'enabled'",
+            self.organization.0,
+            id.0,
+            notification.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+
+    /// Deletes a channel, with what it was told; `false` when there is none.
     pub async fn delete_channel(&self, id: ChannelId) -> Result<bool> {
         let mut transaction = self.begin().await?;
         let deleted = sqlx::query!(

@@ -1,9 +1,9 @@
 //! Invariant 5: a member of one organization can neither read, change, nor guess anything of another. These tests
 //! attack the policies of the schema below the queries, as somebody would who has found an injection.
 
-use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
+use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId, NotificationId};
 use ravenpost_store::tenant::{
-    DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
+    AlertFilter, DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
     RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
@@ -14,7 +14,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 27] = [
     "organizations",
     "api_keys",
     "endpoints",
@@ -40,6 +40,8 @@ const TABLES: [&str; 25] = [
     "live_watches",
     "live_attempts",
     "expunged_payloads",
+    "alert_rules",
+    "notifications",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -138,6 +140,10 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update replay_jobs set rate = 1 where organization_id = '{}'", owner.id),
         format!("update replay_job_destinations set phase = 'ended' where organization_id = '{}'", owner.id),
         format!("delete from channels where organization_id = '{}'", owner.id),
+        format!("update channels set state = 'disabled' where organization_id = '{}'", owner.id),
+        format!("update alerts set resolved_at = now() where organization_id = '{}'", owner.id),
+        format!("delete from alert_rules where organization_id = '{}'", owner.id),
+        format!("update notifications set state = 'failed' where organization_id = '{}'", owner.id),
         format!("update rejected_requests set deleted_at = now() where organization_id = '{}'", owner.id),
     ] {
         let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
@@ -227,7 +233,19 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.channels(ALL).await.unwrap().rows.is_empty());
     let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;
     assert!(!stranger.delete_channel(channel).await.unwrap());
-    assert!(stranger.alerts(false, ALL).await.unwrap().rows.is_empty());
+    assert!(stranger.channel(channel).await.unwrap().is_none());
+    assert!(stranger.channel_notifications(channel).await.unwrap().is_empty());
+    assert!(!stranger.test_channel(channel, NotificationId::new(now, random())).await.unwrap());
+    assert!(stranger.alerts(AlertFilter::default(), ALL).await.unwrap().rows.is_empty());
+    let alert = owner.tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows[0].id;
+    assert!(stranger.alert(alert).await.unwrap().is_none());
+    assert!(stranger.alert_notifications(alert).await.unwrap().is_empty());
+    assert!(!stranger.acknowledge_alert(alert, "x").await.unwrap());
+    assert!(!stranger.mute_alert(alert, None).await.unwrap());
+    assert!(!stranger.resolve_alert(alert, "x").await.unwrap());
+    assert!(stranger.alert_rules().await.unwrap().is_empty());
+    let rule = owner.tenant.alert_rules().await.unwrap()[0].id;
+    assert!(!stranger.delete_alert_rule(rule).await.unwrap());
 
     let filter = RejectedFilter::default();
     let rejected = owner.tenant.rejected_requests(&filter, ALL).await.unwrap().rows[0].id;

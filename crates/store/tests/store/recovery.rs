@@ -1,9 +1,9 @@
 //! Replay by itself when a destination has recovered: once for each recovery, and nothing for ever.
 
 use ravenpost_core::delivery::DeliveryKey;
-use ravenpost_core::ids::{AlertId, DestinationId, EventId, ReplayJobId};
-use ravenpost_core::replay::ReplayKind;
-use ravenpost_store::system::{Observation, Record};
+use ravenpost_core::ids::{DestinationId, EventId, ReplayJobId};
+use ravenpost_core::replay::{OUTAGE_FAILURES, ReplayKind};
+use ravenpost_store::system::{Observed, Record};
 use ravenpost_store::tenant::{DestinationChange, DestinationChanged};
 use sqlx::Executor;
 
@@ -12,23 +12,20 @@ use crate::support::{Organization, World, random};
 
 /// What the notifier reads of the first destination: attempts that failed (`false`) and succeeded.
 async fn observe(world: &World, organization: &Organization, offset: &mut i64, outcomes: &[bool]) {
-    let observations: Vec<Observation> = outcomes
-        .iter()
-        .map(|success| {
-            *offset += 1;
-            Observation {
-                organization_id: organization.id,
-                endpoint_id: organization.endpoint,
-                destination_id: organization.first,
-                success: *success,
-                error: None,
-                partition: 0,
-                offset: *offset,
-                alert_id: AlertId::new(world.now, random()),
-            }
-        })
-        .collect();
-    world.store.system().observe(&observations, 100).await.unwrap();
+    let known = sqlx::query_scalar("select failures_in_a_row from destination_health where destination_id = $1");
+    let known: Option<i32> =
+        known.bind(organization.first.0).fetch_optional(&world.pool).await.unwrap();
+    let mut failures = known.unwrap_or_default();
+    for success in outcomes {
+        *offset += 1;
+        let recovered = *success && failures >= OUTAGE_FAILURES;
+        failures = if *success { 0 } else { failures + 1 };
+        let row = Observed {
+            recovered,
+            ..crate::alerts::observed(organization, *offset, u32::try_from(failures).unwrap())
+        };
+        world.store.system().observe(&[row], &[]).await.unwrap();
+    }
 }
 
 /// Lets the time pass after which a recovery is believed.

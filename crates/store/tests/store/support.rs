@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
+use ravenpost_core::alert::{ChannelConfig, Condition, ConditionName, RuleKey};
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::destination::Signing;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::{EventStatus, PayloadLocation};
 use ravenpost_core::ids::{
-    AlertId, ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
+    ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
     RejectedRequestId, ReplayJobId, SecretId, Slot,
 };
 use ravenpost_core::pacing::{Health, Limits};
@@ -16,14 +17,16 @@ use ravenpost_core::replay::{ReplayFilter, ReplayKind};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
-    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Observation, Record,
+    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Record,
     RejectedCount, Routed,
 };
-use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
+use ravenpost_store::tenant::{NewChannel, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::alerts;
 
 /// The partition under which tests record.
 pub(crate) const PARTITION: i32 = 0;
@@ -229,21 +232,22 @@ impl World {
         let channel = ChannelId::new(self.now, random());
         organization
             .tenant
-            .create_email_channel(channel, "ops@example.com", self.now)
+            .create_channel(&NewChannel {
+                id: channel,
+                name: "",
+                config: &ChannelConfig::Email { address: "ops@example.com".to_owned() },
+                nonce: random(),
+                now: self.now,
+            })
             .await
             .unwrap()
             .unwrap();
-        let observation = Observation {
-            organization_id: organization.id,
-            endpoint_id: organization.endpoint,
-            destination_id: organization.first,
-            success: false,
-            error: None,
-            partition: 0,
-            offset: 0,
-            alert_id: AlertId::new(self.now, random()),
-        };
-        self.store.system().observe(&[observation], 1).await.unwrap();
+        let rule = alerts::rule(Condition::ConsecutiveFailures { failures: 9 });
+        let RuleKey::Own(id) = rule.key else { panic!("a rule of its own") };
+        assert!(organization.tenant.put_alert_rule(id, &rule).await.unwrap());
+        let fires = alerts::fires(self, &organization, RuleKey::Default(ConditionName::ConsecutiveFailures));
+        let observed = alerts::observed(&organization, 0, 1);
+        assert_eq!(self.store.system().observe(&[observed], &[fires]).await.unwrap(), [true]);
         self.rejected(&organization, 1).await;
         let filter = ReplayFilter { status: vec![EventStatus::Success], ..ReplayFilter::default() };
         let id = ReplayJobId::new(self.now, random());

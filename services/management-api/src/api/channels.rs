@@ -1,17 +1,21 @@
-//! Channels: where alerts are sent.
+//! Channels: where alerts are sent. Their secrets are shown to nobody but who brings or makes them.
+
+pub(super) mod body;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::ids::ChannelId;
-use ravenpost_store::tenant::Channel;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use ravenpost_core::alert::ChannelConfig;
+use ravenpost_core::ids::{ChannelId, NotificationId};
+use ravenpost_store::tenant::{ChannelChange, NewChannel};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::page::{List, PageQuery, list as listed};
+use self::body::{ChannelBody, ChannelChangeBody, CreatedChannelBody, NewChannelBody, TestBody};
+use super::alerts::body::NotificationBody;
+use super::page::{List, PageQuery, all, list as listed};
 use super::{BASE, Failure, checks};
 use crate::auth::{AlertsRead, AlertsWrite, Caller};
 
@@ -21,54 +25,6 @@ use crate::auth::{AlertsRead, AlertsWrite, Caller};
 pub(super) struct ChannelPath {
     /// The channel's id.
     channel_id: ChannelId,
-}
-
-/// How a channel reaches people.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ChannelType {
-    /// By e-mail.
-    Email,
-}
-
-/// A channel to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewChannel)]
-pub(super) struct NewChannelBody {
-    /// How it reaches people.
-    #[serde(rename = "type")]
-    #[expect(dead_code, reason = "there is one type; it is checked when it is read")]
-    kind: ChannelType,
-    /// The e-mail address.
-    #[schema(format = Email, example = "oncall@example.com")]
-    address: String,
-}
-
-/// Where alerts are sent.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Channel)]
-pub(super) struct ChannelBody {
-    /// Its id.
-    id: ChannelId,
-    /// How it reaches people.
-    #[serde(rename = "type")]
-    kind: ChannelType,
-    /// The e-mail address.
-    address: String,
-    /// When it was made.
-    created_at: DateTime<Utc>,
-}
-
-impl From<Channel> for ChannelBody {
-    fn from(channel: Channel) -> Self {
-        Self {
-            id: channel.id,
-            kind: ChannelType::Email,
-            address: channel.address,
-            created_at: channel.created_at,
-        }
-    }
 }
 
 /// List channels.
@@ -83,21 +39,98 @@ pub(super) async fn list(
 }
 
 /// Create a channel.
+///
+/// Keys and URLs are sealed and never shown again. A `webhook` is signed as deliveries are; its secret is in this answer alone.
 #[utoipa::path(post, path = "/channels", tag = "alerts", operation_id = "create_channel", request_body = NewChannelBody,
-    security(("api_key" = ["alerts:write"])), responses((status = 201, body = ChannelBody,
+    security(("api_key" = ["alerts:write"])), responses((status = 201, body = CreatedChannelBody,
         headers(("Location" = String, description = "Its path."))), (status = 409)))]
 pub(super) async fn create(
     caller: Caller<AlertsWrite>,
     Json(body): Json<NewChannelBody>,
 ) -> Result<impl IntoResponse, Failure> {
-    checks::email("address", &body.address)?;
+    let (name, config) = body.into_parts();
+    if let Some(name) = &name {
+        checks::name("name", name)?;
+    }
+    if let ChannelConfig::Email { address } = &config {
+        checks::email("address", address)?;
+    }
+    config.check().map_err(|invalid| Problem::invalid_field(invalid.field, invalid.message))?;
     let now = clock::now();
     let id = ChannelId::new(now, random::bytes());
-    let created = caller.tenant.create_email_channel(id, &body.address, now).await?;
+    let name = name.unwrap_or_default();
+    let new = NewChannel { id, name: &name, config: &config, nonce: random::bytes(), now };
+    let channel = caller.tenant.create_channel(&new).await?;
     let channel =
-        created.ok_or_else(|| Problem::new(Kind::Conflict, "there is a channel to this address already"))?;
+        channel.ok_or_else(|| Problem::new(Kind::Conflict, "there is a channel to this address already"))?;
     let location = format!("{BASE}/channels/{id}");
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(ChannelBody::from(channel))))
+    let created = CreatedChannelBody::new(channel, &config);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(created)))
+}
+
+/// Get a channel.
+#[utoipa::path(get, path = "/channels/{channel_id}", tag = "alerts", operation_id = "get_channel", params(ChannelPath),
+    security(("api_key" = ["alerts:read"])), responses((status = 200, body = ChannelBody)))]
+pub(super) async fn get(
+    caller: Caller<AlertsRead>,
+    Path(path): Path<ChannelPath>,
+) -> Result<Answer<ChannelBody>, Failure> {
+    let channel = caller.tenant.channel(path.channel_id).await?;
+    Ok(Answer(channel.ok_or_else(|| Problem::not_found("channel"))?.into()))
+}
+
+/// Change a channel.
+///
+/// A channel that refuses messages again and again is disabled by itself. Enabling it has open alerts told that it was not
+/// told of.
+#[utoipa::path(patch, path = "/channels/{channel_id}", tag = "alerts", operation_id = "update_channel",
+    params(ChannelPath), request_body = ChannelChangeBody, security(("api_key" = ["alerts:write"])),
+    responses((status = 200, body = ChannelBody)))]
+pub(super) async fn change(
+    caller: Caller<AlertsWrite>,
+    Path(path): Path<ChannelPath>,
+    Json(body): Json<ChannelChangeBody>,
+) -> Result<Answer<ChannelBody>, Failure> {
+    if let Some(name) = &body.name {
+        checks::name("name", name)?;
+    }
+    let change = ChannelChange { name: body.name, enabled: body.enabled };
+    let channel = caller.tenant.change_channel(path.channel_id, &change).await?;
+    Ok(Answer(channel.ok_or_else(|| Problem::not_found("channel"))?.into()))
+}
+
+/// Send a test message to a channel.
+///
+/// What came of it is among the channel's notifications, under the id that is answered.
+#[utoipa::path(post, path = "/channels/{channel_id}/test", tag = "alerts", operation_id = "test_channel",
+    params(ChannelPath), security(("api_key" = ["alerts:write"])),
+    responses((status = 202, body = TestBody), (status = 409)))]
+pub(super) async fn test(
+    caller: Caller<AlertsWrite>,
+    Path(path): Path<ChannelPath>,
+) -> Result<impl IntoResponse, Failure> {
+    let channel = caller.tenant.channel(path.channel_id).await?;
+    let channel = channel.ok_or_else(|| Problem::not_found("channel"))?;
+    let notification = NotificationId::new(clock::now(), random::bytes());
+    if !channel.enabled || !caller.tenant.test_channel(channel.id, notification).await? {
+        return Err(Problem::new(Kind::Conflict, "the channel is disabled: enable it before it is tried").into());
+    }
+    Ok((StatusCode::ACCEPTED, Answer(TestBody { notification_id: notification })))
+}
+
+/// List what a channel was told last.
+#[utoipa::path(get, path = "/channels/{channel_id}/notifications", tag = "alerts",
+    operation_id = "list_channel_notifications", params(ChannelPath), security(("api_key" = ["alerts:read"])),
+    responses((status = 200, body = List<NotificationBody>)))]
+pub(super) async fn notifications(
+    caller: Caller<AlertsRead>,
+    Path(path): Path<ChannelPath>,
+) -> Result<Answer<List<NotificationBody>>, Failure> {
+    if caller.tenant.channel(path.channel_id).await?.is_none() {
+        return Err(Problem::not_found("channel").into());
+    }
+    let told = caller.tenant.channel_notifications(path.channel_id).await?;
+    Ok(Answer(all(told.into_iter().map(NotificationBody::from))))
 }
 
 /// Delete a channel.

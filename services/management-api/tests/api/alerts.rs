@@ -1,10 +1,13 @@
 //! Channels and alerts.
 
+use std::time::Duration;
+
+use ravenpost_core::alert::{ConditionName, Evidence, RuleKey, Severity};
 use ravenpost_core::ids::AlertId;
-use ravenpost_store::system::Observation;
+use ravenpost_store::system::{Firing, Subject, Turn};
 use serde_json::json;
 
-use crate::support::Service;
+use crate::support::{Customer, Service};
 
 #[tokio::test]
 async fn channels() {
@@ -16,7 +19,11 @@ async fn channels() {
     201 {
       "address": "oncall@example.com",
       "created_at": "[time]",
+      "disabled_reason": null,
+      "enabled": true,
       "id": "[id]",
+      "last_sent_at": null,
+      "name": "",
       "type": "email"
     }
     "#);
@@ -49,7 +56,10 @@ async fn channels() {
         json!({ "type": "email" }),
         json!({ "type": "email", "address": "oncall" }),
         json!({ "type": "email", "address": "a@example.com\r\nBcc: b@example.com" }),
-        json!({ "type": "email", "address": "oncall@example.com", "name": "x" }),
+        json!({ "type": "email", "address": "oncall@example.com", "url": "x" }),
+        json!({ "type": "slack", "url": "ftp://hooks.slack.com/" }),
+        json!({ "type": "pagerduty", "routing_key": "short" }),
+        json!({ "type": "webhook", "url": "https://example.com/", "signing_secret": "short" }),
     ] {
         let answer = customer.post("/channels", body).await;
         assert_eq!(answer.status, 422);
@@ -57,11 +67,14 @@ async fn channels() {
     }
     insta::assert_snapshot!(details.join("\n"), @"
     type: missing field `type`
-    type: unknown variant `sms`, expected `email`
+    type: unknown variant `sms`, expected one of `email`, `slack`, `teams`, `pagerduty`, `opsgenie`, `webhook`
     address: missing field `address`
     address: not an e-mail address
     address: not an e-mail address
-    name: unknown field `name`, expected `type` or `address`
+    url: unknown field `url`, expected `address` or `name`
+    url: only http and https URLs can be delivered to
+    routing_key: 32 to 32 letters, digits and hyphens
+    signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
     ");
     assert_eq!(customer.delete("/channels/1").await.status, 400);
     assert_eq!(customer.get("/channels?limit=x").await.status, 400);
@@ -72,37 +85,62 @@ async fn alerts() {
     let service = Service::new().await;
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
-    let observation = |offset, success| Observation {
+    let subject = Subject {
         organization_id: customer.organization,
-        endpoint_id: endpoint.id,
-        destination_id: endpoint.destination,
-        success,
-        error: (!success).then(|| "connection refused".to_owned()),
-        partition: 0,
-        offset,
-        alert_id: AlertId::new(service.now, ravenpost_chassis::random::bytes()),
+        endpoint_id: Some(endpoint.id),
+        destination_id: Some(endpoint.destination),
     };
+    let firing = Firing {
+        alert_id: AlertId::new(service.now, ravenpost_chassis::random::bytes()),
+        rule_name: "A destination keeps failing".to_owned(),
+        condition: ConditionName::ConsecutiveFailures,
+        severity: Severity::Warning,
+        evidence: Evidence {
+            failures_in_a_row: Some(2),
+            last_error: Some("connection refused".to_owned()),
+            ..Evidence::default()
+        },
+        tell_at: service.now,
+        channels: None,
+        cool_down: Duration::ZERO,
+    };
+    let rule = RuleKey::Default(ConditionName::ConsecutiveFailures);
     let system = service.store.system();
-    system.observe(&[observation(1, false), observation(2, false)], 2).await.unwrap();
+    let opens = Turn { subject, rule, fires: Some(Box::new(firing)) };
+    assert_eq!(system.turn(&[opens]).await.unwrap(), [true]);
     insta::assert_snapshot!(customer.get("/alerts?open=true").await.shown(), @r#"
     200 {
       "data": [
         {
+          "acknowledged_at": null,
+          "acknowledged_by": null,
           "destination_id": "[id]",
           "endpoint_id": "[id]",
+          "evidence": {
+            "failures_in_a_row": 2,
+            "last_error": "connection refused"
+          },
           "failures": 2,
           "id": "[id]",
           "kind": "consecutive_failures",
           "last_error": "connection refused",
+          "muted_until": null,
           "notified_at": null,
           "opened_at": "[time]",
-          "resolved_at": null
+          "resolved_at": null,
+          "resolved_by": null,
+          "rule": "consecutive_failures",
+          "rule_name": "A destination keeps failing",
+          "severity": "warning",
+          "state": "firing"
         }
       ],
       "next": null
     }
     "#);
-    system.observe(&[observation(3, true)], 2).await.unwrap();
+    seen_to(&customer).await;
+    let resolves = Turn { subject, rule, fires: None };
+    assert_eq!(system.turn(&[resolves]).await.unwrap(), [true]);
     assert_eq!(customer.get("/alerts?open=true").await.json()["data"], json!([]));
     assert_eq!(customer.get("/alerts").await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get("/alerts?open=maybe").await.shown(), @r#"
@@ -120,4 +158,105 @@ async fn alerts() {
     }
     "#);
     assert_eq!(customer.get("/alerts?next=x").await.status, 400);
+}
+
+/// Acknowledges and mutes the only alert, and finds it by what it is.
+async fn seen_to(customer: &Customer) {
+    let alert = customer.get("/alerts").await.json()["data"][0].clone();
+    let path = format!("/alerts/{}", alert["id"].as_str().unwrap());
+    let muted = customer.post(&format!("{path}/mute"), json!({ "duration": "2h" })).await;
+    assert_eq!(muted.status, 200);
+    assert!(muted.json()["muted_until"].is_string());
+    assert_eq!(customer.post(&format!("{path}/mute"), json!({ "duration": "2" })).await.status, 422);
+    let acknowledged = customer.post(&format!("{path}/acknowledge"), json!({})).await;
+    assert_eq!(acknowledged.json()["state"], "acknowledged");
+    assert!(acknowledged.json()["acknowledged_by"].as_str().unwrap().starts_with("api_key:"));
+    assert_eq!(customer.post(&format!("{path}/acknowledge"), json!({})).await.status, 409);
+    let told = customer.get(&path).await.json();
+    assert_eq!(told["notifications"], json!([]));
+    let endpoint = alert["endpoint_id"].as_str().unwrap();
+    for (query, count) in [
+        ("state=firing".to_owned(), 0),
+        ("state=acknowledged".to_owned(), 1),
+        ("severity=critical".to_owned(), 0),
+        (format!("severity=warning&endpoint_id={endpoint}"), 1),
+        (format!("destination_id={endpoint}"), 0),
+    ] {
+        let listed = customer.get(&format!("/alerts?{query}")).await.json();
+        assert_eq!(listed["data"].as_array().unwrap().len(), count, "{query}");
+    }
+    assert_eq!(customer.get("/alerts?state=maybe").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_channel_is_tried_changed_and_keeps_its_secrets() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let new = json!({ "type": "webhook", "url": "https://example.com/alerts/s3cr3t", "name": "Pipeline" });
+    let created = customer.post("/channels", new.clone()).await;
+    assert_eq!(created.status, 201);
+    assert!(created.json()["signing_secret"].as_str().unwrap().starts_with("whsec_"));
+    assert_eq!(customer.post("/channels", new).await.status, 409);
+    let path = format!("/channels/{}", created.json()["id"].as_str().unwrap());
+    let shown = customer.get(&path).await.shown();
+    assert!(!shown.contains("s3cr3t") && !shown.contains("whsec_"), "{shown}");
+    let test = customer.post(&format!("{path}/test"), json!({})).await;
+    assert_eq!(test.status, 202);
+    let told = customer.get(&format!("{path}/notifications")).await.json();
+    assert_eq!(told["data"][0]["id"], test.json()["notification_id"]);
+    assert_eq!((&told["data"][0]["kind"], &told["data"][0]["state"]), (&json!("test"), &json!("pending")));
+    let changed = customer.patch(&path, json!({ "enabled": false, "name": "Other" })).await;
+    assert_eq!((&changed.json()["enabled"], &changed.json()["name"]), (&json!(false), &json!("Other")));
+    assert_eq!(customer.post(&format!("{path}/test"), json!({})).await.status, 409);
+    assert_eq!(service.customer().await.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn rules() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let listed = customer.get("/alert-rules").await.json();
+    assert_eq!((listed["data"].as_array().unwrap().len(), listed["defaults"].as_array().unwrap().len()), (0, 10));
+    let new = json!({
+        "name": "Orders fail",
+        "condition": { "type": "error_rate", "window": "10m", "minimum_attempts": 20 },
+        "severity": "critical",
+        "quiet_hours": { "from": 1320, "to": 360 },
+    });
+    let created = customer.post("/alert-rules", new.clone()).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.json()["condition"]["percent"], 5.0);
+    assert_eq!(created.json()["cool_down"], "5m");
+    let path = format!("/alert-rules/{}", created.json()["id"].as_str().unwrap());
+    assert_eq!(created.header("location"), format!("/api/v1{path}"));
+    assert_eq!(customer.get(&path).await.json(), created.json());
+    let defaults = customer.get("/alert-rules").await.json()["defaults"].clone();
+    let replaced = defaults.as_array().unwrap().iter().find(|rule| rule["condition"]["type"] == "error_rate");
+    assert_eq!(replaced.unwrap()["enabled"], false);
+    assert_eq!(service.customer().await.get(&path).await.status, 404);
+    assert_eq!(service.customer().await.put(&path, new.clone()).await.status, 404);
+
+    let mut details = Vec::new();
+    for (field, value) in [
+        ("name", json!("")),
+        ("condition", json!({ "type": "consecutive_failures", "failures": 0 })),
+        ("condition", json!({ "type": "latency", "p95": "fast", "window": "5m", "minimum_attempts": 1 })),
+        ("cool_down", json!("2d")),
+        ("quiet_hours", json!({ "from": 0, "to": 1440 })),
+        ("channels", json!(["0199e5a0-0000-7000-8000-000000000001"])),
+        ("scope", json!({ "type": "endpoint", "id": "0199e5a0-0000-7000-8000-000000000001" })),
+        ("severity", json!("bad")),
+    ] {
+        let mut body = new.clone();
+        body[field] = value;
+        let answer = customer.put(&path, body).await;
+        assert_eq!(answer.status, 422, "{field}");
+        details.push(answer.json()["detail"].as_str().unwrap().to_owned());
+    }
+    insta::assert_snapshot!(details.join("\n"), @"");
+    let mut other = new;
+    other["enabled"] = json!(false);
+    assert_eq!(customer.put(&path, other).await.json()["enabled"], false);
+    assert_eq!(customer.delete(&path).await.status, 204);
+    assert_eq!(customer.delete(&path).await.status, 404);
 }

@@ -1,10 +1,16 @@
 //! E-mail by SMTP, to the operator's own relay.
 
-use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use std::time::Duration;
+
+use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::AsyncSmtpTransport;
 use lettre::{AsyncTransport, Message, Tokio1Executor};
-use ravenpost_store::system::DueAlert;
+
+use super::NotSent;
+use crate::message::Message as Told;
+
+/// How long the relay may take for each step.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How mail is sent.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,69 +52,101 @@ pub enum EmailError {
     #[error("the mail can't be composed")]
     Compose(#[from] lettre::error::Error),
     /// The relay did not take it.
-    #[error("the SMTP relay did not take the mail")]
+    #[error("the SMTP relay did not take the mail: {0}")]
     Relay(#[from] lettre::transport::smtp::Error),
 }
 
-impl EmailError {
-    /// Whether trying again is no use: the address is none, or the relay will never take it.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::Address(_) | Self::Compose(_) => true,
-            Self::Relay(error) => error.is_permanent(),
-        }
+impl From<EmailError> for NotSent {
+    /// Permanent when the address is none, or the relay will never take it.
+    fn from(error: EmailError) -> Self {
+        let permanent = match &error {
+            EmailError::Address(_) | EmailError::Compose(_) => true,
+            EmailError::Relay(error) => error.is_permanent(),
+        };
+        Self { message: error.to_string(), permanent, retry_after: None }
     }
 }
 
 impl Email {
     /// Prepares the transport; nothing is sent yet.
     pub fn new(settings: &SmtpSettings) -> Result<Self, EmailError> {
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.smtp_url)?.build();
-        Ok(Self { transport, from: settings.smtp_from.clone() })
+        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.smtp_url)?;
+        Ok(Self { transport: builder.timeout(Some(TIMEOUT)).build(), from: settings.smtp_from.clone() })
     }
 
-    /// Mails an alert to one address.
-    pub async fn send(&self, alert: &DueAlert, address: &str) -> Result<(), EmailError> {
-        self.transport.send(self.compose(alert, address)?).await?;
+    /// Mails a message to one address.
+    pub async fn send(&self, message: &Told, address: &str) -> Result<(), NotSent> {
+        let mail = self.compose(message, address)?;
+        self.transport.send(mail).await.map_err(EmailError::from)?;
         Ok(())
     }
 
-    fn compose(&self, alert: &DueAlert, address: &str) -> Result<Message, EmailError> {
-        let subject = format!(
-            "[Ravenpost] {} keeps failing ({} attempts in a row)",
-            alert.endpoint_name, alert.failures
-        );
+    fn compose(&self, message: &Told, address: &str) -> Result<Message, EmailError> {
+        // Known by its first notification, so that a mail which is sent twice is recognised (RFC 5322, 3.6.4).
+        let id = format!("<{}@{}>", message.id, self.from.email.domain());
         let mail = Message::builder()
             .from(self.from.clone())
             .to(address.parse()?)
-            .subject(subject)
-            .header(ContentType::TEXT_PLAIN)
-            .body(body(alert))?;
+            .subject(format!("[Ravenpost] {}", message.title))
+            .message_id(Some(id))
+            .multipart(MultiPart::alternative_plain_html(text(message), html(message)))?;
         Ok(mail)
     }
 }
 
-fn body(alert: &DueAlert) -> String {
-    let DueAlert {
-        endpoint_name,
-        endpoint_id,
-        destination_id,
-        destination_url,
-        failures,
-        organization_name,
-        ..
-    } = alert;
-    // A query often carries a credential, and mail is read by many.
-    let destination_url = destination_url.split('?').next().unwrap_or_default();
-    let error = alert.last_error.as_deref().unwrap_or("unknown");
-    let opened = alert.opened_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    format!(
-        "A destination of {organization_name} has failed {failures} times in a row.\n\n\
-         Endpoint:     {endpoint_name} ({endpoint_id})\n\
-         Destination:  {destination_url} ({destination_id})\n\
-         Last error:   {error}\n\
-         Since:        {opened}\n\n\
-         Events go on being accepted and are tried again by the destination's retry policy; those that were given up\n\
-         can be replayed. This alert is resolved by the next delivery that succeeds.\n"
-    )
+pub(super) fn text(message: &Told) -> String {
+    let mut text = format!("{}\n\n", message.title);
+    for (name, value) in &message.facts {
+        text.push_str(&format!("{name}: {value}\n"));
+    }
+    if !message.items.is_empty() {
+        text.push('\n');
+    }
+    for item in &message.items {
+        text.push_str(&format!("- {item}\n"));
+    }
+    text.push_str(&format!("\nOpen in the console: {}\n", message.link));
+    if let Some(mute) = &message.mute_link {
+        text.push_str(&format!("Mute: {mute}\n"));
+    }
+    text
+}
+
+pub(super) fn html(message: &Told) -> String {
+    let mut html = format!(
+        "<!doctype html><html><body style=\"font-family:sans-serif\"><h2>{}</h2><table>",
+        escaped(&message.title)
+    );
+    for (name, value) in &message.facts {
+        html.push_str(&format!(
+            "<tr><td style=\"color:#666;padding-right:1em\">{name}</td><td>{}</td></tr>",
+            escaped(value)
+        ));
+    }
+    html.push_str("</table>");
+    if !message.items.is_empty() {
+        let items: String = message.items.iter().map(|item| format!("<li>{}</li>", escaped(item))).collect();
+        html.push_str(&format!("<ul>{items}</ul>"));
+    }
+    html.push_str(&format!("<p><a href=\"{}\">Open in the console</a>", escaped(message.link.as_str())));
+    if let Some(mute) = &message.mute_link {
+        html.push_str(&format!(" · <a href=\"{}\">Mute</a>", escaped(mute.as_str())));
+    }
+    html.push_str("</p></body></html>");
+    html
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for one in text.chars() {
+        match one {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            one => escaped.push(one),
+        }
+    }
+    escaped
 }

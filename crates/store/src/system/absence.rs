@@ -1,0 +1,157 @@
+//! What no outcome tells: deliveries that wait, endpoints that receive nothing, requests that fail verification. Asked by one
+//! elected process, with a bound on each question.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_core::alert::judge::{Received, Waits};
+use ravenpost_core::alert::{ConditionName, RuleKey};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Subject, System};
+use crate::Result;
+
+/// The key of the advisory lock by which the process is elected.
+const ABSENCE: i64 = 0x7261_7665_6eff;
+/// Most destinations or endpoints of one answer: the worst come first.
+const MOST: i64 = 5_000;
+
+/// One thing that is known of a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// What waits for a destination.
+    Waits(Waits),
+    /// What an endpoint has received.
+    Received(Received),
+    /// Requests to an endpoint that failed verification in this hour and the one before.
+    Rejected(u32),
+}
+
+impl Fact {
+    /// Which condition asks for it.
+    pub fn condition(&self) -> ConditionName {
+        match self {
+            Self::Waits(_) => ConditionName::Backlog,
+            Self::Received(_) => ConditionName::EndpointSilent,
+            Self::Rejected(_) => ConditionName::SignatureFailures,
+        }
+    }
+}
+
+/// What is known, and the alerts that are open by it.
+#[derive(Debug, Clone, Default)]
+pub struct Absence {
+    /// By subject.
+    pub facts: Vec<(Subject, Fact)>,
+    /// Open alerts of these conditions.
+    pub open: Vec<(Subject, RuleKey)>,
+}
+
+fn subject(organization: Uuid, endpoint: Option<Uuid>, destination: Option<Uuid>) -> Subject {
+    Subject {
+        organization_id: organization.into(),
+        endpoint_id: endpoint.map(Into::into),
+        destination_id: destination.map(Into::into),
+    }
+}
+
+fn bounded(count: i64) -> u32 {
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
+}
+
+impl System {
+    /// Everything of this kind; `None` while another process is at it.
+    pub async fn absence(&self) -> Result<Option<Absence>> {
+        let mut transaction = self.pool.begin().await?;
+        let elected = sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", ABSENCE)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if !elected {
+            return Ok(None);
+        }
+        let mut absence = Absence::default();
+        waits(&mut transaction, &mut absence).await?;
+        received(&mut transaction, &mut absence).await?;
+        rejected(&mut transaction, &mut absence).await?;
+        let open = sqlx::query!(
+            "select organization_id, endpoint_id, destination_id, kind from alerts
+             where resolved_at is null and condition in ('backlog', 'endpoint_silent', 'signature_failures')"
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        absence.open.extend(open.into_iter().filter_map(|row| {
+            let subject = subject(row.organization_id, row.endpoint_id, row.destination_id);
+            Some((subject, RuleKey::parse(&row.kind)?))
+        }));
+        // Nothing was written.
+        transaction.rollback().await?;
+        Ok(Some(absence))
+    }
+}
+
+/// What has been due for a minute and waits, of destinations that are not held on purpose.
+async fn waits(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
+    let rows = sqlx::query!(
+        r#"select s.organization_id, s.endpoint_id, s.destination_id, count(*) as "waiting!", min(s.due_at) as oldest
+           from scheduled_deliveries s
+           join destinations d on d.organization_id = s.organization_id and d.id = s.destination_id
+           where s.due_at <= now() - interval '1 minute' and s.reason <> 'held' and d.deleted_at is null
+           group by s.organization_id, s.endpoint_id, s.destination_id
+           order by min(s.due_at) limit $1"#,
+        MOST
+    )
+    .fetch_all(connection)
+    .await?;
+    absence.facts.extend(rows.into_iter().map(|row| {
+        let subject = subject(row.organization_id, Some(row.endpoint_id), Some(row.destination_id));
+        (subject, Fact::Waits(Waits { waiting: bounded(row.waiting), oldest_due_at: row.oldest }))
+    }));
+    Ok(())
+}
+
+/// Endpoints that have received in most hours of a day, or that an open alert takes for silent. Paused ones and those that
+/// were made meanwhile are not asked.
+async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
+    let rows = sqlx::query!(
+        r#"select e.organization_id, e.id as endpoint_id, count(*) as "busy!", max(t.starts_at) as "last!",
+               now() as "now!"
+           from delivery_stats t
+           join endpoints e on e.organization_id = t.organization_id and e.id = t.endpoint_id
+           where t.grain = 'hour' and t.destination_id = '00000000-0000-0000-0000-000000000000'
+               and t.endpoint_id <> '00000000-0000-0000-0000-000000000000' and t.accepted > 0
+               and t.starts_at > now() - interval '8 days' and e.deleted_at is null and e.status = 'active'
+               and t.starts_at > (select max(l.starts_at) - interval '24 hours' from delivery_stats l
+                   where l.organization_id = t.organization_id and l.endpoint_id = t.endpoint_id
+                       and l.destination_id = t.destination_id and l.grain = 'hour' and l.accepted > 0)
+           group by e.organization_id, e.id
+           order by max(t.starts_at) limit $1"#,
+        MOST
+    )
+    .fetch_all(connection)
+    .await?;
+    absence.facts.extend(rows.into_iter().map(|row| {
+        let last_at = Some(end_of_hour(row.last, row.now));
+        let fact = Fact::Received(Received { busy_hours: bounded(row.busy), last_at });
+        (subject(row.organization_id, Some(row.endpoint_id), None), fact)
+    }));
+    Ok(())
+}
+
+/// Something was received in the hour that begins so; silence is counted from its end.
+fn end_of_hour(start: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+    (start + TimeDelta::hours(1)).min(now)
+}
+
+async fn rejected(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
+    let rows = sqlx::query!(
+        r#"select organization_id, endpoint_id, sum(kept + not_kept)::bigint as "rejected!" from rejected_counts
+           where hour >= date_trunc('hour', now() - interval '1 hour', 'UTC')
+           group by organization_id, endpoint_id order by sum(kept + not_kept) desc limit $1"#,
+        MOST
+    )
+    .fetch_all(connection)
+    .await?;
+    absence.facts.extend(rows.into_iter().map(|row| {
+        (subject(row.organization_id, Some(row.endpoint_id), None), Fact::Rejected(bounded(row.rejected)))
+    }));
+    Ok(())
+}

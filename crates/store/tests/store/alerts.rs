@@ -1,0 +1,294 @@
+//! Alerts: one open at most for each rule and subject, decided once, told to every channel, and over when it is over.
+
+use std::time::Duration;
+
+use ravenpost_core::alert::{
+    ChannelConfig, Condition, ConditionName, Evidence, Rule, RuleKey, Scope, Severity,
+};
+use ravenpost_core::ids::{AlertId, AlertRuleId, ChannelId, NotificationId};
+use ravenpost_store::system::{
+    Failed, Firing, Gathering, Keeping, Leftover, NotificationKind, Observed, Subject, Turn,
+};
+use ravenpost_store::tenant::{AlertFilter, AlertState, ChannelChange, NewChannel, Page};
+use sqlx::Executor;
+
+use crate::support::{Organization, World, random};
+
+const FAILING: RuleKey = RuleKey::Default(ConditionName::ConsecutiveFailures);
+const ALL: Page = Page { after: None, limit: 250 };
+/// Everything at once, and nobody waits for anybody.
+const AT_ONCE: Gathering = Gathering {
+    quiet: Duration::ZERO,
+    longest: Duration::ZERO,
+    pace: Duration::ZERO,
+    claim: Duration::from_secs(60),
+};
+
+/// A rule of the organization.
+pub(crate) fn rule(condition: Condition) -> Rule {
+    Rule {
+        key: RuleKey::Own(AlertRuleId(uuid::Uuid::from_bytes(random()))),
+        name: "Mine".to_owned(),
+        condition,
+        scope: Scope::Organization {},
+        severity: Severity::Critical,
+        cool_down: Duration::from_secs(60),
+        muted_until: None,
+        quiet_hours: None,
+        channels: None,
+        enabled: true,
+    }
+}
+
+/// How the first destination fares after so many failures.
+pub(crate) fn observed(organization: &Organization, offset: i64, failures: u32) -> Observed {
+    Observed {
+        organization_id: organization.id,
+        endpoint_id: organization.endpoint,
+        destination_id: organization.first,
+        partition: 0,
+        offset,
+        failures_in_a_row: failures,
+        recovered: false,
+        failing_since: None,
+        last_success_at: None,
+        last_attempt_at: None,
+        last_error: (failures > 0).then(|| "refused".to_owned()),
+    }
+}
+
+fn subject(organization: &Organization) -> Subject {
+    Subject {
+        organization_id: organization.id,
+        endpoint_id: Some(organization.endpoint),
+        destination_id: Some(organization.first),
+    }
+}
+
+/// An alert of the first destination opens.
+pub(crate) fn fires(world: &World, organization: &Organization, rule: RuleKey) -> Turn {
+    let firing = Firing {
+        alert_id: AlertId::new(world.now, random()),
+        rule_name: "A destination keeps failing".to_owned(),
+        condition: ConditionName::ConsecutiveFailures,
+        severity: Severity::Warning,
+        evidence: Evidence {
+            since: Some(world.now),
+            failures_in_a_row: Some(5),
+            last_error: Some("refused".to_owned()),
+            ..Evidence::default()
+        },
+        tell_at: world.now,
+        channels: None,
+        cool_down: Duration::from_secs(60),
+    };
+    Turn { subject: subject(organization), rule, fires: Some(Box::new(firing)) }
+}
+
+fn resolves(organization: &Organization) -> Turn {
+    Turn { subject: subject(organization), rule: FAILING, fires: None }
+}
+
+async fn channel(world: &World, organization: &Organization, address: &str) -> ChannelId {
+    let id = ChannelId::new(world.now, random());
+    let config = ChannelConfig::Email { address: address.to_owned() };
+    let new = NewChannel { id, name: "Mine", config: &config, nonce: random(), now: world.now };
+    organization.tenant.create_channel(&new).await.unwrap().unwrap();
+    id
+}
+
+/// What is to be told now, by channel; all of it is noted as sent.
+async fn told(world: &World) -> Vec<(ChannelId, Vec<NotificationKind>)> {
+    let mut told = Vec::new();
+    while let Some(claim) = world.store.system().claim_notifications(AT_ONCE).await.unwrap() {
+        let ids: Vec<NotificationId> = claim.notifications.iter().map(|one| one.id).collect();
+        world.store.system().notifications_sent(&claim, &ids, None).await.unwrap();
+        told.push((claim.channel_id, claim.notifications.iter().map(|one| one.kind).collect()));
+    }
+    told.sort_by_key(|(channel, _)| *channel);
+    told
+}
+
+#[tokio::test]
+async fn an_alert_opens_once_whatever_is_read_again() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    let mine = channel(&world, &organization, "a@example.com").await;
+    let turn = || fires(&world, &organization, FAILING);
+    let row = |offset| observed(&organization, offset, 5);
+    assert_eq!(system.observe(&[row(7)], &[turn()]).await.unwrap(), [true]);
+    // Open already, and read before.
+    assert_eq!(system.observe(&[row(8)], &[turn(), turn()]).await.unwrap(), [false, false]);
+    assert_eq!(system.observe(&[row(8)], &[resolves(&organization)]).await.unwrap(), [false]);
+    assert_eq!(told(&world).await, [(mine, vec![NotificationKind::Fired])]);
+    assert_eq!(told(&world).await, []);
+    let known = system.observed(0).await.unwrap();
+    assert_eq!(known, [row(8)]);
+    assert_eq!(system.open_alerts(0).await.unwrap(), [(organization.first, FAILING)]);
+}
+
+#[tokio::test]
+async fn it_resolves_is_told_and_cools_down() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    let mine = channel(&world, &organization, "a@example.com").await;
+    let turns = [fires(&world, &organization, FAILING), resolves(&organization)];
+    assert_eq!(system.observe(&[observed(&organization, 1, 0)], &turns).await.unwrap(), [true, true]);
+    assert_eq!(told(&world).await, [(mine, vec![NotificationKind::Fired, NotificationKind::Resolved])]);
+    let again = || fires(&world, &organization, FAILING);
+    assert_eq!(system.turn(&[again()]).await.unwrap(), [false]);
+    world.pool.execute("update alerts set resolved_at = resolved_at - interval '61 s'").await.unwrap();
+    assert_eq!(system.turn(&[again()]).await.unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn one_that_nobody_can_be_told_of_waits_for_a_channel() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    assert_eq!(system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap(), [true]);
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 0);
+    let mine = channel(&world, &organization, "a@example.com").await;
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 0);
+    assert_eq!(told(&world).await, [(mine, vec![NotificationKind::Fired])]);
+}
+
+#[tokio::test]
+async fn a_person_acknowledges_mutes_and_resolves() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let (system, tenant) = (world.store.system(), &organization.tenant);
+    channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let id = tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows[0].id;
+    let until = world.now + chrono::TimeDelta::hours(1);
+    assert!(tenant.mute_alert(id, Some(until)).await.unwrap());
+    assert_eq!(told(&world).await, []);
+    assert!(tenant.mute_alert(id, None).await.unwrap());
+    assert_eq!(told(&world).await.len(), 1);
+    assert!(tenant.acknowledge_alert(id, "user:1").await.unwrap());
+    assert!(!tenant.acknowledge_alert(id, "user:2").await.unwrap());
+    let in_state = |state| AlertFilter { state: Some(state), ..AlertFilter::default() };
+    for (state, count) in [(AlertState::Firing, 0), (AlertState::Acknowledged, 1), (AlertState::Resolved, 0)] {
+        assert_eq!(tenant.alerts(in_state(state), ALL).await.unwrap().rows.len(), count, "{state:?}");
+    }
+    assert!(tenant.resolve_alert(id, "user:1").await.unwrap());
+    assert!(!tenant.resolve_alert(id, "user:1").await.unwrap());
+    let alert = tenant.alert(id).await.unwrap().unwrap();
+    assert_eq!((alert.state(), alert.resolved_by.as_deref()), (AlertState::Resolved, Some("user:1")));
+    // The same trouble does not open it again, whenever it cooled down.
+    world.pool.execute("update alerts set resolved_at = resolved_at + interval '1 s'").await.unwrap();
+    let mut again = fires(&world, &organization, FAILING);
+    again.fires.as_mut().unwrap().cool_down = Duration::ZERO;
+    assert_eq!(system.turn(&[again.clone()]).await.unwrap(), [false]);
+    again.fires.as_mut().unwrap().evidence.since = Some(world.now + chrono::TimeDelta::hours(1));
+    assert_eq!(system.turn(&[again]).await.unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn a_broken_channel_is_disabled_and_another_one_hears_of_it() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    let broken = channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let failed = Failed {
+        error: "no such service",
+        permanent: true,
+        again_in: Duration::ZERO,
+        last: false,
+        most: 2,
+    };
+    for disabled in [false, true] {
+        let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
+        let ids: Vec<NotificationId> = claim.notifications.iter().map(|one| one.id).collect();
+        assert_eq!(system.notifications_failed(&claim, &ids, &failed).await.unwrap(), disabled);
+    }
+    let shown = organization.tenant.channel(broken).await.unwrap().unwrap();
+    assert_eq!((shown.enabled, shown.disabled_reason.as_deref()), (false, Some("no such service")));
+    // Nobody was told of the alert: the next channel is.
+    let other = channel(&world, &organization, "b@example.com").await;
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
+    assert_eq!(told(&world).await, [(other, vec![NotificationKind::Fired])]);
+    let change = ChannelChange { name: None, enabled: Some(true) };
+    organization.tenant.change_channel(broken, &change).await.unwrap().unwrap();
+    assert_eq!(told(&world).await, [(broken, vec![NotificationKind::Fired])]);
+    let id = NotificationId::new(world.now, random());
+    assert!(organization.tenant.test_channel(other, id).await.unwrap());
+    for disabled in [false, true] {
+        let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
+        assert_eq!(system.notifications_failed(&claim, &[id], &failed).await.unwrap(), disabled);
+    }
+    assert_eq!(told(&world).await, [(broken, vec![NotificationKind::ChannelDisabled])]);
+}
+
+#[tokio::test]
+async fn a_claim_runs_out_and_is_taken_by_another() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let gathered = Gathering { quiet: Duration::from_secs(60), longest: Duration::from_secs(60), ..AT_ONCE };
+    assert!(system.claim_notifications(gathered).await.unwrap().is_none(), "it waits for others");
+    assert!(system.claim_notifications(AT_ONCE).await.unwrap().is_some());
+    assert!(system.claim_notifications(AT_ONCE).await.unwrap().is_none(), "somebody has it");
+    world.pool.execute("update notifications set claimed_until = now() - interval '1 s'").await.unwrap();
+    let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
+    assert_eq!(claim.notifications[0].attempts, 2);
+    let alert = claim.notifications[0].alert.as_ref().unwrap();
+    assert_eq!(alert.destination.as_ref().map(|(id, _)| *id), Some(organization.first));
+}
+
+#[tokio::test]
+async fn rules_read_back_and_end_what_they_replace() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let (system, tenant) = (world.store.system(), &organization.tenant);
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let window = Duration::from_mins(20);
+    let rate = rule(Condition::ErrorRate { percent: 2.5, window, minimum_attempts: 7 });
+    let failing = Rule { enabled: false, ..rule(Condition::ConsecutiveFailures { failures: 9 }) };
+    for rule in [&rate, &failing] {
+        let RuleKey::Own(id) = rule.key else { panic!("a rule of its own") };
+        assert!(tenant.put_alert_rule(id, rule).await.unwrap());
+        assert_eq!(tenant.alert_rule(id).await.unwrap().unwrap().rule, *rule);
+    }
+    assert_eq!(system.longest_alert_window().await.unwrap(), 1_200);
+    let read = system.alert_rules(&[organization.id]).await.unwrap();
+    assert_eq!(read.len(), 2);
+    // The default that is switched off has no alert any more.
+    let open = AlertFilter { open: true, ..AlertFilter::default() };
+    assert!(tenant.alerts(open, ALL).await.unwrap().rows.is_empty());
+    let RuleKey::Own(id) = rate.key else { panic!("a rule of its own") };
+    assert!(tenant.delete_alert_rule(id).await.unwrap());
+    assert!(!tenant.delete_alert_rule(id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_long_over_goes_and_what_is_not_stays() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    channel(&world, &organization, "a@example.com").await;
+    let other = RuleKey::Default(ConditionName::DestinationDown);
+    let turns = [
+        fires(&world, &organization, FAILING),
+        resolves(&organization),
+        fires(&world, &organization, other),
+    ];
+    system.turn(&turns).await.unwrap();
+    assert_eq!(told(&world).await.len(), 1);
+    let keeping = Keeping { of_deleted: chrono::TimeDelta::zero(), replay_jobs: chrono::TimeDelta::zero() };
+    for (days, alerts, notifications) in [(89, 0, 0), (91, 1, 3)] {
+        let now = world.now + chrono::TimeDelta::days(days);
+        for (leftover, count) in [(Leftover::Alerts, alerts), (Leftover::Notifications, notifications)] {
+            let removed = system.remove_leftovers(leftover, keeping, now).await.unwrap().unwrap();
+            assert_eq!(removed.count, count, "{leftover:?} after {days} days");
+        }
+    }
+    assert_eq!(organization.tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows.len(), 1);
+}
