@@ -15,6 +15,7 @@ mod deliver;
 mod drain;
 mod fan;
 mod isolation;
+mod notifier;
 mod retries;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -51,6 +52,8 @@ enum Bench {
     Fan(fan::Arguments),
     /// How far from its time a retry arrives
     Retries(retries::Arguments),
+    /// Watching many destinations: processor time, memory, and how far the notifier falls behind
+    Notifier(notifier::Arguments),
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -66,6 +69,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         Bench::Isolation(arguments) => isolation::run(arguments).await,
         Bench::Fan(arguments) => fan::run(arguments).await,
         Bench::Retries(arguments) => retries::run(arguments).await,
+        Bench::Notifier(arguments) => notifier::run(arguments).await,
     }
 }
 

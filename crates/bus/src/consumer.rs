@@ -329,7 +329,8 @@ impl Partition {
         let (consumer, topic, id) = (Arc::clone(&self.consumer), self.topic.clone(), self.id);
         let look_up = move || first_since(&consumer, &topic, id, moment);
         let canceled = |_| Error::Unavailable(rdkafka::error::KafkaError::Canceled);
-        let found = tokio::task::spawn_blocking(look_up).await.map_err(canceled)?.map_err(Error::Unavailable)?;
+        let found =
+            tokio::task::spawn_blocking(look_up).await.map_err(canceled)?.map_err(Error::Unavailable)?;
         if let Some(again) = &found {
             self.rewind(again.start).await?;
         }

@@ -12,6 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
     message::{BorrowedMessage, Headers as _},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 
@@ -92,6 +93,32 @@ fn have_leaders(config: &ClientConfig, names: &[String]) -> Result<bool> {
         .map(rdkafka::metadata::MetadataTopic::name)
         .collect();
     Ok(names.iter().all(|name| led.contains(name.as_str())))
+}
+
+/// Writes to topics from outside, as one of our services would.
+pub struct Writer {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+}
+
+impl Writer {
+    /// To `topic`, which is the full name, prefix included.
+    pub fn new(brokers: &str, topic: &str) -> Result<Self> {
+        let mut config = config(brokers);
+        config.set("linger.ms", "5").set("acks", "all");
+        Ok(Self { producer: config.create()?, topic: topic.to_owned() })
+    }
+
+    /// Hands a message over; it is written soon. An error when too many wait.
+    pub fn write(&self, key: &str, value: &[u8]) -> Result<()> {
+        let record = BaseRecord::to(&self.topic).key(key).payload(value);
+        self.producer.send(record).map_err(|(error, _)| error).context("Kafka takes no message")
+    }
+
+    /// Waits until everything is written.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.producer.flush(ASKING_BOUND)?)
+    }
 }
 
 /// Removes topics, so that a broker shared by hundreds of tests stays small.

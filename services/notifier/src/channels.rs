@@ -61,7 +61,12 @@ pub struct ProviderSettings {
     )]
     pub pagerduty_url: Url,
     /// Where Opsgenie's API is.
-    #[arg(long, env = "RAVENPOST_OPSGENIE_URL", value_name = "URL", default_value = "https://api.opsgenie.com")]
+    #[arg(
+        long,
+        env = "RAVENPOST_OPSGENIE_URL",
+        value_name = "URL",
+        default_value = "https://api.opsgenie.com"
+    )]
     pub opsgenie_url: Url,
     /// Where the API of Opsgenie's European instance is.
     #[arg(
@@ -116,11 +121,7 @@ impl Channels {
                 webhook::post(url, signing_secret, message, now)?
             }
         };
-        // A pager takes no message that is none of an incident.
-        match post {
-            Some(post) => self.deliver(post).await,
-            None => Ok(()),
-        }
+        self.deliver(post).await
     }
 
     async fn deliver(&self, post: Post) -> Result<(), NotSent> {

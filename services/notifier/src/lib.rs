@@ -50,7 +50,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = NotifierMetrics::new(&ctx.metrics);
     let store = Store::new(&settings.store, Some(settings.master_key.master_key))?;
-    let channels = Channels::new(Email::new(&settings.smtp)?, Client::new(&settings.egress)?, settings.providers);
+    let channels =
+        Channels::new(Email::new(&settings.smtp)?, Client::new(&settings.egress)?, settings.providers);
     let probed = store.clone();
     ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
         let store = probed.clone();

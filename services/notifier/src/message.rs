@@ -168,7 +168,8 @@ fn items(alerts: &[ToldAlert]) -> Vec<String> {
     }
     let named = alerts.iter().take(MOST_NAMED).map(|alert| {
         let what = headline(alert.condition, &alert.evidence);
-        let place = alert.destination.as_ref().map_or_else(String::new, |(id, url)| format!(" → {url} ({id})"));
+        let place =
+            alert.destination.as_ref().map_or_else(String::new, |(id, url)| format!(" → {url} ({id})"));
         line(&format!("{}{place} {what}", subject(alert)), MAX_VALUE)
     });
     let mut items: Vec<String> = named.collect();

@@ -108,11 +108,8 @@ impl Teller {
     }
 
     async fn tell_group(&self, claim: &Claim, group: &[&Notification]) -> Result<(), NotSent> {
-        let permanent = |message: &String| NotSent {
-            message: message.clone(),
-            permanent: true,
-            retry_after: None,
-        };
+        let permanent =
+            |message: &String| NotSent { message: message.clone(), permanent: true, retry_after: None };
         let channel = claim.channel.as_ref().map_err(permanent)?;
         if is_pager(channel) && group.iter().any(|one| waits_for_its_incident(one)) {
             // It was claimed together with what opens it, and doesn't know yet what that was told to be.
@@ -120,9 +117,10 @@ impl Teller {
             return Err(NotSent { message, permanent: false, retry_after: Some(FIRST_WAIT) });
         }
         let message = message::compose(claim, group, &self.console);
-        let sent = match self.is_wanted(claim, channel, &message).await {
-            true => self.channels.send(channel, &message, clock::now()).await,
-            false => Ok(()),
+        let sent = if self.is_wanted(claim, channel, &message).await {
+            self.channels.send(channel, &message, clock::now()).await
+        } else {
+            Ok(())
         };
         self.count(channel.kind().as_str(), sent.is_ok());
         sent?;

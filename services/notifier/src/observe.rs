@@ -131,7 +131,7 @@ impl Observer {
         let open = self.system.open_alerts(partition.id).await?;
         let ward = Ward::new(partition.id, self.system.observed(partition.id).await?, open);
         let read_again = again.as_ref().map_or(0, |again| again.end - again.start);
-        info!(partition = partition.id, read_again, destinations = ward.len(), "partition observed");
+        info!(partition = partition.id, read_again, destinations = ward.destinations(), "partition observed");
         Ok((ward, again.map_or(0, |again| again.end)))
     }
 

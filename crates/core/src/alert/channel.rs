@@ -169,7 +169,11 @@ fn is_key(field: &'static str, key: &Secret, length: std::ops::RangeInclusive<us
     if plain && length.contains(&text.len()) {
         return Ok(());
     }
-    let message = format!("{} to {} letters, digits and hyphens", length.start(), length.end());
+    let count = match (length.start(), length.end()) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    };
+    let message = format!("{count} letters, digits and hyphens");
     Err(Invalid::new(field, message))
 }
 
@@ -209,7 +213,10 @@ mod tests {
             assert_eq!(ChannelConfig::from_sealed(config.kind(), &sealed), Ok(config.clone()));
             assert_eq!(ChannelType::parse(config.kind().as_str()), Some(config.kind()));
             for told in [config.shown(), format!("{config:?}")] {
-                assert!(!["xyz", "0123456789", "eb243592", "whsec"].iter().any(|part| told.contains(part)), "{told}");
+                assert!(
+                    !["xyz", "0123456789", "eb243592", "whsec"].iter().any(|part| told.contains(part)),
+                    "{told}"
+                );
             }
         }
         assert_eq!(all()[0].shown(), "hooks.example.com");

@@ -116,9 +116,9 @@ pub fn judge(condition: &Condition, watch: &Watch, now: DateTime<Utc>) -> Judgem
         }
         Condition::DisableWarning {} => disabling(watch, DestinationEvent::Warned),
         Condition::DestinationDisabled {} => disabling(watch, DestinationEvent::Disabled),
-        Condition::Backlog { .. } | Condition::EndpointSilent { .. } | Condition::SignatureFailures { .. } => {
-            Judgement::Undecided
-        }
+        Condition::Backlog { .. }
+        | Condition::EndpointSilent { .. }
+        | Condition::SignatureFailures { .. } => Judgement::Undecided,
     }
 }
 
@@ -133,7 +133,9 @@ fn streak(watch: &Watch) -> Evidence {
 }
 
 fn down(watch: &Watch, after: Duration, now: DateTime<Utc>) -> Judgement {
-    let (Some(since), Some(last)) = (watch.failing_since, watch.last_attempt_at) else { return Judgement::Well };
+    let (Some(since), Some(last)) = (watch.failing_since, watch.last_attempt_at) else {
+        return Judgement::Well;
+    };
     let after = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
     let attempted = watch.failures_in_a_row >= ATTEMPTED || last - since >= after;
     if attempted && now - since >= after {
@@ -223,9 +225,9 @@ pub struct Waits {
 pub fn judge_backlog(condition: &Condition, waits: Waits, now: DateTime<Utc>) -> Judgement {
     let Condition::Backlog { waiting, oldest } = condition else { return Judgement::Undecided };
     let many = waiting.is_some_and(|most| waits.waiting > most);
-    let long = oldest.zip(waits.oldest_due_at).is_some_and(|(most, due)| {
-        now - due >= TimeDelta::from_std(most).unwrap_or(TimeDelta::MAX)
-    });
+    let long = oldest
+        .zip(waits.oldest_due_at)
+        .is_some_and(|(most, due)| now - due >= TimeDelta::from_std(most).unwrap_or(TimeDelta::MAX));
     Judgement::trouble_if(many || long, || Evidence {
         since: waits.oldest_due_at,
         waiting: Some(waits.waiting),
@@ -287,7 +289,9 @@ pub fn headline(condition: ConditionName, evidence: &Evidence) -> String {
         ConditionName::DestinationDown => {
             format!("is down ({} attempts in vain)", number(evidence.failures_in_a_row))
         }
-        ConditionName::DeadLetters => format!("has events given up ({} lately)", number(evidence.dead_letters)),
+        ConditionName::DeadLetters => {
+            format!("has events given up ({} lately)", number(evidence.dead_letters))
+        }
         ConditionName::DisableWarning => "is about to be disabled".to_owned(),
         ConditionName::DestinationDisabled => "was disabled".to_owned(),
         ConditionName::Latency => format!("answers slowly (p95 of {} ms)", number(evidence.p95_ms)),

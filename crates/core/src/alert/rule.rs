@@ -170,8 +170,15 @@ impl Rule {
         {
             return Err(Invalid::new("quiet_hours", "two different minutes of the day, from 0 to 1439"));
         }
-        if self.channels.as_ref().is_some_and(|channels| channels.is_empty() || channels.len() > MOST_CHANNELS) {
-            return Err(Invalid::new("channels", format!("1 to {MOST_CHANNELS} channels; all without this field")));
+        if self
+            .channels
+            .as_ref()
+            .is_some_and(|channels| channels.is_empty() || channels.len() > MOST_CHANNELS)
+        {
+            return Err(Invalid::new(
+                "channels",
+                format!("1 to {MOST_CHANNELS} channels; all without this field"),
+            ));
         }
         if self.condition.name().is_of_endpoint() && matches!(self.scope, Scope::Destination { .. }) {
             return Err(Invalid::new("scope", "this condition is of an endpoint, not of a destination"));
@@ -192,11 +199,7 @@ pub fn defaults(failures: u32) -> Vec<Rule> {
             Condition::ErrorRate { percent: 5.0, window: minutes(15), minimum_attempts: 50 },
         ),
         ("A destination is down", Severity::Critical, Condition::DestinationDown { after: minutes(30) }),
-        (
-            "Events are given up",
-            Severity::Warning,
-            Condition::DeadLetters { count: 1, window: minutes(15) },
-        ),
+        ("Events are given up", Severity::Warning, Condition::DeadLetters { count: 1, window: minutes(15) }),
         ("A destination is about to be disabled", Severity::Critical, Condition::DisableWarning {}),
         ("A destination was disabled", Severity::Critical, Condition::DestinationDisabled {}),
         (
@@ -273,7 +276,8 @@ mod tests {
         let defaults = defaults(5);
         let mine = own(Condition::ConsecutiveFailures { failures: 9 }, Scope::Organization {}, true);
         let of = |rules: &[Rule]| {
-            let failing = rules.iter().filter(|rule| rule.condition.name() == ConditionName::ConsecutiveFailures);
+            let failing =
+                rules.iter().filter(|rule| rule.condition.name() == ConditionName::ConsecutiveFailures);
             failing.map(|rule| rule.key).collect::<Vec<_>>()
         };
         assert_eq!(of(&effective(&defaults, vec![mine.clone()])), [mine.key]);
@@ -309,6 +313,6 @@ mod tests {
         assert_eq!(field(Rule { channels: Some(Vec::new()), ..rule.clone() }), "channels");
         let scope = Scope::Destination { id: DestinationId(uuid::Uuid::nil()) };
         let condition = Condition::EndpointSilent { after: Duration::from_hours(2) };
-        assert_eq!(field(Rule { scope, condition, ..rule }), "scope");
+        assert_eq!(field(Rule { condition, scope, ..rule }), "scope");
     }
 }

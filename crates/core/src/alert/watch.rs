@@ -103,7 +103,9 @@ impl Watch {
             self.minutes.insert(at, Minute { number, attempts: 0, failures: 0, dead: 0, latency });
             self.forget_before(seen.at);
         }
-        let Some(minute) = self.minutes.iter_mut().rev().find(|minute| minute.number == number) else { return };
+        let Some(minute) = self.minutes.iter_mut().rev().find(|minute| minute.number == number) else {
+            return;
+        };
         minute.attempts += 1;
         minute.failures += u32::from(!seen.success);
         minute.dead += u32::from(seen.dead);

@@ -253,7 +253,10 @@ impl System {
                     opened_at,
                     resolved_at: found.resolved_at,
                     endpoint: found.endpoint_id.map(Into::into).zip(found.endpoint_name),
-                    destination: found.destination_id.map(Into::into).zip(found.destination_url.map(plain)),
+                    destination: found
+                        .destination_id
+                        .map(Into::into)
+                        .zip(found.destination_url.as_deref().map(plain)),
                 }),
                 _ => None,
             };
@@ -396,6 +399,6 @@ async fn give_up(
 }
 
 /// A query often carries a credential, and messages are read by many.
-fn plain(url: String) -> String {
+fn plain(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }

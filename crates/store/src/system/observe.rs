@@ -140,7 +140,8 @@ impl System {
             ),
             fetch_all
         );
-        let known = rows.into_iter().filter_map(|row| Some((row.destination_id.into(), RuleKey::parse(&row.kind)?)));
+        let known =
+            rows.into_iter().filter_map(|row| Some((row.destination_id.into(), RuleKey::parse(&row.kind)?)));
         Ok(known.collect())
     }
 
@@ -150,8 +151,9 @@ impl System {
     pub async fn observe(&self, observed: &[Observed], turns: &[Turn]) -> Result<Vec<bool>> {
         let mut transaction = self.pool.begin().await?;
         let taken = take(&mut transaction, observed).await?;
-        let counts =
-            |turn: &&Turn| turn.subject.destination_id.is_none_or(|destination| taken.contains(&destination.0));
+        let counts = |turn: &&Turn| {
+            turn.subject.destination_id.is_none_or(|destination| taken.contains(&destination.0))
+        };
         let counted: Vec<&Turn> = turns.iter().filter(counts).collect();
         let mut came = turn_all(&mut transaction, &counted).await?.into_iter();
         transaction.commit().await?;
@@ -292,7 +294,8 @@ async fn turn_all(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Resu
 }
 
 async fn open(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
-    let rows: Vec<Value> = turns.iter().filter_map(|turn| Some(firing(turn, turn.fires.as_deref()?))).collect();
+    let rows: Vec<Value> =
+        turns.iter().filter_map(|turn| Some(firing(turn, turn.fires.as_deref()?))).collect();
     let opened = sqlx::query!(
         "insert into alerts (organization_id, id, endpoint_id, destination_id, kind, condition, rule_name, severity,
              failures, last_error, evidence, tell_at, channel_ids)
@@ -387,9 +390,10 @@ async fn resolve(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Resul
     if !alerts.is_empty() {
         tell_resolved(transaction, &alerts).await?;
     }
-    let came = subjects.iter().zip(&rules).map(|(subject, rule)| {
-        resolved.iter().any(|alert| alert.subject == *subject && alert.kind == *rule)
-    });
+    let came = subjects
+        .iter()
+        .zip(&rules)
+        .map(|(subject, rule)| resolved.iter().any(|alert| alert.subject == *subject && alert.kind == *rule));
     Ok(came.collect())
 }
 

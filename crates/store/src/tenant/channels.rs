@@ -96,8 +96,8 @@ fn address(config: &ChannelConfig) -> String {
                 _ => sealed.reveal().to_owned(),
             };
             let hash = Sha256::digest(identity.as_bytes());
-            let short: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{}#{short}", config.shown())
+            let short = hash.first_chunk().copied().map_or(0, u64::from_be_bytes);
+            format!("{}#{short:016x}", config.shown())
         }
     }
 }

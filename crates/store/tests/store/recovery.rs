@@ -12,9 +12,9 @@ use crate::support::{Organization, World, random};
 
 /// What the notifier reads of the first destination: attempts that failed (`false`) and succeeded.
 async fn observe(world: &World, organization: &Organization, offset: &mut i64, outcomes: &[bool]) {
-    let known = sqlx::query_scalar("select failures_in_a_row from destination_health where destination_id = $1");
-    let known: Option<i32> =
-        known.bind(organization.first.0).fetch_optional(&world.pool).await.unwrap();
+    let known =
+        sqlx::query_scalar("select failures_in_a_row from destination_health where destination_id = $1");
+    let known: Option<i32> = known.bind(organization.first.0).fetch_optional(&world.pool).await.unwrap();
     let mut failures = known.unwrap_or_default();
     for success in outcomes {
         *offset += 1;

@@ -17,10 +17,12 @@ use ravenpost_core::replay::{ReplayFilter, ReplayKind};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
-    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Record,
-    RejectedCount, Routed,
+    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Record, RejectedCount,
+    Routed,
 };
-use ravenpost_store::tenant::{NewChannel, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
+use ravenpost_store::tenant::{
+    NewChannel, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal,
+};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;

@@ -5,8 +5,8 @@ pub(super) mod body;
 use std::time::Duration;
 
 use axum::Json as Answer;
-use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
 use ravenpost_chassis::clock;
+use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
 use ravenpost_core::access::Actor;
 use ravenpost_core::alert::Severity;
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId};

@@ -113,7 +113,9 @@ pub(super) async fn test(
     let channel = channel.ok_or_else(|| Problem::not_found("channel"))?;
     let notification = NotificationId::new(clock::now(), random::bytes());
     if !channel.enabled || !caller.tenant.test_channel(channel.id, notification).await? {
-        return Err(Problem::new(Kind::Conflict, "the channel is disabled: enable it before it is tried").into());
+        return Err(
+            Problem::new(Kind::Conflict, "the channel is disabled: enable it before it is tried").into()
+        );
     }
     Ok((StatusCode::ACCEPTED, Answer(TestBody { notification_id: notification })))
 }

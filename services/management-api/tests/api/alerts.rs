@@ -72,8 +72,8 @@ async fn channels() {
     address: not an e-mail address
     address: not an e-mail address
     url: unknown field `url`, expected `address` or `name`
-    url: only http and https URLs can be delivered to
-    routing_key: 32 to 32 letters, digits and hyphens
+    url: the scheme must be http or https
+    routing_key: 32 letters, digits and hyphens
     signing_secret: expected whsec_ followed by 24 to 64 bytes in base64
     ");
     assert_eq!(customer.delete("/channels/1").await.status, 400);
@@ -216,7 +216,10 @@ async fn rules() {
     let service = Service::new().await;
     let customer = service.customer().await;
     let listed = customer.get("/alert-rules").await.json();
-    assert_eq!((listed["data"].as_array().unwrap().len(), listed["defaults"].as_array().unwrap().len()), (0, 10));
+    assert_eq!(
+        (listed["data"].as_array().unwrap().len(), listed["defaults"].as_array().unwrap().len()),
+        (0, 10)
+    );
     let new = json!({
         "name": "Orders fail",
         "condition": { "type": "error_rate", "window": "10m", "minimum_attempts": 20 },
@@ -253,7 +256,16 @@ async fn rules() {
         assert_eq!(answer.status, 422, "{field}");
         details.push(answer.json()["detail"].as_str().unwrap().to_owned());
     }
-    insta::assert_snapshot!(details.join("\n"), @"");
+    insta::assert_snapshot!(details.join("\n"), @"
+    name: 1 to 200 characters, not all of them blank, and no control characters
+    condition.failures: from 1 to 10000
+    condition: `fast` is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m, 1h or 7d
+    cool_down: from 0s to 1d
+    quiet_hours: two different minutes of the day, from 0 to 1439
+    channels: there is no channel 0199e5a0-0000-7000-8000-000000000001
+    scope.id: there is no endpoint 0199e5a0-0000-7000-8000-000000000001
+    severity: unknown variant `bad`, expected one of `info`, `warning`, `critical`
+    ");
     let mut other = new;
     other["enabled"] = json!(false);
     assert_eq!(customer.put(&path, other).await.json()["enabled"], false);

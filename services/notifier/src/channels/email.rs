@@ -95,45 +95,35 @@ impl Email {
 }
 
 pub(super) fn text(message: &Told) -> String {
-    let mut text = format!("{}\n\n", message.title);
-    for (name, value) in &message.facts {
-        text.push_str(&format!("{name}: {value}\n"));
-    }
+    let mut lines = vec![message.title.clone(), String::new()];
+    lines.extend(message.facts.iter().map(|(name, value)| format!("{name}: {value}")));
     if !message.items.is_empty() {
-        text.push('\n');
+        lines.push(String::new());
     }
-    for item in &message.items {
-        text.push_str(&format!("- {item}\n"));
-    }
-    text.push_str(&format!("\nOpen in the console: {}\n", message.link));
-    if let Some(mute) = &message.mute_link {
-        text.push_str(&format!("Mute: {mute}\n"));
-    }
-    text
+    lines.extend(message.items.iter().map(|item| format!("- {item}")));
+    lines.extend([String::new(), format!("Open in the console: {}", message.link)]);
+    lines.extend(message.mute_link.iter().map(|mute| format!("Mute: {mute}")));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 pub(super) fn html(message: &Told) -> String {
-    let mut html = format!(
+    let mut parts = vec![format!(
         "<!doctype html><html><body style=\"font-family:sans-serif\"><h2>{}</h2><table>",
         escaped(&message.title)
-    );
-    for (name, value) in &message.facts {
-        html.push_str(&format!(
-            "<tr><td style=\"color:#666;padding-right:1em\">{name}</td><td>{}</td></tr>",
-            escaped(value)
-        ));
-    }
-    html.push_str("</table>");
-    if !message.items.is_empty() {
-        let items: String = message.items.iter().map(|item| format!("<li>{}</li>", escaped(item))).collect();
-        html.push_str(&format!("<ul>{items}</ul>"));
-    }
-    html.push_str(&format!("<p><a href=\"{}\">Open in the console</a>", escaped(message.link.as_str())));
-    if let Some(mute) = &message.mute_link {
-        html.push_str(&format!(" · <a href=\"{}\">Mute</a>", escaped(mute.as_str())));
-    }
-    html.push_str("</p></body></html>");
-    html
+    )];
+    let row = |(name, value): &(&str, String)| {
+        let value = escaped(value);
+        format!("<tr><td style=\"color:#666;padding-right:1em\">{name}</td><td>{value}</td></tr>")
+    };
+    parts.extend(message.facts.iter().map(row));
+    parts.push("</table><ul>".to_owned());
+    parts.extend(message.items.iter().map(|item| format!("<li>{}</li>", escaped(item))));
+    let link = |url: &str, text: &str| format!("<a href=\"{}\">{text}</a>", escaped(url));
+    parts.push(format!("</ul><p>{}", link(message.link.as_str(), "Open in the console")));
+    parts.extend(message.mute_link.iter().map(|mute| format!(" · {}", link(mute.as_str(), "Mute"))));
+    parts.push("</p></body></html>".to_owned());
+    parts.concat()
 }
 
 fn escaped(text: &str) -> String {

@@ -14,7 +14,7 @@ use crate::message::Message;
 const MAX_MESSAGE: usize = 130;
 const MAX_DESCRIPTION: usize = 15_000;
 
-pub(super) fn post(base: &Url, api_key: &Secret, message: &Message) -> Option<Post> {
+pub(super) fn post(base: &Url, api_key: &Secret, message: &Message) -> Post {
     let base = base.as_str().trim_end_matches('/');
     let alias = alias(message);
     let url = match message.kind {
@@ -25,7 +25,7 @@ pub(super) fn post(base: &Url, api_key: &Secret, message: &Message) -> Option<Po
         _ => format!("{base}/v2/alerts"),
     };
     let headers = vec![(AUTHORIZATION, format!("GenieKey {}", api_key.reveal()))];
-    Some(Post { url, headers, body: body(message) })
+    Post { url, headers, body: body(message) }
 }
 
 fn alias(message: &Message) -> String {
@@ -43,15 +43,14 @@ pub(super) fn body(message: &Message) -> Value {
     };
     let details: Map<String, Value> =
         message.facts.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
-    let mut description = message.items.join("\n");
-    description.push_str(&format!("\n{}\n", message.link));
-    if let Some(mute) = &message.mute_link {
-        description.push_str(&format!("Mute: {mute}\n"));
-    }
+    let mut lines = message.items.clone();
+    lines.push(message.link.to_string());
+    lines.extend(message.mute_link.iter().map(|mute| format!("Mute: {mute}")));
+    let description = lines.join("\n");
     json!({
         "message": message.title.chars().take(MAX_MESSAGE).collect::<String>(),
         "alias": alias(message),
-        "description": description.trim_start().chars().take(MAX_DESCRIPTION).collect::<String>(),
+        "description": description.chars().take(MAX_DESCRIPTION).collect::<String>(),
         "priority": priority,
         "source": "Ravenpost",
         "tags": ["ravenpost", message.severity.as_str()],

@@ -13,10 +13,10 @@ use crate::message::{Message, time};
 /// The longest summary.
 const MAX_SUMMARY: usize = 1_024;
 
-pub(super) fn post(url: &Url, routing_key: &Secret, message: &Message) -> Option<Post> {
+pub(super) fn post(url: &Url, routing_key: &Secret, message: &Message) -> Post {
     let mut body = body(message);
     body["routing_key"] = routing_key.reveal().into();
-    Some(Post { url: url.as_str().to_owned(), headers: Vec::new(), body })
+    Post { url: url.as_str().to_owned(), headers: Vec::new(), body }
 }
 
 /// Everything but the routing key.

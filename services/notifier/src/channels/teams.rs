@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::Post;
 use crate::message::Message;
 
-pub(super) fn post(url: &Secret, message: &Message) -> Option<Post> {
-    Some(Post { url: url.reveal().to_owned(), headers: Vec::new(), body: body(message) })
+pub(super) fn post(url: &Secret, message: &Message) -> Post {
+    Post { url: url.reveal().to_owned(), headers: Vec::new(), body: body(message) }
 }
 
 pub(super) fn body(message: &Message) -> Value {
@@ -21,16 +21,14 @@ pub(super) fn body(message: &Message) -> Value {
     };
     let title = json!({ "type": "TextBlock", "text": escaped(&message.title), "weight": "Bolder", "size": "Medium",
         "color": color, "wrap": true });
-    let facts: Vec<Value> = message
-        .facts
-        .iter()
-        .map(|(name, value)| json!({ "title": name, "value": escaped(value) }))
-        .collect();
+    let facts: Vec<Value> =
+        message.facts.iter().map(|(name, value)| json!({ "title": name, "value": escaped(value) })).collect();
     let mut card = vec![title, json!({ "type": "FactSet", "facts": facts })];
     for item in &message.items {
         card.push(json!({ "type": "TextBlock", "text": escaped(item), "wrap": true }));
     }
-    let mut actions = vec![json!({ "type": "Action.OpenUrl", "title": "Open in the console", "url": message.link })];
+    let mut actions =
+        vec![json!({ "type": "Action.OpenUrl", "title": "Open in the console", "url": message.link })];
     if let Some(mute) = &message.mute_link {
         actions.push(json!({ "type": "Action.OpenUrl", "title": "Mute", "url": mute }));
     }

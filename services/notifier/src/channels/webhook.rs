@@ -14,7 +14,7 @@ pub(super) fn post(
     secret: &Secret,
     message: &Message,
     now: DateTime<Utc>,
-) -> Result<Option<Post>, NotSent> {
+) -> Result<Post, NotSent> {
     let body = body(message);
     let id = message.id.to_string();
     // Signed as it is sent: the text of a value is always the same.
@@ -25,7 +25,7 @@ pub(super) fn post(
         (standard_webhooks::TIMESTAMP, now.timestamp().to_string()),
         (standard_webhooks::SIGNATURE, signature),
     ];
-    Ok(Some(Post { url: url.reveal().to_owned(), headers, body }))
+    Ok(Post { url: url.reveal().to_owned(), headers, body })
 }
 
 pub(super) fn body(message: &Message) -> Value {

@@ -5,8 +5,7 @@ use ravenpost_core::alert::{ChannelConfig, ConditionName};
 use super::*;
 
 /// What a customer or a destination may write to hurt a reader.
-pub const HOSTILE: &str =
-    "<script>alert(1)</script> <!channel> <https://evil.example|click>\r\nBcc: x@evil.example\u{202e}\u{0} & [a](b) *x* \"'";
+pub const HOSTILE: &str = "<script>alert(1)</script> <!channel> <https://evil.example|click>\r\nBcc: x@evil.example\u{202e}\u{0} & [a](b) *x* \"'";
 
 /// A claim of alerts of so many destinations, with hostile names.
 pub fn claim(destinations: usize, kind: NotificationKind) -> Claim {

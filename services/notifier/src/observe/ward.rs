@@ -68,16 +68,12 @@ impl Ward {
     }
 
     /// How many destinations are watched.
-    pub fn len(&self) -> usize {
+    pub fn destinations(&self) -> usize {
         self.watched.len()
     }
 
     /// Takes messages in their order. What was observed before is counted in its window and decides nothing.
-    pub fn take(
-        &mut self,
-        batch: &[(i64, Report)],
-        rules: &HashMap<OrganizationId, OfOrganization>,
-    ) -> Step {
+    pub fn take(&mut self, batch: &[(i64, Report)], rules: &HashMap<OrganizationId, OfOrganization>) -> Step {
         let mut step = Step::default();
         let mut touched = Vec::new();
         for (offset, report) in batch {
@@ -106,11 +102,7 @@ impl Ward {
     }
 
     /// Judges what time alone changes, and forgets of whom nothing has been heard for long.
-    pub fn tick(
-        &mut self,
-        rules: &HashMap<OrganizationId, OfOrganization>,
-        now: DateTime<Utc>,
-    ) -> Vec<Turn> {
+    pub fn tick(&mut self, rules: &HashMap<OrganizationId, OfOrganization>, now: DateTime<Utc>) -> Vec<Turn> {
         let mut turns = Vec::new();
         for (id, watched) in &mut self.watched {
             watched.watch.forget_before(now);
@@ -204,7 +196,8 @@ impl Watched {
     fn follow(&mut self, report: &Report, seen: Option<&Seen>) -> DateTime<Utc> {
         match (report, seen) {
             (_, Some(seen)) => {
-                let outage = i32::try_from(self.watch.failures_in_a_row).unwrap_or(i32::MAX) >= OUTAGE_FAILURES;
+                let outage =
+                    i32::try_from(self.watch.failures_in_a_row).unwrap_or(i32::MAX) >= OUTAGE_FAILURES;
                 self.recovered |= seen.success && outage;
                 self.watch.follow(seen);
                 seen.at
@@ -243,7 +236,8 @@ impl Watched {
     }
 
     fn may_change(&self) -> bool {
-        self.watch.failures_in_a_row > 0 || self.standings.iter().any(|(_, standing)| *standing != Standing::Well)
+        self.watch.failures_in_a_row > 0
+            || self.standings.iter().any(|(_, standing)| *standing != Standing::Well)
     }
 
     fn standing(&self, rule: RuleKey) -> Option<Standing> {

@@ -56,7 +56,9 @@ fn failures_in_a_row() {
         .collect();
     assert_eq!(judged(&condition, &attempts), "W??W??TTW");
     let mut watch = Watch::default();
-    attempts[..8].iter().for_each(|seen| see(&mut watch, seen));
+    for seen in &attempts[..8] {
+        see(&mut watch, seen);
+    }
     let shown = evidence(judge(&condition, &watch, at(8)));
     assert_eq!((shown.failures_in_a_row, shown.since), (Some(4), Some(at(4))));
     assert_eq!((shown.last_success_at, shown.last_error.as_deref()), (Some(at(3)), Some("refused")));
@@ -71,7 +73,9 @@ fn error_rate() {
     attempts[20].success = false;
     assert_eq!(judged(&condition, &attempts), "WWW????????????????WT");
     let mut watch = Watch::default();
-    attempts.iter().for_each(|seen| see(&mut watch, seen));
+    for seen in &attempts {
+        see(&mut watch, seen);
+    }
     let shown = evidence(judge(&condition, &watch, at(20)));
     assert_eq!((shown.attempts, shown.failures, shown.since), (Some(21), Some(2), Some(at(20 - 300))));
     // Six minutes later no failure is in the window, whether anything is attempted or not.
@@ -109,7 +113,9 @@ fn dead_letters() {
     let attempts = [attempt(0, false), dead(1), attempt(2, true), dead(3), attempt(4, true), dead(300)];
     assert_eq!(judged(&condition, &attempts), "W??T??");
     let mut watch = Watch::default();
-    attempts[..4].iter().for_each(|seen| see(&mut watch, seen));
+    for seen in &attempts[..4] {
+        see(&mut watch, seen);
+    }
     assert_eq!(evidence(judge(&condition, &watch, at(3))).dead_letters, Some(2));
     assert_eq!(letter(&judge(&condition, &watch, at(120))), 'W');
 }
@@ -125,7 +131,9 @@ fn latency() {
     let fast: Vec<Seen> = (0..10).map(|second| attempt(second, true)).collect();
     assert_eq!(judged(&condition, &fast), "?????????W");
     let mut watch = Watch::default();
-    attempts.iter().for_each(|seen| see(&mut watch, seen));
+    for seen in &attempts {
+        see(&mut watch, seen);
+    }
     assert!(evidence(judge(&condition, &watch, at(9))).p95_ms > Some(2_000));
     assert_eq!(letter(&judge(&condition, &watch, at(120))), 'W');
 }
@@ -146,7 +154,10 @@ fn warned_and_disabled() {
     };
     let mut watch = Watch::default();
     let both = |watch: &Watch| {
-        [&warning, &disabled].map(|condition| letter(&judge(condition, watch, at(10)))).iter().collect::<String>()
+        [&warning, &disabled]
+            .map(|condition| letter(&judge(condition, watch, at(10))))
+            .iter()
+            .collect::<String>()
     };
     assert_eq!(both(&watch), "WW");
     see(&mut watch, &attempt(1, false));
@@ -163,12 +174,9 @@ fn warned_and_disabled() {
 #[test]
 fn backlog() {
     let condition = Condition::Backlog { waiting: Some(10), oldest: Some(Duration::from_mins(2)) };
-    for (waiting, due, expected) in [
-        (0, None, 'W'),
-        (10, Some(119), 'W'),
-        (11, Some(119), 'T'),
-        (1, Some(120), 'T'),
-    ] {
+    for (waiting, due, expected) in
+        [(0, None, 'W'), (10, Some(119), 'W'), (11, Some(119), 'T'), (1, Some(120), 'T')]
+    {
         let waits = Waits { waiting, oldest_due_at: due.map(|seconds| at(-seconds)) };
         assert_eq!(letter(&judge_backlog(&condition, waits, at(0))), expected, "{waits:?}");
     }
@@ -213,7 +221,8 @@ fn one_outage_is_one_alert_unless_somebody_asks_for_more() {
     assert_eq!(troubles(&rules, &watch), [ConditionName::ConsecutiveFailures]);
     let own = RuleKey::Own(uuid::Uuid::from_u128(3).into());
     let scope = Scope::Endpoint { id: endpoint };
-    let letters = rules.iter().find(|rule| rule.condition.name() == ConditionName::DeadLetters).cloned().unwrap();
+    let letters =
+        rules.iter().find(|rule| rule.condition.name() == ConditionName::DeadLetters).cloned().unwrap();
     rules.push(Rule { key: own, scope, ..letters.clone() });
     assert_eq!(troubles(&rules, &watch), [ConditionName::ConsecutiveFailures, ConditionName::DeadLetters]);
     // Of another endpoint it says nothing.

@@ -113,5 +113,5 @@ fn a_destination_of_which_nothing_is_heard_is_forgotten() {
     ward.take(&batch, &rules());
     ward.take(&[report(101, 500, false)], &rules());
     ward.tick(&rules(), at(10_000));
-    assert_eq!(ward.len(), 1, "the one that fails is not forgotten");
+    assert_eq!(ward.destinations(), 1, "the one that fails is not forgotten");
 }
