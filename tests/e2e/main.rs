@@ -40,5 +40,6 @@ mod limits;
 
 mod api;
 mod boot;
+mod logins;
 mod observability;
 mod realm;
