@@ -49,8 +49,8 @@ pub(crate) async fn start(
 }
 
 /// Where the mail sink will listen; to be asked before it starts.
-pub(crate) fn smtp_port(options: &Options) -> Result<u16> {
-    Smtp::port_in(&folder::stores().join("smtp"), options)
+pub(crate) fn smtp_port(options: Options) -> Result<u16> {
+    Smtp::port_in(&folder::stores().join("smtp"), &options)
 }
 
 /// Somebody who can log in and owns the demo organization.

@@ -138,7 +138,7 @@ async fn start(arguments: &Arguments) -> Result<(System, Seeded)> {
     let progress = Progress::printed(Stack::STEPS + 11);
     let when_dropped = if arguments.detach { WhenDropped::Leave } else { WhenDropped::Stop };
     let options = Options { when_dropped, ..Options::for_people() };
-    let (ports, smtp_port) = (ports()?, login::smtp_port(&options)?);
+    let (ports, smtp_port) = (ports()?, login::smtp_port(options)?);
     let (console_url, stores_folder) = (url(&ports, "management-api"), folder::stores());
     // Keycloak takes longest, and nobody needs it before somebody logs in: it starts beside all the rest.
     let (stores, mut keycloak) = tokio::try_join!(

@@ -116,9 +116,9 @@ impl Auth {
             }
             Credentials::AccessToken(token) => {
                 let verifier = self.tokens.as_ref().ok_or_else(credentials::no_logins)?;
-                let verified = verifier.verify(token, now).await;
-                self.metrics.token_checked(verified.as_ref().err());
-                let claims = verified?;
+                let claims = verifier.verify(token, now).await;
+                self.metrics.token_checked(claims.as_ref().err());
+                let claims = claims?;
                 Ok(Identity::Person(self.people.recognise(verifier.issuer().name(), claims, now).await?))
             }
         }

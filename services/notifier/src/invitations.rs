@@ -107,10 +107,10 @@ fn link(console_url: &Url, token: &str) -> String {
 /// The subject is ours alone: what a stranger has named their organization stands in the text.
 fn compose<'a>(invitation: &'a DueInvitation, link: &str) -> Mail<'a> {
     let DueInvitation { organization_name, role, inviter, expires_at, email, .. } = invitation;
-    let by = inviter
-        .as_deref()
-        .map(|inviter| format!("{inviter} has invited you"))
-        .unwrap_or_else(|| "You are invited".to_owned());
+    let by = match inviter {
+        Some(inviter) => format!("{inviter} has invited you"),
+        None => "You are invited".to_owned(),
+    };
     let expires = expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let body = format!(
         "{by} to join the organization \"{organization_name}\" on Ravenpost as {}.\n\n\

@@ -47,18 +47,15 @@ impl Listener {
                 self.connection = Some(self.connect().await?);
                 return Ok(Heard::Connected);
             };
-            let lost = match timeout(self.quiet, connection.try_recv()).await {
+            match timeout(self.quiet, connection.try_recv()).await {
                 Ok(Ok(Some(notification))) => return Ok(Heard::Payload(notification.payload().to_owned())),
-                Ok(Ok(None)) => true,
                 Ok(Err(error)) => {
                     self.connection = None;
                     return Err(error.into());
                 }
                 Err(_) if is_alive(connection).await => return Ok(Heard::Silence),
-                Err(_) => true,
-            };
-            if lost {
-                self.connection = None;
+                // It is lost.
+                Ok(Ok(None)) | Err(_) => self.connection = None,
             }
         }
     }

@@ -131,11 +131,11 @@ async fn an_invitation_is_taken_by_one_notifier_and_again_only_after_a_while() {
     let (system, tenant) = (world.store.system(), &organization.tenant);
     let token = invite(&world, &organization, "ada@example.com", None).await;
     let (one, two) = tokio::join!(system.take_invitations(10), system.take_invitations(10));
-    let mut taken = one.unwrap();
-    taken.extend(two.unwrap());
-    assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].token.as_ref().unwrap().reveal(), token.reveal());
-    assert_eq!(taken[0].organization_name, "Acme");
+    let mut due = one.unwrap();
+    due.extend(two.unwrap());
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].token.as_ref().unwrap().reveal(), token.reveal());
+    assert_eq!(due[0].organization_name, "Acme");
 
     let mut waits = Vec::new();
     for _ in 0..4 {
@@ -149,19 +149,19 @@ async fn an_invitation_is_taken_by_one_notifier_and_again_only_after_a_while() {
     assert_eq!(waits, [1.0, 2.0, 4.0, 8.0], "quarters of a minute");
 
     let mailing = async || tenant.invitations(ALL).await.unwrap().rows[0].mailing.clone();
-    system.mark_invitation_unsent(taken[0].id, "busy", false).await.unwrap();
+    system.mark_invitation_unsent(due[0].id, "busy", false).await.unwrap();
     assert_eq!(mailing().await, Mailing::Waiting(Some("busy".to_owned())));
-    system.mark_invitation_sent(taken[0].id).await.unwrap();
+    system.mark_invitation_sent(due[0].id).await.unwrap();
     assert!(matches!(mailing().await, Mailing::Sent(_)));
     // What has left is neither sent again nor failed.
-    system.mark_invitation_unsent(taken[0].id, "late", true).await.unwrap();
+    system.mark_invitation_unsent(due[0].id, "late", true).await.unwrap();
     sqlx::query("update invitations set send_at = now()").execute(&world.pool).await.unwrap();
     assert!(system.take_invitations(10).await.unwrap().is_empty());
     assert!(matches!(mailing().await, Mailing::Sent(_)));
 
     invite(&world, &organization, "never@example.com", None).await;
-    let taken = system.take_invitations(10).await.unwrap();
-    system.mark_invitation_unsent(taken[0].id, "no such address", true).await.unwrap();
+    let due = system.take_invitations(10).await.unwrap();
+    system.mark_invitation_unsent(due[0].id, "no such address", true).await.unwrap();
     assert_eq!(mailing().await, Mailing::Failed("no such address".to_owned()));
     invite(&world, &organization, "late@example.com", None).await;
     sqlx::query("update invitations set expires_at = now()").execute(&world.pool).await.unwrap();
@@ -232,8 +232,8 @@ async fn changes_of_keys_and_memberships_are_heard_of_and_uses_are_not() {
     let of_key = AccessChange::ApiKey(key.prefix().to_owned());
     assert_eq!(next(&mut changes).await, of_key);
     for minutes in [1, 1, 0, 2] {
-        let used = ApiKeyUse { id, at: world.now + TimeDelta::minutes(minutes) };
-        world.store.system().note_api_key_uses(&[used]).await.unwrap();
+        let use_of_key = ApiKeyUse { id, at: world.now + TimeDelta::minutes(minutes) };
+        world.store.system().note_api_key_uses(&[use_of_key]).await.unwrap();
     }
     let last = tenant.api_keys(ALL).await.unwrap().rows[0].last_used_at;
     assert_eq!(last, Some(world.now + TimeDelta::minutes(2)));
@@ -249,9 +249,9 @@ async fn changes_of_keys_and_memberships_are_heard_of_and_uses_are_not() {
     tenant.remove_member(user, false).await.unwrap();
     assert_eq!(next(&mut changes).await, AccessChange::User(user));
 
-    let lost = "select pg_terminate_backend(pid) from pg_stat_activity
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()";
-    sqlx::query(lost).execute(&world.pool).await.unwrap();
+    sqlx::query(cut).execute(&world.pool).await.unwrap();
     loop {
         match timeout(BOUND, changes.next()).await.unwrap() {
             Ok(AccessChange::Everything) => break,

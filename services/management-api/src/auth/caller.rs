@@ -226,15 +226,11 @@ impl Named {
 
     /// Not one of the caller's. Whether it exists is not told.
     fn refused(self) -> Failure {
-        match self {
-            Self::Path(_) => Problem::not_found("organization"),
-            _ => {
-                let detail =
-                    format!("the caller does not belong to the organization in {ORGANIZATION_HEADER}");
-                Problem::new(Kind::Forbidden, detail)
-            }
+        if matches!(self, Self::Path(_)) {
+            return Problem::not_found("organization").into();
         }
-        .into()
+        let detail = format!("the caller does not belong to the organization in {ORGANIZATION_HEADER}");
+        Problem::new(Kind::Forbidden, detail).into()
     }
 }
 

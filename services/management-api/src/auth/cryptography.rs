@@ -19,6 +19,7 @@ pub(super) fn install() {
     let _ = PROVIDER.install_default();
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let asymmetric = key.family() != AlgorithmFamily::Hmac && key.family().algorithms().contains(algorithm);
     if asymmetric && (rsa(*algorithm).is_some() || other(*algorithm).is_some()) {

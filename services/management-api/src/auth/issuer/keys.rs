@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    fn told(keys: Value) -> Vec<(String, Vec<Algorithm>)> {
+    fn told(keys: &Value) -> Vec<(String, Vec<Algorithm>)> {
         let set: KeySet = serde_json::from_value(json!({ "keys": keys })).unwrap();
         let usable = set.usable();
         let mut told: Vec<_> = usable.into_iter().map(|(id, key)| (id, key.algorithms.clone())).collect();
@@ -87,7 +87,7 @@ mod tests {
             key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             key
         };
-        let told = told(json!([
+        let told = told(&json!([
             rsa("any", json!({})),
             rsa("one", json!({ "alg": "RS256", "use": "sig" })),
             rsa("encrypts", json!({ "alg": "RSA-OAEP", "use": "enc" })),
