@@ -42,5 +42,6 @@ mod shares;
 
 mod api;
 mod boot;
+mod logins;
 mod observability;
 mod realm;

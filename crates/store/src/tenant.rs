@@ -5,12 +5,16 @@
 //! arguments.
 
 mod alerts;
+mod api_keys;
 mod channels;
 mod dead_letters;
 mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod invitations;
+mod members;
+mod organization;
 mod page;
 mod rejected;
 mod replay;
@@ -27,6 +31,7 @@ use sqlx::{AssertSqlSafe, Transaction};
 use uuid::Uuid;
 
 pub use alerts::Alert;
+pub use api_keys::{ApiKey, MAX_API_KEYS, NewApiKey};
 pub use channels::Channel;
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
@@ -36,6 +41,11 @@ pub use destinations::{
 };
 pub use endpoints::{Endpoint, EndpointChange, EndpointChanged, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
+pub use invitations::{
+    Invitation, InvitationRevoked, Invited, MAX_INVITATIONS_A_DAY, Mailing, NewInvitation,
+};
+pub use members::{Member, MemberChanged, MemberRemoved, Person};
+pub use organization::Organization;
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};

@@ -5,6 +5,12 @@ mod checks;
 mod failure;
 mod page;
 
+mod api_keys;
+mod invitations;
+mod me;
+mod members;
+mod organizations;
+
 mod alerts;
 mod channels;
 mod dead_letters;
@@ -37,7 +43,7 @@ use utoipa_axum::routes;
 
 pub use failure::Failure;
 
-use crate::auth::Keys;
+use crate::auth::{Auth, Demands};
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
 
@@ -50,7 +56,9 @@ pub const BASE: &str = "/api/v1";
 #[derive(Clone)]
 pub struct Api {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
+    pub(crate) auth: Auth,
+    /// What each route demands of its callers.
+    pub(crate) demands: Demands,
     payloads: Payloads,
     hook_base_url: Arc<str>,
     /// How long a producer's retry is recognised.
@@ -61,17 +69,18 @@ pub struct Api {
 
 impl Api {
     /// An API over these stores, with endpoints whose URLs begin with `hook_base_url` and recognise their producers'
-    /// retries for as long as `deduplication_window`.
+    /// retries for as long as `deduplication_window`; for whom `auth` recognises.
     pub fn new(
         store: Store,
         payloads: Payloads,
         hook_base_url: &Url,
         deduplication_window: Duration,
         certificates: Certificates,
+        auth: Auth,
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
-        let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
-        Self { store, keys, payloads, hook_base_url, deduplication_window, certificates }
+        let (demands, certificates) = (Demands::default(), Arc::new(certificates));
+        Self { store, auth, demands, payloads, hook_base_url, deduplication_window, certificates }
     }
 }
 
@@ -79,12 +88,18 @@ impl Api {
 pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
+    let api = Api { demands: Demands::of(&document), ..api };
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
         .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
+}
+
+/// Whether somebody can be mailed to at this address, as far as can be told by its form.
+pub(crate) fn check_email(address: &str) -> Result<(), problem::Problem> {
+    checks::email("email", address)
 }
 
 /// The document of the API, made of its handlers.
@@ -94,8 +109,25 @@ pub fn document() -> OpenApi {
     document
 }
 
+/// The document as handlers declare it, before anything is added.
+#[cfg(test)]
+pub(crate) fn declared() -> OpenApi {
+    resources().split_for_parts().1
+}
+
 fn resources() -> OpenApiRouter<Api> {
     let resources = OpenApiRouter::new()
+        .routes(routes!(me::get))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organizations::get, organizations::change))
+        .routes(routes!(organizations::leave))
+        .routes(routes!(members::list))
+        .routes(routes!(members::change, members::remove))
+        .routes(routes!(invitations::list, invitations::create))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(invitations::accept))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
         .routes(routes!(secrets::list, secrets::add))

@@ -1,14 +1,14 @@
 //! What customers run their webhooks with.
 //!
 //! ```text
-//! request ──▶ api ──▶ auth (API key → Caller, which holds one organization) ──▶ handler ──▶ Postgres, payload store
-//!              │
+//! request ──▶ api ──▶ auth (API key or access token → Caller, who holds one organization) ──▶ handler ──▶ Postgres,
+//!              │                                                                                          payload store
 //!              └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired, and whatever else nobody needs any more
-//! commands: migrate, bootstrap, reconcile, openapi
+//! commands: migrate, bootstrap, invite-owner, reconcile, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -37,6 +37,7 @@ use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
 use api::Api;
+use auth::Auth;
 use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
 use metrics::Metrics;
@@ -53,6 +54,9 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Migrate) => once(settings, commands::migrate::run),
         Some(Command::Bootstrap(arguments)) => {
             once(settings, |settings| commands::bootstrap::run(settings, arguments))
+        }
+        Some(Command::InviteOwner(arguments)) => {
+            once(settings, |settings| commands::invite_owner::run(settings, arguments))
         }
         Some(Command::Reconcile(arguments)) => {
             once(settings, |settings| commands::reconcile::run(settings, arguments))
@@ -84,7 +88,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);
-    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates);
+    let auth = Auth::new(store.clone(), &settings.oidc, metrics.clone())?;
+    auth.start(&ctx);
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, auth);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

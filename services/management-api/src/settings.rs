@@ -7,8 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_chassis::Service;
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::base_url;
+use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::MasterKeySettings;
 use url::Url;
+
+use crate::auth::OidcSettings;
 
 /// What customers run their webhooks with: the REST API, and the schema's keeper.
 #[derive(Debug, clap::Parser)]
@@ -34,6 +37,9 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     pub hook_base_url: Url,
 
+    /// How people log in.
+    #[command(flatten)]
+    pub oidc: OidcSettings,
     /// The way out, for certificates of providers.
     #[command(flatten)]
     pub egress: ravenpost_egress::Settings,
@@ -95,6 +101,8 @@ pub enum Command {
     Migrate,
     /// Make an organization and an API key that carries every scope; prints both as one line of JSON.
     Bootstrap(Bootstrap),
+    /// Invite somebody to own an organization that has no owner to do so, such as one that `bootstrap` has made. Needs the master key; the notifier sends the mail.
+    InviteOwner(InviteOwner),
     /// Prove that the ledger balances: everything accepted was delivered, waits, is dead or was dropped, and its payload is there. Exits with 1, and names what is wrong, when it does not.
     Reconcile(Reconcile),
     /// Print the OpenAPI document.
@@ -107,6 +115,17 @@ pub struct Bootstrap {
     /// The organization's name.
     #[arg(long, value_name = "NAME")]
     pub organization: String,
+}
+
+/// Arguments of `invite-owner`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InviteOwner {
+    /// The organization's id.
+    #[arg(long, value_name = "ID")]
+    pub organization_id: OrganizationId,
+    /// Whom to invite.
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: String,
 }
 
 /// Arguments of `reconcile`.
@@ -221,6 +240,9 @@ mod tests {
             ("RAVENPOST_REJECTED_COUNT", "0"),
             ("RAVENPOST_REJECTED_BYTES", "1"),
             ("RAVENPOST_REJECTED_AGE", "1m"),
+            ("RAVENPOST_OIDC_ISSUER", "login.example.com"),
+            ("RAVENPOST_OIDC_ISSUER", "https://me:hush@login.example.com"),
+            ("RAVENPOST_OIDC_SKEW", "5m"),
         ] {
             let Halt::Refuse(line) = parse(&["migrate"], &[(variable, value)]).unwrap_err() else { panic!() };
             assert!(line.contains(variable), "{line}");

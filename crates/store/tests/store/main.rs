@@ -8,6 +8,7 @@ mod isolation;
 mod ledger;
 mod leftovers;
 mod pacing;
+mod people;
 mod record;
 mod recovery;
 mod rejected;

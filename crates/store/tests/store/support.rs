@@ -220,6 +220,7 @@ impl World {
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
         self.another_secret(&organization).await;
+        crate::people::an_owner_who_has_invited(self, &organization).await;
         crate::sending::another_signing_secret(self, &organization).await;
         crate::sending::first_key(self, &organization).await;
         let event = self

@@ -3,18 +3,25 @@
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
 mod alerts;
+mod api_keys;
+mod attacks;
 mod auth;
 mod destinations;
 mod document;
 mod endpoints;
 mod events;
+mod invitations;
 mod isolation;
 mod leftovers;
 mod limits;
+mod logins;
+mod members;
+mod organizations;
 mod process;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod revocation;
 mod secrets;
 mod sending;
 mod support;

@@ -1,4 +1,6 @@
-//! The API over a database of its own, callers with keys, and events as ingress and worker leave them.
+//! The API over a database of its own, callers with keys or who log in, and events as ingress and worker leave them.
+
+mod issuer;
 
 use std::time::Duration;
 
@@ -6,8 +8,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
-use ravenpost_chassis::metrics;
 use ravenpost_chassis::random::bytes as random;
+use ravenpost_chassis::{Context, metrics};
 use ravenpost_core::access::ApiKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::event::PayloadLocation;
@@ -18,6 +20,7 @@ use ravenpost_core::ids::{
 use ravenpost_core::rejected::Head;
 use ravenpost_egress::{Certificates, Client};
 use ravenpost_management_api::api::{Api, router};
+use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
 use ravenpost_management_api::metrics::Metrics;
 use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
@@ -29,6 +32,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::document;
+pub(crate) use issuer::{AUDIENCE, Issuer, Key, message};
 
 pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const PARTITION: i32 = 0;
@@ -46,12 +50,14 @@ pub(crate) struct Service {
     epoch: i64,
 }
 
-/// Somebody with an API key.
+/// Somebody with an API key, or an access token in its place.
 #[derive(Clone)]
 pub(crate) struct Customer {
     router: Router,
     pub(crate) organization: OrganizationId,
     pub(crate) key: Option<String>,
+    /// The organization that they name in each request, as it is written.
+    names: Option<String>,
 }
 
 /// What came back.
@@ -87,6 +93,46 @@ impl Service {
         }
     }
 
+    /// As [`Service::new`], where people of an issuer can log in, and changes are heard of.
+    pub(crate) async fn with_logins() -> (Self, Issuer) {
+        let (service, issuer) = (Self::new().await, Issuer::start().await);
+        let router = service.replica(&issuer);
+        (Self { router, ..service }, issuer)
+    }
+
+    /// One more replica of the service, where these people can log in.
+    pub(crate) fn replica(&self, issuer: &Issuer) -> Router {
+        let metrics = Metrics::declare(&metrics::Metrics::default(), self.store.clone());
+        let auth = Auth::new(self.store.clone(), &oidc(Some(&issuer.url)), metrics.clone()).unwrap();
+        auth.start(&Context::detached());
+        serve_with(self.store.clone(), self.payloads.clone(), auth, metrics)
+    }
+
+    /// Somebody of the issuer's, who logs in with their first request, in their first organization.
+    pub(crate) async fn person(&self, issuer: &Issuer, subject: &str) -> Customer {
+        let token = issuer.token(subject);
+        let nobody = OrganizationId(Uuid::nil());
+        let person =
+            Customer { router: self.router.clone(), organization: nobody, key: Some(token), names: None };
+        let me = person.get("/me").await;
+        assert_eq!(me.status, 200, "{}", me.shown());
+        let organization = me.json()["organizations"][0]["id"].as_str().unwrap().parse().unwrap();
+        Customer { organization, ..person }
+    }
+
+    /// Makes a person a member of somebody's organization, in which they act from now on.
+    pub(crate) async fn join(&self, person: &Customer, of: &Customer, role: &str) -> Customer {
+        let id = person.id().await;
+        let statement = format!(
+            "insert into memberships (organization_id, user_id, role, created_at, updated_at)
+             values ('{}', '{id}', '{role}', now(), now())
+             on conflict (organization_id, user_id) do update set role = excluded.role",
+            of.organization
+        );
+        self.database.execute(&statement).await.unwrap();
+        Customer { organization: of.organization, ..person.naming(Some(&of.organization.to_string())) }
+    }
+
     /// The keys of all objects, without the prefix.
     pub(crate) async fn object_keys(&self) -> Vec<String> {
         let keys = s3::keys(&stores().await.s3, &self.prefix).await.unwrap();
@@ -100,7 +146,12 @@ impl Service {
         let api_key_id = ApiKeyId::new(self.now, random());
         let new = Bootstrapped { organization_id: organization, name: "Acme", api_key_id, api_key: &key };
         self.store.system().bootstrap(&new).await.unwrap();
-        Customer { router: self.router.clone(), organization, key: Some(key.reveal().to_owned()) }
+        Customer {
+            router: self.router.clone(),
+            organization,
+            key: Some(key.reveal().to_owned()),
+            names: None,
+        }
     }
 
     /// An event as ingress accepts it, with its payload stored, not routed.
@@ -273,6 +324,19 @@ pub(crate) async fn payloads_away() -> Payloads {
 /// The service's router over these stores.
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
+    let auth = Auth::new(store.clone(), &oidc(None), metrics.clone()).unwrap();
+    serve_with(store, payloads, auth, metrics)
+}
+
+fn oidc(issuer: Option<&str>) -> OidcSettings {
+    OidcSettings {
+        oidc_issuer: issuer.map(str::to_owned),
+        oidc_audience: AUDIENCE.to_owned(),
+        oidc_skew: Duration::from_secs(30),
+    }
+}
+
+fn serve_with(store: Store, payloads: Payloads, auth: Auth, metrics: Metrics) -> Router {
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
         egress_connect_timeout: Duration::from_secs(1),
@@ -280,7 +344,7 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
         ..ravenpost_egress::Settings::default()
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
-    router(Api::new(store, payloads, &hooks, window, certificates), metrics)
+    router(Api::new(store, payloads, &hooks, window, certificates, auth), metrics)
 }
 
 impl Customer {
@@ -292,6 +356,16 @@ impl Customer {
     /// Somebody with another key, or none.
     pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
         Self { key: key.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The same caller, who names an organization in each request.
+    pub(crate) fn naming(&self, organization: Option<&str>) -> Self {
+        Self { names: organization.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The caller's own id.
+    pub(crate) async fn id(&self) -> String {
+        self.get("/me").await.json()["id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -332,6 +406,9 @@ impl Customer {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if let Some(organization) = &self.names {
+            request = request.header(ORGANIZATION_HEADER, organization);
         }
         let body = match body {
             Some(body) => {
