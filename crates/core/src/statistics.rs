@@ -7,7 +7,7 @@ mod histogram;
 
 use std::ops::RangeInclusive;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Outcome;
@@ -94,6 +94,9 @@ pub enum InvalidSpan {
     /// It ends before it begins.
     #[error("has to be before `to`")]
     Reversed,
+    /// It lies where no figures can be.
+    #[error("has to be in the years 1970 to 9999")]
+    OutOfRange,
     /// It has too many buckets.
     #[error("leads to {0} buckets, of at most {MOST_BUCKETS}: choose a longer bucket or a shorter span")]
     TooMany(i64),
@@ -108,6 +111,9 @@ impl Span {
     ) -> Result<Self, InvalidSpan> {
         if from >= to {
             return Err(InvalidSpan::Reversed);
+        }
+        if from.year() < 1970 || to.year() > 9999 {
+            return Err(InvalidSpan::OutOfRange);
         }
         let grain = grain.unwrap_or_else(|| Grain::fitting(to - from));
         let first = grain.floor(from);
@@ -264,6 +270,9 @@ mod tests {
         assert_eq!(fitting(TimeDelta::days(14)), Grain::Hour);
         assert_eq!(fitting(TimeDelta::days(365)), Grain::Day);
         assert_eq!(Span::covering(from, from, None), Err(InvalidSpan::Reversed));
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        assert_eq!(Span::covering(from, last, None), Err(InvalidSpan::OutOfRange));
+        assert_eq!(Span::covering(first, from, Some(Grain::Day)), Err(InvalidSpan::OutOfRange));
         let many = Span::covering(from, from + TimeDelta::minutes(1_501), Some(Grain::Minute));
         assert_eq!(many, Err(InvalidSpan::TooMany(1_501)));
         let most = Span::covering(from, from + TimeDelta::minutes(1_500), Some(Grain::Minute)).unwrap();

@@ -222,7 +222,7 @@ fn between(
 }
 
 fn refused(invalid: &InvalidSpan) -> Problem {
-    let parameter = if *invalid == InvalidSpan::Reversed { "from" } else { "bucket" };
+    let parameter = if matches!(invalid, InvalidSpan::TooMany(_)) { "bucket" } else { "from" };
     Problem::invalid_parameter(parameter, invalid.to_string())
 }
 

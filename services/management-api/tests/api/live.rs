@@ -169,20 +169,20 @@ async fn however_many_listen_there_is_one_source_and_a_bound() {
 
 #[tokio::test]
 async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
+    const COUNT: usize = 1_200;
     let mut service = Service::new().await;
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
     let live = Live::new(LiveLimits::default(), tokio_util::sync::CancellationToken::new());
     let tenant = service.store.tenant(customer.organization);
     let mut listener = live.listen(&tenant, LiveFilter::default()).unwrap();
-    const COUNT: usize = 1_200;
     service.now = clock::now().trunc_subsecs(6);
     service.events(&customer, &endpoint, COUNT).await;
     let (mut lagged, mut seen) = (false, std::collections::HashSet::new());
     while seen.len() < COUNT {
         match tokio::time::timeout(SOON, listener.next()).await.unwrap().unwrap() {
             ravenpost_management_api::live::Told::Happened(item) => {
-                drop(seen.insert(item.place().unwrap().id))
+                seen.insert(item.place().unwrap().id);
             }
             ravenpost_management_api::live::Told::Lagged => lagged = true,
             ravenpost_management_api::live::Told::Over => panic!("it goes on"),
