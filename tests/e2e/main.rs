@@ -45,3 +45,4 @@ mod boot;
 mod logins;
 mod observability;
 mod realm;
+mod resources;

@@ -7,6 +7,7 @@ mod scope;
 mod token;
 
 use base64::Engine as _;
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ApiKeyId, UserId};
@@ -51,6 +52,25 @@ pub fn decode_pair_cursor(text: &str) -> Option<(uuid::Uuid, uuid::Uuid)> {
     Some((uuid::Uuid::from_slice(first).ok()?, uuid::Uuid::from_slice(second).ok()?))
 }
 
+/// As [`encode_pair_cursor`], for a list that is ordered by a time before. Times are kept to the microsecond.
+pub fn encode_timed_cursor(time: DateTime<Utc>, first: uuid::Uuid, second: uuid::Uuid) -> String {
+    let time = time.timestamp_micros().to_be_bytes();
+    let bytes = [time.as_slice(), first.as_bytes(), second.as_bytes()].concat();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The inverse of [`encode_timed_cursor`]; `None` when it is none of ours.
+pub fn decode_timed_cursor(text: &str) -> Option<(DateTime<Utc>, uuid::Uuid, uuid::Uuid)> {
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (time, ids) = bytes.split_first_chunk()?;
+    let (first, second) = ids.split_at_checked(16)?;
+    let time = DateTime::from_timestamp_micros(i64::from_be_bytes(*time))?;
+    // Postgres knows no time beyond these years.
+    let known = (-4_000..200_000).contains(&time.year());
+    let ids = (uuid::Uuid::from_slice(first).ok()?, uuid::Uuid::from_slice(second).ok()?);
+    known.then_some((time, ids.0, ids.1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +83,10 @@ mod tests {
         let other = uuid::Uuid::from_u128(7);
         assert_eq!(decode_pair_cursor(&encode_pair_cursor(id, other)), Some((id, other)));
         assert_eq!(decode_pair_cursor(&encode_cursor(id)), None);
+        let time = DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap();
+        assert_eq!(decode_timed_cursor(&encode_timed_cursor(time, id, other)), Some((time, id, other)));
+        assert_eq!(decode_timed_cursor(&encode_pair_cursor(id, other)), None);
+        let never = encode_timed_cursor(DateTime::<Utc>::MAX_UTC, id, other);
+        assert_eq!(decode_timed_cursor(&never), None);
     }
 }

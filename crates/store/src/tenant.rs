@@ -12,15 +12,20 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod expunge;
+mod health;
 mod invitations;
+mod live;
 mod members;
 mod organization;
 mod page;
 mod rejected;
 mod replay;
 mod replay_jobs;
+mod scheduled;
 mod secrets;
 mod signing_keys;
+mod statistics;
 mod waiting;
 pub(crate) mod yielding;
 
@@ -41,17 +46,22 @@ pub use destinations::{
 };
 pub use endpoints::{Endpoint, EndpointChange, EndpointChanged, NewEndpoint, VerificationChange};
 pub use events::{Event, EventFilter, EventHeaders};
+pub use expunge::Expunged;
+pub use health::EndpointHealth;
 pub use invitations::{
     Invitation, InvitationRevoked, Invited, MAX_INVITATIONS_A_DAY, Mailing, NewInvitation,
 };
+pub use live::{LiveAttempt, LiveEvent, WATCHED};
 pub use members::{Member, MemberChanged, MemberRemoved, Person};
 pub use organization::Organization;
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
 pub use replay_jobs::{MOST_COUNTED, MOST_JOBS, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered};
+pub use scheduled::{Scheduled, ScheduledFilter, ScheduledList, ScheduledPlace};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
+pub use statistics::{Counted, EndpointFigures, Series};
 
 use crate::Result;
 pub(crate) use events::{ID_DRIFT, floor};

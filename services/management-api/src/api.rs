@@ -12,16 +12,19 @@ mod members;
 mod organizations;
 
 mod alerts;
+mod analytics;
 mod channels;
 mod dead_letters;
 mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod live;
 mod providers;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod scheduled;
 mod secrets;
 mod signing_keys;
 
@@ -34,7 +37,7 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use ravenpost_chassis::problem;
-use ravenpost_egress::Certificates;
+use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 use url::Url;
 use utoipa::openapi::OpenApi;
@@ -44,6 +47,8 @@ use utoipa_axum::routes;
 pub use failure::Failure;
 
 use crate::auth::{Auth, Demands};
+use crate::live::Live;
+use crate::maintenance::statistics::Kept;
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
 
@@ -65,6 +70,22 @@ pub struct Api {
     deduplication_window: Duration,
     /// What verifying a request again needs from providers.
     certificates: Arc<Certificates>,
+    /// The way to our own ingress.
+    operator: Client,
+    live: Live,
+    statistics: Kept,
+}
+
+/// What else handlers share.
+pub struct Beside {
+    /// Whoever is recognised.
+    pub auth: Auth,
+    /// The way to the operator's own URLs.
+    pub operator: Client,
+    /// Whoever listens.
+    pub live: Live,
+    /// What is kept of statistics.
+    pub statistics: Kept,
 }
 
 impl Api {
@@ -76,11 +97,23 @@ impl Api {
         hook_base_url: &Url,
         deduplication_window: Duration,
         certificates: Certificates,
-        auth: Auth,
+        beside: Beside,
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
         let (demands, certificates) = (Demands::default(), Arc::new(certificates));
-        Self { store, auth, demands, payloads, hook_base_url, deduplication_window, certificates }
+        let Beside { auth, operator, live, statistics } = beside;
+        Self {
+            store,
+            auth,
+            demands,
+            payloads,
+            hook_base_url,
+            deduplication_window,
+            certificates,
+            operator,
+            live,
+            statistics,
+        }
     }
 }
 
@@ -130,18 +163,33 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(api_keys::revoke))
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
+        .routes(routes!(endpoints::steer::pause))
+        .routes(routes!(endpoints::steer::activate))
+        .routes(routes!(endpoints::steer::rotate_token))
+        .routes(routes!(endpoints::health::health))
+        .routes(routes!(endpoints::test_event::send))
         .routes(routes!(secrets::list, secrets::add))
         .routes(routes!(secrets::remove))
         .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
         .routes(routes!(destinations::rotate::rotate))
+        .routes(routes!(destinations::steer::pause))
+        .routes(routes!(destinations::steer::resume))
+        .routes(routes!(destinations::steer::enable))
+        .routes(routes!(destinations::try_filter::try_filter))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(events::list))
+        .routes(routes!(live::stream))
         .routes(routes!(events::get))
-        .routes(routes!(events::payload))
+        .routes(routes!(events::payload, events::expunge::expunge))
         .routes(routes!(deliveries::list))
+        .routes(routes!(scheduled::list))
+        .routes(routes!(scheduled::run))
+        .routes(routes!(scheduled::cancel))
+        .routes(routes!(analytics::series))
+        .routes(routes!(analytics::endpoints))
         .routes(routes!(replay::replay))
         .routes(routes!(dead_letters::list))
         .routes(routes!(replays::list, replays::create))

@@ -6,8 +6,10 @@
 //!              └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
+//! live: what has just happened, one source for each organization that somebody listens to
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
-//!              deduplication keys that have expired, and whatever else nobody needs any more
+//!              deduplication keys that have expired, and whatever else nobody needs any more; statistics; payloads that
+//!              are still to be overwritten
 //! commands: migrate, bootstrap, invite-owner, reconcile, openapi
 //! ```
 //!
@@ -23,6 +25,8 @@ pub mod openapi;
 
 pub mod replays;
 
+pub mod live;
+
 pub mod maintenance;
 pub mod metrics;
 
@@ -36,10 +40,12 @@ use ravenpost_chassis::{Context, clock, http, once, serve_with};
 use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
-use api::Api;
+use api::{Api, Beside};
 use auth::Auth;
+use live::{Live, LiveLimits};
 use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
+use maintenance::statistics::Kept;
 use metrics::Metrics;
 pub use settings::{Command, Settings};
 
@@ -90,7 +96,19 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let certificates = Certificates::new(Client::new(&settings.egress)?);
     let auth = Auth::new(store.clone(), &settings.oidc, metrics.clone())?;
     auth.start(&ctx);
-    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, auth);
+    let statistics = Kept(settings.statistics.kept());
+    ctx.spawn("statistics", maintenance::statistics::keep(store.system(), statistics, ctx.clone()));
+    ctx.spawn(
+        "expunged payloads",
+        maintenance::expunged::keep(store.system(), payloads.clone(), ctx.clone()),
+    );
+    let beside = Beside {
+        auth,
+        operator: Client::for_operator(&settings.egress)?,
+        live: Live::new(LiveLimits::default(), ctx.stopping.clone()),
+        statistics,
+    };
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

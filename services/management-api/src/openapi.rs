@@ -42,6 +42,7 @@ const ORGANIZATION: &str = "Organization";
         (name = "endpoints", description = "Inbound addresses and how their producers are verified."),
         (name = "destinations", description = "Where an endpoint's events go."),
         (name = "events", description = "What was accepted, every attempt to deliver it, and replay."),
+        (name = "analytics", description = "What was accepted and attempted over time, and how endpoints fare."),
         (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),

@@ -9,6 +9,7 @@ use ravenpost_core::duration;
 use ravenpost_core::endpoint::base_url;
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::MasterKeySettings;
+use ravenpost_store::system::StatisticsKept;
 use url::Url;
 
 use crate::auth::OidcSettings;
@@ -52,6 +53,9 @@ pub struct Settings {
     /// What is kept although nobody needs it.
     #[command(flatten)]
     pub leftovers: LeftoverSettings,
+    /// How long statistics are kept.
+    #[command(flatten)]
+    pub statistics: StatisticsSettings,
 
     /// A command instead of the service.
     #[command(subcommand)]
@@ -89,6 +93,41 @@ pub struct LeftoverSettings {
 }
 
 fn replay_job_retention(text: &str) -> Result<Duration, String> {
+    let retention = duration::parse(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 3_650);
+    if bounds.contains(&retention) { Ok(retention) } else { Err("from 1h to 3650d".to_owned()) }
+}
+
+/// How long statistics are kept.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct StatisticsSettings {
+    /// How long figures by the minute are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_MINUTES", value_name = "DURATION", default_value = "3d", value_parser = statistics_retention)]
+    pub statistics_minutes: Duration,
+
+    /// How long figures by the hour are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_HOURS", value_name = "DURATION", default_value = "90d", value_parser = statistics_retention)]
+    pub statistics_hours: Duration,
+
+    /// How long figures by the day are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_DAYS", value_name = "DURATION", default_value = "1095d", value_parser = statistics_retention)]
+    pub statistics_days: Duration,
+}
+
+impl StatisticsSettings {
+    /// By grain.
+    pub fn kept(&self) -> StatisticsKept {
+        let length = |length| TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX);
+        StatisticsKept {
+            minutes: length(self.statistics_minutes),
+            hours: length(self.statistics_hours),
+            days: length(self.statistics_days),
+        }
+    }
+}
+
+fn statistics_retention(text: &str) -> Result<Duration, String> {
     let retention = duration::parse(text).map_err(|error| error.to_string())?;
     let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 3_650);
     if bounds.contains(&retention) { Ok(retention) } else { Err("from 1h to 3650d".to_owned()) }

@@ -358,6 +358,30 @@ impl Tenant {
         Ok(None)
     }
 
+    /// Puts another token in the place of the present one, whose URL is unknown from then on. Answers the endpoint as it is
+    /// now; `None` when there is none.
+    pub async fn rotate_token(
+        &self,
+        id: EndpointId,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Endpoint>> {
+        let mut transaction = self.begin().await?;
+        sqlx::query!(
+            "update endpoints set token = $3, updated_at = $4
+             where organization_id = $1 and id = $2 and deleted_at is null",
+            self.organization.0,
+            id.0,
+            token,
+            now
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let endpoint = self.select_endpoint(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(endpoint)
+    }
+
     /// Deletes an endpoint and its destinations, and cancels what waits for them. `false` when there is none.
     ///
     /// The deletion is one transaction; the cancelling follows in steps, and what a crash leaves of it the worker

@@ -15,7 +15,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 27] = [
     "organizations",
     "memberships",
     "invitations",
@@ -38,6 +38,11 @@ const TABLES: [&str; 22] = [
     "rejected_counts",
     "replay_jobs",
     "replay_job_destinations",
+    "delivery_deltas",
+    "delivery_stats",
+    "live_watches",
+    "live_attempts",
+    "expunged_payloads",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -152,8 +157,8 @@ async fn partitions_and_the_machinery_are_out_of_reach() {
     .await
     .unwrap();
     assert!(!partitions.is_empty());
-    let machinery =
-        ["partitions", "ingress_instances", "ingress_lanes", "_sqlx_migrations"].map(str::to_owned);
+    let machinery = ["partitions", "ingress_instances", "ingress_lanes", "_sqlx_migrations", "payload_locks"]
+        .map(str::to_owned);
     for table in partitions.iter().chain(&machinery) {
         for statement in [format!("select * from {table}"), format!("delete from {table}")] {
             let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
@@ -225,6 +230,12 @@ async fn nothing_of_another_organization_can_be_written() {
         "update rejected_requests set head = ''".to_owned(),
         "update rejected_counts set kept = 0".to_owned(),
         "insert into events select * from events".to_owned(),
+        "update delivery_stats set accepted = 0".to_owned(),
+        "delete from delivery_deltas".to_owned(),
+        "update expunged_payloads set erased_at = now()".to_owned(),
+        format!("insert into expunged_payloads select organization_id, id, s3_key, s3_offset, s3_length, now()
+            from events where id = '{event}' union all select '{}', '{event}', 'x', 0, 1, now()", owner.id),
+        format!("insert into live_watches values ('{}', now(), now())", owner.id),
         "insert into event_headers select * from event_headers".to_owned(),
         format!("insert into ingress_instances (id) values ('{event}')"),
     ] {

@@ -14,7 +14,10 @@ mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;
+
 mod route_changes;
+mod scheduled;
 mod secrets;
 mod sending;
+mod statistics;
 mod support;

@@ -3,9 +3,11 @@
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
 mod alerts;
+mod analytics;
 mod api_keys;
 mod attacks;
 mod auth;
+mod awkward;
 mod destinations;
 mod document;
 mod endpoints;
@@ -14,6 +16,7 @@ mod invitations;
 mod isolation;
 mod leftovers;
 mod limits;
+mod live;
 mod logins;
 mod members;
 mod organizations;
@@ -22,6 +25,7 @@ mod rejected_requests;
 mod replay;
 mod replays;
 mod revocation;
+mod scheduled;
 mod secrets;
 mod sending;
 mod support;

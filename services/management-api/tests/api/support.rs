@@ -11,6 +11,7 @@ use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_chassis::random::bytes as random;
 use ravenpost_chassis::{Context, metrics};
 use ravenpost_core::access::ApiKey;
+use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
@@ -19,15 +20,21 @@ use ravenpost_core::ids::{
 };
 use ravenpost_core::rejected::Head;
 use ravenpost_egress::{Certificates, Client};
-use ravenpost_management_api::api::{Api, router};
+use ravenpost_management_api::api::{Api, Beside, router};
 use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
+use ravenpost_management_api::live::{Live, LiveLimits};
+use ravenpost_management_api::maintenance::statistics::Kept;
 use ravenpost_management_api::metrics::Metrics;
-use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
+use ravenpost_store::system::{
+    Attempt, Bootstrapped, Deduplication, NewEvent, NewRejected, Record, RejectedCount, Routed,
+    StatisticsKept,
+};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
 use ravenpost_testkit::database::Database;
 use ravenpost_testkit::s3;
 use ravenpost_testkit::stack::Addresses;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -53,7 +60,7 @@ pub(crate) struct Service {
 /// Somebody with an API key, or an access token in its place.
 #[derive(Clone)]
 pub(crate) struct Customer {
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) organization: OrganizationId,
     pub(crate) key: Option<String>,
     /// The organization that they name in each request, as it is written.
@@ -166,22 +173,80 @@ impl Service {
         self.payloads.put(&s3_key, body.into()).await.unwrap();
         let instance = InstanceId::new(self.now, random());
         self.store.system().register_instance(instance, 1).await.unwrap();
-        let event = NewEvent {
+        let event = self.new_event(customer, endpoint, id, body.len());
+        self.store.system().accept(instance, 0, &[event]).await.unwrap();
+        id
+    }
+
+    /// So many events as ingress accepts them in a batch, without payloads.
+    pub(crate) async fn events(&self, customer: &Customer, endpoint: &Endpoint, count: usize) {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let new = |_| self.new_event(customer, endpoint, EventId::new(self.now, random()), 0);
+        let events: Vec<NewEvent> = (0..count).map(new).collect();
+        self.store.system().accept(instance, 0, &events).await.unwrap();
+    }
+
+    fn new_event(&self, customer: &Customer, endpoint: &Endpoint, id: EventId, length: usize) -> NewEvent {
+        NewEvent {
             id,
             organization_id: customer.organization,
             endpoint_id: endpoint.id,
             slot: Slot::of(endpoint.id),
             received_at: self.now,
-            payload: PayloadLocation { s3_key, s3_offset: 0, s3_length: i64::try_from(body.len()).unwrap() },
+            payload: PayloadLocation::of_event(id, length),
             body_sha256: [0xab; 32],
             headers: b"content-type: text/html\r\nx-github-event: push\r\n".as_slice().into(),
             event_type: Some("push".to_owned()),
             content_type: Some("text/html".to_owned()),
             traceparent: None,
             deduplication: None,
-        };
+        }
+    }
+
+    /// Events whose payloads lie side by side in a segment, each delivered to the endpoint's destination.
+    pub(crate) async fn in_segment(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        bodies: &[&[u8]],
+    ) -> Vec<EventId> {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let first = EventId::new(self.now, random());
+        let key = PayloadLocation::segment_key(first);
+        self.payloads.put(&key, bodies.concat().into()).await.unwrap();
+        let (mut events, mut offset) = (Vec::new(), 0);
+        for body in bodies {
+            let id = EventId::new(self.now, random());
+            let payload = PayloadLocation::within(key.clone(), offset, body.len());
+            events.push(NewEvent { payload, ..self.new_event(customer, endpoint, id, body.len()) });
+            offset += body.len();
+        }
+        self.store.system().accept(instance, 0, &events).await.unwrap();
+        let destinations = vec![endpoint.destination];
+        let routed = |event: &NewEvent| Routed { event_id: event.id, destinations: destinations.clone() };
+        let record = Record { routed: events.iter().map(routed).collect(), ..Record::default() };
+        assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
+        events.into_iter().map(|event| event.id).collect()
+    }
+
+    /// An event that its producer calls so.
+    pub(crate) async fn event_of_producer(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        id: &str,
+    ) -> EventId {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let event_id = EventId::new(self.now, random());
+        let expires_at = self.now + TimeDelta::hours(1);
+        let [key, _] = DeduplicationKey::of_id(id);
+        let deduplication = Some(Deduplication { key, expires_at });
+        let event = NewEvent { deduplication, ..self.new_event(customer, endpoint, event_id, 0) };
         self.store.system().accept(instance, 0, &[event]).await.unwrap();
-        id
+        event_id
     }
 
     /// Such an event, and its first attempt: delivered, given up, or to be retried in an hour.
@@ -344,7 +409,17 @@ fn serve_with(store: Store, payloads: Payloads, auth: Auth, metrics: Metrics) ->
         ..ravenpost_egress::Settings::default()
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
-    router(Api::new(store, payloads, &hooks, window, certificates, auth), metrics)
+    let beside = Beside {
+        auth,
+        operator: Client::for_operator(&egress).unwrap(),
+        live: Live::new(LiveLimits::default(), CancellationToken::new()),
+        statistics: Kept(StatisticsKept {
+            minutes: TimeDelta::days(3),
+            hours: TimeDelta::days(90),
+            days: TimeDelta::days(1_000),
+        }),
+    };
+    router(Api::new(store, payloads, &hooks, window, certificates, beside), metrics)
 }
 
 impl Customer {
@@ -419,11 +494,10 @@ impl Customer {
         };
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            bytes: to_bytes(body, 1 << 24).await.unwrap().into(),
-        }
+        // A stream never ends.
+        let is_stream = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if is_stream { Vec::new() } else { to_bytes(body, 1 << 24).await.unwrap().into() };
+        Answer { status: parts.status, headers: parts.headers, bytes }
     }
 
     /// A new endpoint that anybody may send to.
