@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::sse::{Event as Message, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -167,9 +168,9 @@ pub(super) async fn stream(
     caller: Caller<EventsRead>,
     State(api): State<Api>,
     Query(query): Query<LiveQuery>,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, Failure> {
-    let place = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
+    let place = request.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
     let place = place.map(|value| value.to_str().unwrap_or_default().parse::<Place>());
     let place =
         place.transpose().map_err(|error| Problem::invalid_parameter("Last-Event-ID", error.to_string()))?;
@@ -177,7 +178,7 @@ pub(super) async fn stream(
     if let Some(place) = place {
         listener.resume(place).await?;
     }
-    let speaker = Speaker::new(api, listener, headers);
+    let speaker = Speaker::new(api, listener, request);
     let messages = stream::unfold(speaker, |mut speaker| async move {
         let message = speaker.next().await?;
         Some((Ok::<_, Infallible>(message), speaker))
@@ -192,8 +193,8 @@ pub(super) async fn stream(
 struct Speaker {
     api: Api,
     listener: Listener,
-    /// As they came with the request: whoever may listen is asked by them again.
-    headers: HeaderMap,
+    /// As it came: whoever may listen is asked by it again.
+    request: Parts,
     said: VecDeque<Message>,
     spoke_at: Instant,
     asked_at: Instant,
@@ -201,11 +202,11 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(api: Api, listener: Listener, headers: HeaderMap) -> Self {
+    fn new(api: Api, listener: Listener, request: Parts) -> Self {
         let now = Instant::now();
         // At once, so that the client knows that it is connected.
         let said = VecDeque::from([Message::default().comment("listening").retry(RECONNECT)]);
-        Self { api, listener, headers, said, spoke_at: now, asked_at: now, over: false }
+        Self { api, listener, request, said, spoke_at: now, asked_at: now, over: false }
     }
 
     /// `None`: that was all.
@@ -248,12 +249,8 @@ impl Speaker {
     /// Whether the caller may still listen. When that can't be told just now, as before.
     async fn ask_again(&mut self) {
         self.asked_at = Instant::now();
-        let mut request = Request::new(());
-        request.headers_mut().clone_from(&self.headers);
-        let (mut parts, ()) = request.into_parts();
-        if let Err(Failure::Problem(problem)) =
-            Caller::<EventsRead>::from_request_parts(&mut parts, &self.api).await
-        {
+        let caller = Caller::<EventsRead>::from_request_parts(&mut self.request, &self.api).await;
+        if let Err(Failure::Problem(problem)) = caller {
             let end = Message::default().event("end").data(problem.to_json());
             self.said.push_back(end);
             self.over = true;

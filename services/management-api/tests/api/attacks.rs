@@ -55,6 +55,7 @@ impl Operation {
             "create_destination" => json!({ "name": "evil", "url": "https://evil.example" }),
             "change_destination" => json!({ "url": "https://evil.example" }),
             "recover_destination" | "recover_endpoint" => json!({ "since": "2020-01-01T00:00:00Z" }),
+            "try_filter" => json!({ "event_id": "01890000-0000-7000-8000-000000000000" }),
             "create_channel" => json!({ "type": "email", "address": "eve@evil.example" }),
             _ => json!({}),
         };
