@@ -28,17 +28,21 @@ pub enum Scope {
     /// Create and delete channels.
     #[serde(rename = "alerts:write")]
     AlertsWrite,
+    /// See who changed what.
+    #[serde(rename = "audit:read")]
+    AuditRead,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::EndpointsRead,
         Self::EndpointsWrite,
         Self::EventsRead,
         Self::EventsReplay,
         Self::AlertsRead,
         Self::AlertsWrite,
+        Self::AuditRead,
     ];
 
     /// As it is stored and told.
@@ -50,6 +54,7 @@ impl Scope {
             Self::EventsReplay => "events:replay",
             Self::AlertsRead => "alerts:read",
             Self::AlertsWrite => "alerts:write",
+            Self::AuditRead => "audit:read",
         }
     }
 

@@ -28,6 +28,7 @@ pub mod pacing;
 pub mod replay;
 
 pub mod access;
+pub mod audit;
 pub mod duration;
 pub mod secret;
 pub mod trace;
