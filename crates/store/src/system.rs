@@ -1,6 +1,7 @@
 //! The system door: what the hot paths of ingress, worker and notifier need, over all organizations.
 
 mod accept;
+mod audit;
 mod bootstrap;
 mod cancel;
 mod configuration;
@@ -30,6 +31,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use accept::Accepted;
+pub use audit::Verified;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, Route};

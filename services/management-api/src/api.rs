@@ -6,6 +6,7 @@ mod failure;
 mod page;
 
 mod alerts;
+mod audit_log;
 mod channels;
 mod dead_letters;
 mod deliveries;
@@ -13,6 +14,7 @@ mod destinations;
 mod endpoints;
 mod events;
 mod providers;
+mod reference;
 mod rejected_requests;
 mod replay;
 mod replays;
@@ -38,11 +40,13 @@ use utoipa_axum::routes;
 pub use failure::Failure;
 
 use crate::auth::Keys;
+use crate::conventions::{self, Conventions};
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
+use crate::settings::ConventionSettings;
 
 /// The largest request body, in bytes.
-const MAX_BODY: usize = 64 * 1_024;
+pub(crate) const MAX_BODY: usize = 64 * 1_024;
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
 
@@ -57,6 +61,9 @@ pub struct Api {
     deduplication_window: Duration,
     /// What verifying a request again needs from providers.
     certificates: Arc<Certificates>,
+    pub(crate) conventions: Conventions,
+    consoles: Arc<[Url]>,
+    behind_tls: bool,
 }
 
 impl Api {
@@ -71,7 +78,25 @@ impl Api {
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
         let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
-        Self { store, keys, payloads, hook_base_url, deduplication_window, certificates }
+        let api = Self {
+            store,
+            keys,
+            payloads,
+            hook_base_url,
+            deduplication_window,
+            certificates,
+            conventions: Conventions::new(&ConventionSettings::default()),
+            consoles: Arc::default(),
+            behind_tls: false,
+        };
+        api.with(&ConventionSettings::default())
+    }
+
+    /// The same with other conventions than the default ones.
+    #[must_use]
+    pub fn with(self, settings: &ConventionSettings) -> Self {
+        let (conventions, consoles) = (Conventions::new(settings), settings.console_url.as_slice().into());
+        Self { conventions, consoles, behind_tls: settings.api_behind_tls, ..self }
     }
 }
 
@@ -79,12 +104,18 @@ impl Api {
 pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
+    let routes = conventions::around(routes, &api, &document);
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .route(reference::PATH, get(reference::folder))
+        .route(&format!("{}/", reference::PATH), get(reference::index))
+        .route(&format!("{}/{{*file}}", reference::PATH), get(reference::file))
         .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
-    problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
+    let (consoles, behind_tls) = (api.consoles.clone(), api.behind_tls);
+    let routes = problem::guard(routes).with_state(api);
+    conventions::headers::around(routes, &consoles, behind_tls).layer(from_fn_with_state(metrics, measure))
 }
 
 /// The document of the API, made of its handlers.
@@ -128,7 +159,8 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(rejected_requests::counts))
         .routes(routes!(channels::list, channels::create))
         .routes(routes!(channels::delete))
-        .routes(routes!(alerts::list));
+        .routes(routes!(alerts::list))
+        .routes(routes!(audit_log::list));
     OpenApiRouter::with_openapi(openapi::outline()).nest(BASE, resources)
 }
 

@@ -2,8 +2,11 @@
 
 mod api_key;
 mod caller;
+mod identity;
 
 pub use api_key::Keys;
 pub use caller::{
-    AlertsRead, AlertsWrite, Caller, EndpointsRead, EndpointsWrite, EventsRead, EventsReplay, Right,
+    AlertsRead, AlertsWrite, AuditRead, Caller, EndpointsRead, EndpointsWrite, EventsRead, EventsReplay,
+    Right,
 };
+pub(crate) use identity::Identity;

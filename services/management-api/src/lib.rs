@@ -1,14 +1,14 @@
 //! What customers run their webhooks with.
 //!
 //! ```text
-//! request ──▶ api ──▶ auth (API key → Caller, which holds one organization) ──▶ handler ──▶ Postgres, payload store
-//!              │
-//!              └── openapi: the document, made of the handlers themselves
+//! request ──▶ conventions ──▶ auth (API key → Caller, which holds one organization) ──▶ api: handler ──▶ Postgres, payloads
+//!                 │
+//!                 └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired, and whatever else nobody needs any more
-//! commands: migrate, bootstrap, reconcile, openapi
+//! commands: migrate, bootstrap, reconcile, audit, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -17,6 +17,8 @@
 pub mod settings;
 
 pub mod auth;
+
+mod conventions;
 
 pub mod api;
 pub mod openapi;
@@ -57,6 +59,9 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Reconcile(arguments)) => {
             once(settings, |settings| commands::reconcile::run(settings, arguments))
         }
+        Some(Command::Audit(arguments)) => {
+            once(settings, |settings| commands::audit::run(settings, arguments))
+        }
         Some(Command::Openapi) => openapi::print(),
     }
 }
@@ -84,7 +89,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);
-    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates);
+    let api =
+        Api::new(store, payloads, &settings.hook_base_url, window, certificates).with(&settings.conventions);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

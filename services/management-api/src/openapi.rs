@@ -5,11 +5,13 @@
 //! [`closed`].
 
 mod closed;
+mod conventions;
+mod examples;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use ravenpost_chassis::problem::{self, Kind};
+use ravenpost_chassis::problem::{self, Kind, Problem};
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
@@ -21,7 +23,9 @@ use utoipa::{OpenApi as _, ToSchema};
         title = "Ravenpost",
         description = "Endpoints receive webhooks, destinations get them. Errors are RFC 9457 problems with a `type` \
             from a closed list. Lists are newest first and page by `limit` and `next`. Ids are UUIDv7, times are \
-            RFC 3339 UTC.",
+            RFC 3339 UTC. A POST may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
+            nothing. PATCH is a merge patch (RFC 7396): what is absent stays, null removes. `ETag` and `If-Match` keep two \
+            people from undoing each other's changes. What is left of a caller's rate limit is told by `RateLimit`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -31,7 +35,8 @@ use utoipa::{OpenApi as _, ToSchema};
         (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),
-        (name = "alerts", description = "What is going wrong, and who is told.")
+        (name = "alerts", description = "What is going wrong, and who is told."),
+        (name = "audit log", description = "Who changed what.")
     ),
     components(schemas(ProblemDocument))
 )]
@@ -61,11 +66,14 @@ struct ProblemDocument {
 #[schema(as = FieldError)]
 #[expect(dead_code, reason = "only its schema is used; chassis writes it")]
 struct FieldErrorDocument {
-    /// Its path.
+    /// Its path in the body, or the name of the parameter or header.
     #[schema(example = "verification.header")]
     field: String,
     /// What is wrong with it.
-    message: String,
+    detail: String,
+    /// Where it is in the body, as a JSON pointer; absent for what is not in the body.
+    #[schema(required = false, example = "#/verification/header")]
+    pointer: String,
 }
 
 /// What stands in the document before any operation.
@@ -80,9 +88,11 @@ pub fn outline() -> OpenApi {
     document
 }
 
-/// Adds to each operation the problems that it can answer with, and closes what requests hold.
+/// Adds to each operation what holds for all of them and the problems that it can answer with, and closes what requests
+/// hold.
 pub fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
+        conventions::tell(item);
         for operation in operations(item) {
             for kind in problems_of(operation) {
                 add(operation, kind);
@@ -90,6 +100,7 @@ pub fn complete(document: &mut OpenApi) {
         }
     }
     closed::close(document);
+    examples::add(document);
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -99,11 +110,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn problems_of(operation: &Operation) -> Vec<Kind> {
-    let mut kinds = vec![Kind::ApiKeyInvalid, Kind::Forbidden, Kind::Internal, Kind::Unavailable];
+    let mut kinds = vec![
+        // Of a parameter that is unknown.
+        Kind::InvalidParameter,
+        Kind::ApiKeyInvalid,
+        Kind::Forbidden,
+        Kind::TooManyRequests,
+        Kind::Internal,
+        Kind::Unavailable,
+    ];
     let parameters = operation.parameters.as_deref().unwrap_or_default();
-    if !parameters.is_empty() {
-        kinds.push(Kind::InvalidParameter);
-    }
     let in_path = |parameter: &RefOr<_>| match parameter {
         RefOr::T(utoipa::openapi::path::Parameter { parameter_in, .. }) => *parameter_in == ParameterIn::Path,
         RefOr::Ref(_) => false,
@@ -122,6 +138,14 @@ fn problems_of(operation: &Operation) -> Vec<Kind> {
     if operation.responses.responses.contains_key("409") {
         kinds.push(Kind::Conflict);
     }
+    if operation.responses.responses.contains_key("412") {
+        kinds.push(Kind::PreconditionFailed);
+    }
+    if conventions::takes_key(operation) {
+        kinds.extend([Kind::IdempotencyKeyInUse, Kind::PayloadTooLarge, Kind::IdempotencyKeyReused]);
+    }
+    kinds.sort_by_key(|kind| Kind::ALL.iter().position(|one| one == kind));
+    kinds.dedup();
     kinds
 }
 
@@ -135,12 +159,24 @@ fn add(operation: &mut Operation, kind: Kind) {
         }
         _ => line,
     };
-    let schema = Ref::from_schema_name("Problem");
-    let response = ResponseBuilder::new()
-        .description(response)
-        .content(problem::CONTENT_TYPE, ContentBuilder::new().schema(Some(schema)).build())
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example(kind)))
         .build();
+    let response =
+        ResponseBuilder::new().description(response).content(problem::CONTENT_TYPE, content).build();
     operation.responses.responses.insert(status, response.into());
+}
+
+fn example(kind: Kind) -> serde_json::Value {
+    let detail = kind.title().to_lowercase();
+    let problem = match kind {
+        Kind::InvalidField => Problem::invalid_field("name", "1 to 200 characters"),
+        Kind::InvalidParameter => Problem::invalid_parameter("limit", "a number from 1 to 250"),
+        Kind::NotFound => Problem::not_found("endpoint"),
+        kind => Problem::new(kind, detail),
+    };
+    serde_json::from_str(&problem.to_json()).expect("a problem is JSON")
 }
 
 /// The document as text, the same at every call.
@@ -174,7 +210,7 @@ mod tests {
                 let scope = ravenpost_core::access::Scope::parse(scope.as_str().unwrap_or_default());
                 assert!(scope.is_some(), "{name} names no scope");
                 let responses = operation["responses"].as_object().unwrap();
-                for status in ["401", "403", "500", "503"] {
+                for status in ["400", "401", "403", "429", "500", "503"] {
                     assert!(responses.contains_key(status), "{name} {status}");
                 }
                 for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
@@ -182,10 +218,18 @@ mod tests {
                     assert_eq!(problem, "#/components/schemas/Problem", "{name} {status}");
                 }
                 assert_eq!(responses.contains_key("404"), path.contains('{'), "{name}");
-                assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
+                let refuses = operation["requestBody"].is_object() || method == "post";
+                assert_eq!(responses.contains_key("422"), refuses, "{name}");
+                assert_eq!(
+                    responses.contains_key("412"),
+                    ["patch", "delete"].contains(&method.as_str())
+                        && path.contains("endpoints")
+                        && !path.contains("secrets"),
+                    "{name}"
+                );
             }
         }
-        assert_eq!(operations, 43);
+        assert_eq!(operations, 44);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
+    Deleted, DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
     RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
@@ -14,7 +14,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 23] = [
     "organizations",
     "api_keys",
     "endpoints",
@@ -35,6 +35,9 @@ const TABLES: [&str; 20] = [
     "rejected_counts",
     "replay_jobs",
     "replay_job_destinations",
+    "audit_heads",
+    "audit_log",
+    "idempotency_keys",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -194,7 +197,7 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.secrets(endpoint, now).await.unwrap().is_empty());
     let secret = owner.tenant.secrets(endpoint, now).await.unwrap()[0].id;
     assert_eq!(stranger.remove_secret(endpoint, secret, now).await.unwrap(), SecretRemoved::Missing);
-    assert!(!stranger.delete_endpoint(endpoint, now).await.unwrap());
+    assert_eq!(stranger.delete_endpoint(endpoint, None, now).await.unwrap(), Deleted::Missing);
 
     assert!(stranger.destination(endpoint, destination).await.unwrap().is_none());
     assert!(stranger.destinations(endpoint, ALL).await.unwrap().rows.is_empty());
@@ -203,7 +206,10 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(matches!(changed, DestinationChanged::Missing));
     crate::sending::a_stranger_rotates_nothing(&world, &stranger, &owner).await;
     assert!(stranger.signing_keys(now).await.unwrap().is_empty());
-    assert!(!stranger.delete_destination(endpoint, destination, now).await.unwrap());
+    assert_eq!(
+        stranger.delete_destination(endpoint, destination, None, now).await.unwrap(),
+        Deleted::Missing
+    );
 
     assert!(stranger.event(event).await.unwrap().is_none());
     assert!(stranger.event_headers(event).await.unwrap().is_empty());
@@ -215,7 +221,7 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
 
     assert!(stranger.channels(ALL).await.unwrap().rows.is_empty());
     let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;
-    assert!(!stranger.delete_channel(channel).await.unwrap());
+    assert!(!stranger.delete_channel(channel, now).await.unwrap());
     assert!(stranger.alerts(false, ALL).await.unwrap().rows.is_empty());
 
     let filter = RejectedFilter::default();
@@ -244,5 +250,5 @@ async fn what_never_was_is_absent_and_no_error() {
     assert!(tenant.event(EventId(uuid::Uuid::nil())).await.unwrap().is_none());
     let endpoint = tenant.endpoints(ALL).await.unwrap().rows[0].id;
     assert!(tenant.destination(endpoint, DestinationId::new(world.now, random())).await.unwrap().is_none());
-    assert!(!tenant.delete_channel(ChannelId::new(world.now, random())).await.unwrap());
+    assert!(!tenant.delete_channel(ChannelId::new(world.now, random()), world.now).await.unwrap());
 }

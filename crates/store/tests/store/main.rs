@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
 mod accept;
+mod audit;
 mod configuration;
 mod held;
+mod idempotency;
 mod isolation;
 mod ledger;
 mod leftovers;

@@ -74,7 +74,7 @@ async fn operations(service: &Service) -> Vec<(Method, String, Scope)> {
             operations.push((method.to_uppercase().parse().unwrap(), path, Scope::parse(scope).unwrap()));
         }
     }
-    assert_eq!(operations.len(), 43);
+    assert_eq!(operations.len(), 44);
     operations
 }
 

@@ -198,7 +198,7 @@ async fn parameters_are_named() {
     received_after: input contains invalid characters
     received_before: input is out of range
     limit: invalid digit found in string
-    before: unknown field `before`, expected one of `endpoint_id`, `status`, `event_type`, `received_after`, `received_before`, `limit`, `next`
+    before: unknown parameter, expected one of `endpoint_id`, `event_type`, `limit`, `next`, `received_after`, `received_before`, `status`
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1

@@ -3,11 +3,14 @@
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
 mod alerts;
+mod audit_log;
 mod auth;
+mod conventions;
 mod destinations;
 mod document;
 mod endpoints;
 mod events;
+mod idempotency;
 mod isolation;
 mod leftovers;
 mod limits;

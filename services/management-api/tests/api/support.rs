@@ -19,6 +19,7 @@ use ravenpost_core::rejected::Head;
 use ravenpost_egress::{Certificates, Client};
 use ravenpost_management_api::api::{Api, router};
 use ravenpost_management_api::metrics::Metrics;
+use ravenpost_management_api::settings::ConventionSettings;
 use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
 use ravenpost_testkit::database::Database;
@@ -272,6 +273,11 @@ pub(crate) async fn payloads_away() -> Payloads {
 
 /// The service's router over these stores.
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
+    serve_with(store, payloads, &ConventionSettings::default())
+}
+
+/// The same with other conventions.
+pub(crate) fn serve_with(store: Store, payloads: Payloads, conventions: &ConventionSettings) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
@@ -280,7 +286,7 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
         ..ravenpost_egress::Settings::default()
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
-    router(Api::new(store, payloads, &hooks, window, certificates), metrics)
+    router(Api::new(store, payloads, &hooks, window, certificates).with(conventions), metrics)
 }
 
 impl Customer {
@@ -329,13 +335,29 @@ impl Customer {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// Sends a request to any path, with more headers.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let body = match body {
             Some(body) => {
-                request = request.header("content-type", "application/json");
+                if !headers.iter().any(|(name, _)| *name == "content-type") {
+                    request = request.header("content-type", "application/json");
+                }
                 Body::from(body)
             }
             None => Body::empty(),
