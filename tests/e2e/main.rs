@@ -42,3 +42,4 @@ mod api;
 mod boot;
 mod observability;
 mod realm;
+mod schemathesis;
