@@ -20,7 +20,7 @@ pub use chain::{Broken, Chain, Head};
 
 /// Declares the list once: variant, name, and what happened, which is also its documentation.
 macro_rules! actions {
-    ($($variant:ident, $name:literal, $description:literal;)+) => {
+    ($($variant:ident, $name:tt, $description:literal;)+) => {
         /// What was done, `resource.done`. A closed list.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[schema(as = AuditAction)]

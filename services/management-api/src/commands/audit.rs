@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+use ravenpost_core::audit::Broken;
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::Store;
 use ravenpost_store::system::Verified;
@@ -45,7 +46,7 @@ fn print(organization: OrganizationId, verified: &Verified, as_json: bool) -> an
     let (rows, head) = (verified.reached.sequence, hex::encode(verified.reached.hash));
     let broken = verified.broken.map(|broken| broken.to_string());
     let line = if as_json {
-        let bad = verified.broken.map(|broken| broken.sequence());
+        let bad = verified.broken.map(Broken::sequence);
         json!({ "organization_id": organization, "rows": rows, "head": head, "broken": broken, "first_bad": bad })
             .to_string()
     } else {

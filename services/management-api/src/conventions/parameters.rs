@@ -68,9 +68,10 @@ pub(super) async fn refuse_unknown(
         None => next.run(request).await,
         Some((name, known)) => {
             let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-            let message = match known.is_empty() {
-                true => "unknown parameter: this operation has none".to_owned(),
-                false => format!("unknown parameter, expected one of {}", known.join(", ")),
+            let message = if known.is_empty() {
+                "unknown parameter: this operation has none".to_owned()
+            } else {
+                format!("unknown parameter, expected one of {}", known.join(", "))
             };
             Problem::invalid_parameter(name, message).into_response()
         }

@@ -26,6 +26,12 @@ pub(super) fn tell(item: &mut PathItem) {
     for operation in super::operations(item) {
         preconditions(operation);
         each_success(operation, |response| {
+            // Of any media type, it is of any form.
+            if let Some(RefOr::T(content)) = response.content.get_mut("*/*") {
+                content.schema = None;
+            }
+        });
+        each_success(operation, |response| {
             let description = "What is left of the caller's limit (draft-ietf-httpapi-ratelimit-headers).";
             response.headers.insert("ratelimit".to_owned(), text(description));
             response.headers.insert("ratelimit-policy".to_owned(), text("The caller's limit."));
@@ -67,7 +73,7 @@ fn preconditions(operation: &mut Operation) {
 
 fn describe(operation: &mut Operation, status: &str, description: &str) {
     if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
-        response.description = description.to_owned();
+        description.clone_into(&mut response.description);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 use chrono::TimeDelta;
+use ravenpost_core::audit::Action;
 use serde_json::{Value, json};
 
 use crate::support::{Customer, Service, Unbelieved};
@@ -64,7 +65,6 @@ fn changing() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one line for each operation")]
 async fn every_operation_that_changes_something_leaves_one_row() {
     let service = Service::new().await;
     let customer = service.customer().await;
@@ -143,6 +143,14 @@ async fn every_operation_that_changes_something_leaves_one_row() {
     assert_eq!(seen, changing(), "each operation that changes something has a line here");
     let verified = service.store.system().verify_audit(told.customer.organization).await.unwrap();
     assert_eq!(verified.broken, None);
+}
+
+#[test]
+fn the_document_names_actions_as_they_are_told() {
+    let document = serde_json::to_value(ravenpost_management_api::api::document()).unwrap();
+    let documented = &document["components"]["schemas"]["AuditAction"]["enum"];
+    let told: Vec<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
+    assert_eq!(*documented, json!(told));
 }
 
 #[tokio::test]
