@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ravenpost_core::topic;
 use ravenpost_testkit::{receiver::Answer, wait};
 use serde_json::{Value, json};
@@ -68,6 +68,25 @@ async fn every_attempt_is_on_its_topic(
         assert_eq!(report.header("organization-id"), Some(system.tenant.organization_id.as_str()));
     }
     Ok(())
+}
+
+#[test]
+fn an_event_goes_to_a_destination_that_was_made_just_before_it() {
+    SHARED.run(async |system| {
+        let endpoint = endpoint(system, "/just-before", json!({})).await?;
+        for round in 0..20 {
+            // By now the worker remembers where this endpoint's events go.
+            let before = send(&endpoint, "{}").await?;
+            let made = destination(system, &endpoint, &format!("/just-before/{round}"), json!({})).await?;
+            let id = send(&endpoint, "{}").await?;
+            let event = until_status(system, &id, "SUCCESS").await?;
+            let delivered = event["delivered"].as_array().context("delivered")?;
+            assert!(delivered.contains(&json!(made)), "round {round}: {event}");
+            until_status(system, &before, "SUCCESS").await?;
+            system.api.delete(&format!("{}/destinations/{made}", endpoint.path())).await?;
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use http::HeaderMap;
 use ravenpost_testkit::{
-    api::Answer,
+    api::{Answer, Api},
     kafka,
     receiver::Received,
     system::{Builder, System},
@@ -188,12 +188,17 @@ impl Endpoint {
 /// Creates an endpoint that delivers to a path of the system's receiver and believes everybody, unless `fields` say
 /// otherwise.
 pub(crate) async fn endpoint(system: &System, path: &str, fields: Value) -> Result<Endpoint> {
+    endpoint_of(system, &system.api, path, fields).await
+}
+
+/// [`endpoint`], of the organization that `api` belongs to.
+pub(crate) async fn endpoint_of(system: &System, api: &Api, path: &str, fields: Value) -> Result<Endpoint> {
     let mut body =
         json!({ "name": path, "target_url": system.receiver.url(path), "verification": { "type": "none" } });
     for (name, value) in fields.as_object().context("fields")? {
         body[name] = value.clone();
     }
-    let created = system.api.post("/api/v1/endpoints", &body).await?;
+    let created = api.post("/api/v1/endpoints", &body).await?;
     Ok(Endpoint {
         id: text(&created, "/id")?,
         hook_url: text(&created, "/hook_url")?,

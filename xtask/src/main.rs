@@ -6,6 +6,7 @@
     reason = "these commands talk to the person who ran them"
 )]
 
+mod access;
 mod bench;
 mod cargo;
 mod chaos;
@@ -14,6 +15,7 @@ mod demo;
 mod down;
 mod folder;
 mod generate;
+mod login;
 mod providers;
 mod receiver;
 mod signals;
@@ -44,7 +46,7 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Checks format, lints, dependencies, generated files and workflows
     Check,
-    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md, docs/providers.md
+    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/api/access.md, docs/settings.md, docs/providers.md
     Gen,
     /// Measures, as released, on real stores; prints a table and writes JSON to target/bench/
     Bench(bench::Arguments),

@@ -171,11 +171,18 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.kind.status() == axum::http::StatusCode::UNAUTHORIZED {
-            // RFC 9110 wants a challenge with every 401; what the API takes is a bearer token.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, challenge(self.kind));
         }
         response
     }
+}
+
+/// RFC 9110 wants a challenge with every 401; what the API takes is a bearer token (RFC 6750, section 3).
+fn challenge(kind: Kind) -> HeaderValue {
+    HeaderValue::from_static(match kind {
+        Kind::AccessTokenInvalid => r#"Bearer error="invalid_token""#,
+        _ => "Bearer",
+    })
 }
 
 #[cfg(test)]

@@ -56,6 +56,12 @@ impl DeduplicationKey {
         Ok(Some(Self::new(IDEMPOTENCY_KEY, text, true)))
     }
 
+    /// The keys that an event with this id of its producer may have: by what its provider says, or by an
+    /// `Idempotency-Key`.
+    pub fn of_id(id: &str) -> [Self; 2] {
+        [Self::new("event", id, false), Self::new(IDEMPOTENCY_KEY, id, true)]
+    }
+
     /// Whether a request with this key repeats the event that has the key, by SHA-256 of the bodies of both.
     pub fn is_repeated(self, request: &[u8; 32], event: &[u8; 32]) -> bool {
         !self.same_body || request == event

@@ -84,6 +84,8 @@ pub struct Response {
     pub status: u16,
     /// The raw `Retry-After` header.
     pub retry_after: Option<String>,
+    /// As which event an ingress of ours has accepted the request, by its `ravenpost-event-id`.
+    pub event_id: Option<EventId>,
     /// The first bytes of the body.
     pub body: Vec<u8>,
 }
@@ -322,6 +324,37 @@ impl WaitingReason {
     }
 }
 
+/// What keeps a destination from being sent to, though something waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptBy {
+    /// A person has paused the endpoint.
+    EndpointPaused,
+    /// A person has paused the destination.
+    DestinationPaused,
+    /// It was disabled, since it answered 410 or failed for too long.
+    DestinationDisabled,
+    /// It has answered 429 or 503.
+    SlowedDown,
+    /// It has failed several times in a row.
+    BreakerOpen,
+}
+
+impl KeptBy {
+    const ALL: [(&str, Self); 5] = [
+        ("endpoint_paused", Self::EndpointPaused),
+        ("destination_paused", Self::DestinationPaused),
+        ("destination_disabled", Self::DestinationDisabled),
+        ("slowed_down", Self::SlowedDown),
+        ("breaker_open", Self::BreakerOpen),
+    ];
+
+    /// The reading of a word, as it is told.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(word, _)| *word == text).map(|(_, kept)| kept)
+    }
+}
+
 /// What makes an attempt one of its kind: recording the same key twice records it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeliveryKey {
@@ -374,7 +407,12 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, retry_after: Option<&str>) -> Answer {
-        answer(Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() })
+        answer(Response {
+            status,
+            retry_after: retry_after.map(str::to_owned),
+            event_id: None,
+            body: Vec::new(),
+        })
     }
 
     fn answer(response: Response) -> Answer {
@@ -398,7 +436,7 @@ mod tests {
     #[test]
     fn a_snippet_is_clean_text() {
         let snippet = |body: &[u8], limit| {
-            let response = Response { status: 500, retry_after: None, body: body.to_vec() };
+            let response = Response { status: 500, retry_after: None, event_id: None, body: body.to_vec() };
             answer(response).body_snippet(limit).unwrap()
         };
         assert_eq!(snippet(b"ok\0\xff\n\x1b[31mred", 99), "ok\u{fffd}\u{fffd}\n\u{fffd}[31mred");
@@ -415,6 +453,10 @@ mod tests {
         for outcome in Outcome::ALL {
             assert_eq!(Outcome::parse(outcome.as_str()), Some(outcome));
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+        for (word, kept) in KeptBy::ALL {
+            assert_eq!(KeptBy::parse(word), Some(kept));
+            assert_eq!(serde_json::to_value(kept).unwrap(), word);
         }
     }
 }

@@ -90,6 +90,10 @@ id!(
     UserId
 );
 id!(
+    /// An invitation to become a member.
+    InvitationId
+);
+id!(
     /// Where alerts are sent.
     ChannelId
 );
@@ -121,6 +125,12 @@ impl EventId {
         let milliseconds = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
         // The first 48 bits of a UUIDv7 are milliseconds (RFC 9562, 5.7).
         Self(Uuid::from_u128(milliseconds << 80))
+    }
+
+    /// The millisecond that its first 48 bits name; of [`EventId::floor`], too.
+    pub fn drawn_at(self) -> DateTime<Utc> {
+        let milliseconds = i64::try_from(self.0.as_u128() >> 80).unwrap_or(0);
+        DateTime::from_timestamp_millis(milliseconds).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     /// The id just below this one.
@@ -198,6 +208,7 @@ mod tests {
         let third = ids.next(now - chrono::TimeDelta::seconds(5), [7; 10]);
         assert!(first < second && second < third);
         assert_eq!(first.timestamp(), Some(now));
+        assert_eq!((first.drawn_at(), EventId::floor(now).drawn_at()), (now, now));
     }
 
     #[test]

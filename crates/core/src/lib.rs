@@ -26,6 +26,7 @@ pub mod delivery;
 pub mod ledger;
 pub mod pacing;
 pub mod replay;
+pub mod statistics;
 
 pub mod access;
 pub mod audit;

@@ -21,6 +21,7 @@ pub mod rule;
 pub mod generic;
 pub mod hub;
 pub mod inbound;
+pub mod sample;
 pub mod signing_key;
 pub mod standard_webhooks;
 

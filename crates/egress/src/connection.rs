@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header;
+use http::{HeaderName, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use ravenpost_core::delivery::{Failure, FailureKind, Response};
+use ravenpost_core::ids::EventId;
 use tokio::time::Instant;
 
 use crate::classify::{self, Stage};
@@ -23,6 +24,8 @@ use crate::target::Target;
 pub(crate) use http1::Http1;
 pub(crate) use http2::Http2;
 
+/// By what an ingress of ours says which event it has accepted.
+const EVENT_ID: HeaderName = HeaderName::from_static("ravenpost-event-id");
 /// Headers of a response: their bytes, and how many (HTTP/1.1).
 const HEADERS_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 256;
@@ -158,6 +161,7 @@ fn unfit<E>(_: E) -> Broken {
 async fn read(response: http::Response<Incoming>, bounds: Bounds) -> Result<(Response, bool), Broken> {
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
+    let event_id = response.headers().get(EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let (mut incoming, mut body) = (response.into_body(), Vec::new());
     let complete = loop {
         match incoming.frame().await {
@@ -175,5 +179,5 @@ async fn read(response: http::Response<Incoming>, bounds: Bounds) -> Result<(Res
             }
         }
     };
-    Ok((Response { status, retry_after, body }, complete))
+    Ok((Response { status, retry_after, event_id: event_id.map(EventId), body }, complete))
 }

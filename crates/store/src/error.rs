@@ -16,7 +16,7 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A uniqueness rule was broken; names the constraint.
+    /// A uniqueness rule was broken, or something was to go that others need; names the constraint.
     #[error("`{constraint}` is violated")]
     Conflict {
         /// The constraint's name in the schema.
@@ -82,6 +82,9 @@ impl Error {
 /// a lock that others hold.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
 
+/// SQLSTATE restrict_violation: what is to go is needed by others, or by a rule of the schema's.
+const RESTRICTED: &str = "23001";
+
 /// There was no connection to send a statement through.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection")]
@@ -114,7 +117,7 @@ impl From<sqlx::Error> for Error {
             };
         };
         let code = database.code().unwrap_or_default().into_owned();
-        if database.is_unique_violation() {
+        if database.is_unique_violation() || code == RESTRICTED {
             let constraint = database.constraint().unwrap_or_default().to_owned();
             return Self::Conflict { constraint };
         }

@@ -11,6 +11,7 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::Bytes;
@@ -74,12 +75,14 @@ impl Payloads {
 
     /// Stores an object durably under `key`.
     pub async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        let mut put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(body.into());
-        if let Some(key_id) = &self.kms_key_id {
-            put = put.server_side_encryption(ServerSideEncryption::AwsKms);
-            put = if key_id == "default" { put } else { put.ssekms_key_id(key_id) };
-        }
-        Box::pin(put.send()).await.map(drop).map_err(|failure| error(&failure))
+        Box::pin(self.put_object(key, body).send()).await.map(drop).map_err(|failure| error(&failure))
+    }
+
+    fn put_object(&self, key: &str, body: Bytes) -> PutObjectFluentBuilder {
+        let put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(body.into());
+        let Some(key_id) = &self.kms_key_id else { return put };
+        let put = put.server_side_encryption(ServerSideEncryption::AwsKms);
+        if key_id == "default" { put } else { put.ssekms_key_id(key_id) }
     }
 
     /// Reads a payload: a ranged read where it stands in a segment. `None` when its object is gone.
@@ -129,6 +132,34 @@ impl Payloads {
             }
         };
         tokio::time::timeout(OPERATION_TIMEOUT, read).await.map_err(unavailable)?
+    }
+
+    /// Overwrites a payload with zeros; its neighbours in a segment stay as they are. One that is gone is as good as
+    /// overwritten. Whoever calls it has made sure that nobody else overwrites a part of the same object meanwhile; a store
+    /// that knows conditional writes refuses when somebody has.
+    pub async fn erase(&self, location: &PayloadLocation) -> Result<()> {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.key(&location.s3_key));
+        let read = async {
+            let object = match Box::pin(request.send()).await {
+                Ok(object) => object,
+                Err(failure) if failure.code() == Some("NoSuchKey") => return Ok(None),
+                Err(failure) => return Err(error(&failure)),
+            };
+            let tag = object.e_tag.clone();
+            let body = object.body.collect().await.map_err(unavailable)?.into_bytes();
+            Ok(Some((body.to_vec(), tag)))
+        };
+        let read = tokio::time::timeout(OPERATION_TIMEOUT, read).await.map_err(unavailable)?;
+        let Some((mut body, tag)) = read? else { return Ok(()) };
+        let (offset, length) = (usize::try_from(location.s3_offset), usize::try_from(location.s3_length));
+        let begin = offset.unwrap_or(usize::MAX).min(body.len());
+        let end = begin.saturating_add(length.unwrap_or(0)).min(body.len());
+        if body[begin..end].iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        body[begin..end].fill(0);
+        let put = self.put_object(&location.s3_key, body.into()).set_if_match(tag);
+        Box::pin(put.send()).await.map(drop).map_err(|failure| error(&failure))
     }
 
     /// Deletes an object; one that is not there is as good as deleted.

@@ -1,26 +1,34 @@
 //! The system door: what the hot paths of ingress, worker and notifier need, over all organizations.
 
 mod accept;
+mod access_news;
 mod audit;
 mod bootstrap;
 mod cancel;
 mod configuration;
 mod destinations;
 mod endpoints;
+mod expunge;
 mod identity;
 mod instances;
+mod invitations;
 mod ledger;
 mod leftovers;
+mod listener;
+mod live;
 mod maintenance;
 mod observe;
 mod pacing;
 mod partitions;
+mod people;
 mod record;
 mod rejected;
 mod replay_jobs;
 mod resume;
+mod route_changes;
 mod schedule;
 mod signing_keys;
+mod statistics;
 mod sweep;
 mod unpublished;
 
@@ -31,31 +39,37 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use accept::Accepted;
+pub use access_news::{AccessChange, AccessChanges};
 pub use audit::Verified;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, Route};
 pub use endpoints::Endpoint;
-pub use identity::ApiKeyRecord;
+pub use expunge::Unerased;
+pub use identity::{ApiKeyRecord, ApiKeyUse};
 pub use instances::Peer;
+pub use invitations::DueInvitation;
 pub use ledger::{LedgerPage, StoredPayload};
 pub use leftovers::{Keeping, Leftover, Removed};
 pub use observe::{DueAlert, Health, Observation};
 pub use pacing::{DisableAfter, Pace, PaceSettings};
+pub use people::{InvitationAccepted, Login, MAX_ORGANIZATIONS, Membership, NewOrganization, OrganizationOf};
 pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
+pub use route_changes::{RouteChanges, RouteMark};
 pub use schedule::{Ask, Due, Waiting};
 pub use signing_keys::OrganizationKey;
+pub use statistics::{Rolled, StatisticsKept};
 pub use sweep::{SweeperState, Swept};
 
 use crate::decode::{Damaged, Row};
 pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};
 use crate::sealing::Sealing;
 
-/// Everything, for the services themselves. Of a customer's request only the API key is looked up here, since only the
-/// key says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
+/// Everything, for the services themselves. Of a customer's request only who asks is looked up here (API key,
+/// person, and what that person is a member of), since only that says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
 /// endpoint, so that ingress and API can't judge by different secrets.
 #[derive(Clone)]
 pub struct System {

@@ -5,6 +5,7 @@
 //! with what the audit log says of it, by the author for whom the door was opened. Time and randomness are arguments.
 
 mod alerts;
+mod api_keys;
 mod audit;
 mod channels;
 mod dead_letters;
@@ -12,13 +13,21 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod expunge;
+mod health;
 mod idempotency;
+mod invitations;
+mod live;
+mod members;
+mod organization;
 mod page;
 mod rejected;
 mod replay;
 mod replay_jobs;
+mod scheduled;
 mod secrets;
 mod signing_keys;
+mod statistics;
 mod transaction;
 mod waiting;
 pub(crate) mod yielding;
@@ -30,6 +39,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 pub use alerts::Alert;
+pub use api_keys::{ApiKey, MAX_API_KEYS, NewApiKey};
 pub use audit::{AuditFilter, AuditPage, AuditRow};
 pub use channels::Channel;
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
@@ -42,13 +52,23 @@ pub use endpoints::{
     Endpoint, EndpointChange, EndpointChanged, EndpointVersion, NewEndpoint, VerificationChange,
 };
 pub use events::{Event, EventFilter, EventHeaders};
+pub use expunge::Expunged;
+pub use health::EndpointHealth;
 pub use idempotency::{Claimed, KeyClaim};
+pub use invitations::{
+    Invitation, InvitationRevoked, Invited, MAX_INVITATIONS_A_DAY, Mailing, NewInvitation,
+};
+pub use live::{LiveAttempt, LiveEvent, WATCHED};
+pub use members::{Member, MemberChanged, MemberRemoved, Person};
+pub use organization::Organization;
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
 pub use replay_jobs::{MOST_COUNTED, MOST_JOBS, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered};
+pub use scheduled::{Scheduled, ScheduledFilter, ScheduledList, ScheduledPlace};
 pub use secrets::{InboundSecret, MAX_SECRETS, NewSecret, SecretAdded, SecretRemoved};
 pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
+pub use statistics::{Counted, EndpointFigures, Series};
 
 use crate::Result;
 pub(crate) use events::{ID_DRIFT, floor};

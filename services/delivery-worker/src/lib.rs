@@ -11,7 +11,7 @@
 //!                       record: report (Kafka), then attempts, retries, parked pairs (Postgres) ──▶ offset
 //! ```
 //!
-//! Beside it `sweep` looks for what Kafka has lost.
+//! Beside it `sweep` looks for what Kafka has lost, and `expunged` knows what must not be sent any more.
 //!
 //! Nothing in a partition waits for a neighbour: what can't be finished within a second is parked in the schedule.
 
@@ -27,6 +27,7 @@ pub mod budget;
 pub mod gate;
 pub mod lane;
 
+pub mod expunged;
 pub mod filter;
 
 pub mod send;
@@ -50,6 +51,7 @@ use ravenpost_store::{Payloads, Store};
 
 use crate::budget::Budget;
 use crate::consume::Group;
+use crate::expunged::Expunged;
 use crate::filter::Filters;
 use crate::metrics::WorkerMetrics;
 use crate::record::Recorder;
@@ -91,7 +93,11 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let memory = usize::try_from(delivery_memory)?;
     let budget = Arc::new(Budget::new(memory, delivery_requests.into()));
     let filters = Filters::new(store.system(), metrics.clone())?;
+    let expunged = Expunged::default();
+    ctx.spawn("expunged payloads", expunged.clone().keep(store.system(), ctx.clone()));
     let sender = Arc::new(Sender {
+        system: store.system(),
+        expunged,
         routes: routes.clone(),
         filters,
         payloads,

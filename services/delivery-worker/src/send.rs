@@ -22,11 +22,12 @@ use ravenpost_core::delivery::{Answer, DeliveryKey, Made, Outcome, PhaseTimes, S
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::Client;
-use ravenpost_store::Payloads;
 use ravenpost_store::system::{Attempt, DeliveryConfig};
+use ravenpost_store::{Payloads, System};
 use tracing::{Instrument, Span, error, info_span, warn};
 
 use crate::budget::{Budget, Part};
+use crate::expunged::Expunged;
 use crate::filter::{Filters, Opinion, Question};
 use crate::metrics::WorkerMetrics;
 use crate::route::Routes;
@@ -40,6 +41,10 @@ pub struct Sender {
     pub routes: Routes,
     /// What destinations want.
     pub filters: Filters,
+    /// Where it is asked whether a payload was expunged.
+    pub system: System,
+    /// Those that lately were.
+    pub expunged: Expunged,
     /// The payload store.
     pub payloads: Payloads,
     /// The way out.
@@ -104,7 +109,7 @@ pub enum Done {
     Attempted(Box<Attempted>),
     /// The destination is paused or disabled meanwhile.
     Held,
-    /// Somebody deleted the destination meanwhile.
+    /// Somebody deleted the destination, or had the payload expunged, meanwhile.
     Cancelled,
     /// The destination does not want it.
     Filtered,
@@ -128,8 +133,10 @@ impl Sender {
     }
 
     async fn in_span(&self, job: Job, incoming: Option<Traceparent>) -> Done {
-        let (endpoint_id, received_at) = (job.event.endpoint_id, job.event.received_at);
-        let route = match self.routes.to(job.destination_id, endpoint_id, received_at).await {
+        if self.expunged.contains(job.event.id) {
+            return Done::Cancelled;
+        }
+        let route = match self.routes.to(job.destination_id, job.event.endpoint_id).await {
             Ok(route) => route,
             Err(error) => {
                 warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read");
@@ -182,6 +189,7 @@ impl Sender {
     ) -> Result<Wanted, Done> {
         let fetched = async || {
             let (body, part) = fetch::body(&self.payloads, &self.budget, job).await.ok_or(Done::NotSent)?;
+            self.refuse_expunged(job, &body).await?;
             Ok(Wanted { body, part, filter_error: None })
         };
         let is_asked = job.attempt_number == 1 && !job.unfiltered;
@@ -199,10 +207,30 @@ impl Sender {
             endpoint_name: endpoint_name.to_owned(),
             body: early.as_ref().map(|early| early.body.clone()).unwrap_or_default(),
         };
-        match (self.filters.ask(&filter, job.destination_id, question).await, early) {
+        match (Box::pin(self.filters.ask(&filter, job.destination_id, question)).await, early) {
             (Opinion::Unwanted, _) => Err(Done::Filtered),
             (Opinion::Wanted(filter_error), Some(early)) => Ok(Wanted { filter_error, ..early }),
             (Opinion::Wanted(filter_error), None) => Ok(Wanted { filter_error, ..fetched().await? }),
+        }
+    }
+}
+
+impl Sender {
+    /// A payload of zeros alone is what expunging leaves; some that were sent so are, too.
+    async fn refuse_expunged(&self, job: &Job, body: &[u8]) -> Result<(), Done> {
+        if body.is_empty() || body.iter().any(|byte| *byte != 0) {
+            return Ok(());
+        }
+        match self.system.is_expunged(job.event.id).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Done::Cancelled),
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "it can't be asked whether a payload was expunged"
+                );
+                Err(Done::NotSent)
+            }
         }
     }
 }

@@ -5,7 +5,14 @@ mod checks;
 mod failure;
 mod page;
 
+mod api_keys;
+mod invitations;
+mod me;
+mod members;
+mod organizations;
+
 mod alerts;
+mod analytics;
 mod audit_log;
 mod channels;
 mod dead_letters;
@@ -13,11 +20,13 @@ mod deliveries;
 mod destinations;
 mod endpoints;
 mod events;
+mod live;
 mod providers;
 mod reference;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod scheduled;
 mod secrets;
 mod signing_keys;
 
@@ -30,7 +39,7 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use ravenpost_chassis::problem;
-use ravenpost_egress::Certificates;
+use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 use url::Url;
 use utoipa::openapi::OpenApi;
@@ -39,8 +48,10 @@ use utoipa_axum::routes;
 
 pub use failure::Failure;
 
-use crate::auth::Keys;
+use crate::auth::{Auth, Demands};
 use crate::conventions::{self, Conventions};
+use crate::live::Live;
+use crate::maintenance::statistics::Kept;
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
 use crate::settings::ConventionSettings;
@@ -54,7 +65,9 @@ pub const BASE: &str = "/api/v1";
 #[derive(Clone)]
 pub struct Api {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
+    pub(crate) auth: Auth,
+    /// What each route demands of its callers.
+    pub(crate) demands: Demands,
     payloads: Payloads,
     hook_base_url: Arc<str>,
     /// How long a producer's retry is recognised.
@@ -64,27 +77,49 @@ pub struct Api {
     pub(crate) conventions: Conventions,
     consoles: Arc<[Url]>,
     behind_tls: bool,
+    /// The way to our own ingress.
+    operator: Client,
+    live: Live,
+    statistics: Kept,
+}
+
+/// What else handlers share.
+pub struct Beside {
+    /// Whoever is recognised.
+    pub auth: Auth,
+    /// The way to the operator's own URLs.
+    pub operator: Client,
+    /// Whoever listens.
+    pub live: Live,
+    /// What is kept of statistics.
+    pub statistics: Kept,
 }
 
 impl Api {
     /// An API over these stores, with endpoints whose URLs begin with `hook_base_url` and recognise their producers'
-    /// retries for as long as `deduplication_window`.
+    /// retries for as long as `deduplication_window`; for whom `auth` recognises.
     pub fn new(
         store: Store,
         payloads: Payloads,
         hook_base_url: &Url,
         deduplication_window: Duration,
         certificates: Certificates,
+        beside: Beside,
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
-        let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
+        let (demands, certificates) = (Demands::default(), Arc::new(certificates));
+        let Beside { auth, operator, live, statistics } = beside;
         let api = Self {
             store,
-            keys,
+            auth,
+            demands,
             payloads,
             hook_base_url,
             deduplication_window,
             certificates,
+            operator,
+            live,
+            statistics,
             conventions: Conventions::new(&ConventionSettings::default()),
             consoles: Arc::default(),
             behind_tls: false,
@@ -104,6 +139,7 @@ impl Api {
 pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
+    let api = Api { demands: Demands::of(&document), ..api };
     let routes = conventions::around(routes, &api, &document);
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
@@ -118,6 +154,11 @@ pub fn router(api: Api, metrics: Metrics) -> Router {
     conventions::headers::around(routes, &consoles, behind_tls).layer(from_fn_with_state(metrics, measure))
 }
 
+/// Whether somebody can be mailed to at this address, as far as can be told by its form.
+pub(crate) fn check_email(address: &str) -> Result<(), problem::Problem> {
+    checks::email("email", address)
+}
+
 /// The document of the API, made of its handlers.
 pub fn document() -> OpenApi {
     let (_, mut document) = resources().split_for_parts();
@@ -125,22 +166,54 @@ pub fn document() -> OpenApi {
     document
 }
 
+/// The document as handlers declare it, before anything is added.
+#[cfg(test)]
+pub(crate) fn declared() -> OpenApi {
+    resources().split_for_parts().1
+}
+
 fn resources() -> OpenApiRouter<Api> {
     let resources = OpenApiRouter::new()
+        .routes(routes!(me::get))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organizations::get, organizations::change))
+        .routes(routes!(organizations::leave))
+        .routes(routes!(members::list))
+        .routes(routes!(members::change, members::remove))
+        .routes(routes!(invitations::list, invitations::create))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(invitations::accept))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
+        .routes(routes!(endpoints::steer::pause))
+        .routes(routes!(endpoints::steer::activate))
+        .routes(routes!(endpoints::steer::rotate_token))
+        .routes(routes!(endpoints::health::health))
+        .routes(routes!(endpoints::test_event::send))
         .routes(routes!(secrets::list, secrets::add))
         .routes(routes!(secrets::remove))
         .routes(routes!(providers::list))
         .routes(routes!(destinations::list, destinations::create))
         .routes(routes!(destinations::get, destinations::change, destinations::delete))
         .routes(routes!(destinations::rotate::rotate))
+        .routes(routes!(destinations::steer::pause))
+        .routes(routes!(destinations::steer::resume))
+        .routes(routes!(destinations::steer::enable))
+        .routes(routes!(destinations::try_filter::try_filter))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(events::list))
+        .routes(routes!(live::stream))
         .routes(routes!(events::get))
-        .routes(routes!(events::payload))
+        .routes(routes!(events::payload, events::expunge::expunge))
         .routes(routes!(deliveries::list))
+        .routes(routes!(scheduled::list))
+        .routes(routes!(scheduled::run))
+        .routes(routes!(scheduled::cancel))
+        .routes(routes!(analytics::series))
+        .routes(routes!(analytics::endpoints))
         .routes(routes!(replay::replay))
         .routes(routes!(dead_letters::list))
         .routes(routes!(replays::list, replays::create))

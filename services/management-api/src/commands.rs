@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod bootstrap;
+pub mod invite_owner;
 pub mod migrate;
 pub mod reconcile;

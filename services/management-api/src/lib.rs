@@ -1,14 +1,16 @@
 //! What customers run their webhooks with.
 //!
 //! ```text
-//! request ──▶ conventions ──▶ auth (API key → Caller, which holds one organization) ──▶ api: handler ──▶ Postgres, payloads
+//! request ──▶ conventions ──▶ auth (API key or access token → Caller, who holds one organization) ──▶ api: handler ──▶ Postgres, payloads
 //!                 │
 //!                 └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
+//! live: what has just happened, one source for each organization that somebody listens to
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
-//!              deduplication keys that have expired, and whatever else nobody needs any more
-//! commands: migrate, bootstrap, reconcile, audit, openapi
+//!              deduplication keys that have expired, and whatever else nobody needs any more; statistics; payloads that
+//!              are still to be overwritten
+//! commands: migrate, bootstrap, invite-owner, reconcile, audit, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -25,6 +27,8 @@ pub mod openapi;
 
 pub mod replays;
 
+pub mod live;
+
 pub mod maintenance;
 pub mod metrics;
 
@@ -38,9 +42,12 @@ use ravenpost_chassis::{Context, clock, http, once, serve_with};
 use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
-use api::Api;
+use api::{Api, Beside};
+use auth::Auth;
+use live::{Live, LiveLimits};
 use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
+use maintenance::statistics::Kept;
 use metrics::Metrics;
 pub use settings::{Command, Settings};
 
@@ -55,6 +62,9 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Migrate) => once(settings, commands::migrate::run),
         Some(Command::Bootstrap(arguments)) => {
             once(settings, |settings| commands::bootstrap::run(settings, arguments))
+        }
+        Some(Command::InviteOwner(arguments)) => {
+            once(settings, |settings| commands::invite_owner::run(settings, arguments))
         }
         Some(Command::Reconcile(arguments)) => {
             once(settings, |settings| commands::reconcile::run(settings, arguments))
@@ -89,8 +99,22 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);
-    let api =
-        Api::new(store, payloads, &settings.hook_base_url, window, certificates).with(&settings.conventions);
+    let auth = Auth::new(store.clone(), &settings.oidc, metrics.clone())?;
+    auth.start(&ctx);
+    let statistics = Kept(settings.statistics.kept());
+    ctx.spawn("statistics", maintenance::statistics::keep(store.system(), statistics, ctx.clone()));
+    ctx.spawn(
+        "expunged payloads",
+        maintenance::expunged::keep(store.system(), payloads.clone(), ctx.clone()),
+    );
+    let beside = Beside {
+        auth,
+        operator: Client::for_operator(&settings.egress)?,
+        live: Live::new(LiveLimits::default(), ctx.stopping.clone()),
+        statistics,
+    };
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside)
+        .with(&settings.conventions);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

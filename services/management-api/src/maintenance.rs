@@ -1,8 +1,10 @@
 //! Keeps the schema usable: refuses an older one at start, and makes partitions ahead of time (PROTOCOLS D1).
 
 pub mod deduplication;
+pub mod expunged;
 pub mod leftovers;
 pub mod rejected;
+pub mod statistics;
 
 use std::time::Duration;
 

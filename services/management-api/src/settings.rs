@@ -11,7 +11,10 @@ use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::limit::RateLimit;
 use ravenpost_core::signature::Network;
 use ravenpost_store::MasterKeySettings;
+use ravenpost_store::system::StatisticsKept;
 use url::Url;
+
+use crate::auth::OidcSettings;
 
 /// What customers run their webhooks with: the REST API, and the schema's keeper.
 #[derive(Debug, clap::Parser)]
@@ -40,6 +43,9 @@ pub struct Settings {
     /// What holds for every request.
     #[command(flatten)]
     pub conventions: ConventionSettings,
+    /// How people log in.
+    #[command(flatten)]
+    pub oidc: OidcSettings,
     /// The way out, for certificates of providers.
     #[command(flatten)]
     pub egress: ravenpost_egress::Settings,
@@ -52,6 +58,9 @@ pub struct Settings {
     /// What is kept although nobody needs it.
     #[command(flatten)]
     pub leftovers: LeftoverSettings,
+    /// How long statistics are kept.
+    #[command(flatten)]
+    pub statistics: StatisticsSettings,
 
     /// A command instead of the service.
     #[command(subcommand)]
@@ -136,6 +145,41 @@ fn replay_job_retention(text: &str) -> Result<Duration, String> {
     if bounds.contains(&retention) { Ok(retention) } else { Err("from 1h to 3650d".to_owned()) }
 }
 
+/// How long statistics are kept.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct StatisticsSettings {
+    /// How long figures by the minute are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_MINUTES", value_name = "DURATION", default_value = "3d", value_parser = statistics_retention)]
+    pub statistics_minutes: Duration,
+
+    /// How long figures by the hour are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_HOURS", value_name = "DURATION", default_value = "90d", value_parser = statistics_retention)]
+    pub statistics_hours: Duration,
+
+    /// How long figures by the day are kept.
+    #[arg(long, env = "RAVENPOST_STATISTICS_DAYS", value_name = "DURATION", default_value = "1095d", value_parser = statistics_retention)]
+    pub statistics_days: Duration,
+}
+
+impl StatisticsSettings {
+    /// By grain.
+    pub fn kept(&self) -> StatisticsKept {
+        let length = |length| TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX);
+        StatisticsKept {
+            minutes: length(self.statistics_minutes),
+            hours: length(self.statistics_hours),
+            days: length(self.statistics_days),
+        }
+    }
+}
+
+fn statistics_retention(text: &str) -> Result<Duration, String> {
+    let retention = duration::parse(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 3_650);
+    if bounds.contains(&retention) { Ok(retention) } else { Err("from 1h to 3650d".to_owned()) }
+}
+
 /// What to do instead of serving.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
@@ -143,6 +187,8 @@ pub enum Command {
     Migrate,
     /// Make an organization and an API key that carries every scope; prints both as one line of JSON.
     Bootstrap(Bootstrap),
+    /// Invite somebody to own an organization that has no owner to do so, such as one that `bootstrap` has made. Needs the master key; the notifier sends the mail.
+    InviteOwner(InviteOwner),
     /// Prove that the ledger balances: everything accepted was delivered, waits, is dead or was dropped, and its payload is there. Exits with 1, and names what is wrong, when it does not.
     Reconcile(Reconcile),
     /// What becomes of the audit log.
@@ -183,6 +229,17 @@ pub struct AuditVerify {
     /// Print one JSON object for each organization instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `invite-owner`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InviteOwner {
+    /// The organization's id.
+    #[arg(long, value_name = "ID")]
+    pub organization_id: OrganizationId,
+    /// Whom to invite.
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: String,
 }
 
 /// Arguments of `reconcile`.
@@ -306,6 +363,9 @@ mod tests {
             ("RAVENPOST_API_GUESS_LIMIT", "0:1"),
             ("RAVENPOST_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("RAVENPOST_CONSOLE_URL", "console.example.com"),
+            ("RAVENPOST_OIDC_ISSUER", "login.example.com"),
+            ("RAVENPOST_OIDC_ISSUER", "https://me:hush@login.example.com"),
+            ("RAVENPOST_OIDC_SKEW", "5m"),
         ] {
             let Halt::Refuse(line) = parse(&["migrate"], &[(variable, value)]).unwrap_err() else { panic!() };
             assert!(line.contains(variable), "{line}");

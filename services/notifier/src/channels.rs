@@ -2,4 +2,4 @@
 
 mod email;
 
-pub use email::{Email, SmtpSettings};
+pub use email::{Email, EmailError, Mail, SmtpSettings, of_alert};

@@ -5,6 +5,7 @@
 //!                                                                        │
 //!                                  notify ◀── alerts nobody was told of ─┘
 //!                                     └──▶ channels: e-mail (SMTP)
+//! invitations: those that nobody was mailed of yet ──▶ e-mail
 //! ```
 
 pub mod settings;
@@ -12,6 +13,8 @@ pub mod settings;
 pub mod observe;
 
 pub mod notify;
+
+pub mod invitations;
 
 pub mod channels;
 
@@ -37,7 +40,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = NotifierMetrics::new(&ctx.metrics);
-    let store = Store::new(&settings.store, None)?;
+    let store = Store::new(&settings.store, Some(settings.master_key.master_key))?;
     let email = Email::new(&settings.smtp)?;
     let probed = store.clone();
     ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
@@ -51,6 +54,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let consumer = Consumer::join(&settings.bus, GROUP, topic::DELIVERIES)?;
     ctx.started();
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
+    invitations::start(&ctx, store.system(), email.clone(), settings.console_url, metrics.clone());
     notify::start(&ctx, store.system(), email, metrics.clone());
     observe::run(ctx, consumer, store.system(), settings.alert_consecutive_failures, metrics).await
 }

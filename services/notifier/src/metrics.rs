@@ -20,6 +20,8 @@ pub struct NotifierMetrics {
     pub alerts: IntCounterVec,
     /// Messages by channel and result: `sent`, `failed`.
     pub notifications: IntCounterVec,
+    /// Invitations by what became of their mail: `sent`, `failed` (it is tried again), `given_up`.
+    pub invitations: IntCounterVec,
     lag_messages: IntGaugeVec,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
@@ -39,6 +41,11 @@ impl NotifierMetrics {
                 "notifier_notifications_total",
                 "Messages to people, by channel and result",
                 &["channel", "result"],
+            ),
+            invitations: metrics.counters(
+                "notifier_invitations_total",
+                "Mails of invitations, by result",
+                &["result"],
             ),
             lag_messages: metrics.gauges(
                 "notifier_lag_messages",

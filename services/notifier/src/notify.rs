@@ -7,7 +7,7 @@ use ravenpost_store::System;
 use ravenpost_store::system::DueAlert;
 use tracing::{error, warn};
 
-use crate::channels::Email;
+use crate::channels::{Email, of_alert};
 use crate::metrics::NotifierMetrics;
 
 /// How often alerts are looked for.
@@ -54,7 +54,7 @@ impl Teller {
     async fn tell(&self, alert: &DueAlert) -> ravenpost_store::Result<bool> {
         let mut all = true;
         for address in &alert.addresses {
-            let sent = self.email.send(alert, address).await;
+            let sent = self.email.send(of_alert(alert, address)).await;
             let result = if sent.is_ok() { "sent" } else { "failed" };
             self.metrics.notifications.with_label_values(&["email", result]).inc();
             if let Err(cause) = &sent {

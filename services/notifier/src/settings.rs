@@ -1,5 +1,7 @@
 //! The settings of the notifier: its own, and those of what it stands on.
 
+use url::Url;
+
 use crate::channels::SmtpSettings;
 
 /// Tells people what is going wrong: watches the outcomes of attempts and notifies channels.
@@ -9,6 +11,12 @@ pub struct Settings {
     /// After how many failed attempts in a row a destination's alert opens.
     #[arg(long, env = "RAVENPOST_ALERT_CONSECUTIVE_FAILURES", value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub alert_consecutive_failures: i32,
+    /// Where browsers find the console: what links in mails begin with.
+    #[arg(long, env = "RAVENPOST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = ravenpost_core::endpoint::base_url)]
+    pub console_url: Url,
+    /// What opens the tokens of invitations; as the management API has it.
+    #[command(flatten)]
+    pub master_key: ravenpost_store::MasterKeySettings,
     /// E-mail.
     #[command(flatten)]
     pub smtp: SmtpSettings,

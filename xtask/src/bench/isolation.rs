@@ -2,7 +2,7 @@
 //! flooded.
 //!
 //! One healthy destination is of the same partition as every bad one, the other is of another. They are measured
-//! alone, then beside each bad one, and again in every round; a ratio is that of neighbouring runs. Each bad one
+//! alone, then beside one that is as busy but well, then beside each bad one, and again in every round; a ratio is that of neighbouring runs. Each bad one
 //! recovers after its run, so that in the end everything has to have arrived there, too.
 
 use std::{
@@ -65,9 +65,10 @@ pub(crate) struct Arguments {
     bad: OpenLoop,
 }
 
-/// How a destination is bad.
+/// How a destination is bad; or that it is not, which shows what the mere load costs.
 #[derive(Clone, Copy, Debug)]
 enum Bad {
+    Well,
     Hangs,
     Slow,
     Fails,
@@ -75,10 +76,11 @@ enum Bad {
 }
 
 impl Bad {
-    const ALL: [Self; 4] = [Self::Hangs, Self::Slow, Self::Fails, Self::Drips];
+    const ALL: [Self; 5] = [Self::Well, Self::Hangs, Self::Slow, Self::Fails, Self::Drips];
 
     fn path(self) -> &'static str {
         match self {
+            Self::Well => "/well",
             Self::Hangs => "/hangs",
             Self::Slow => "/slow",
             Self::Fails => "/fails",
@@ -89,6 +91,7 @@ impl Bad {
     /// The name of its case.
     fn case(self) -> &'static str {
         match self {
+            Self::Well => "beside one that is well",
             Self::Hangs => "beside one that hangs",
             Self::Slow => "beside one at 2 s",
             Self::Fails => "beside one that fails",
@@ -98,6 +101,7 @@ impl Bad {
 
     fn answer(self) -> Answer {
         match self {
+            Self::Well => Answer::ok(),
             Self::Hangs => Answer::hang(),
             Self::Slow => Answer::ok().after(Duration::from_secs(2)),
             Self::Fails => Answer::status(500),
@@ -232,9 +236,13 @@ async fn measure_one(
 
 fn judge(results: &mut Results) {
     for (name, which) in HEALTHY.into_iter().zip(["of the same partition", "of another"]) {
-        for bad in Bad::ALL {
-            let ratio = results.ratio(bad.case(), ALONE, &format!("{name}_p99_ms"));
-            let what = format!("p99 of the one {which} {}, times", bad.case());
+        let figure = format!("{name}_p99_ms");
+        for bad in &Bad::ALL[1..] {
+            let ratio = results.ratio(bad.case(), ALONE, &figure);
+            let what = format!("p99 of the one {which} {}, times alone", bad.case());
+            results.want(ratio.map(|found| at_most(what, 1.2, found)));
+            let ratio = results.ratio(bad.case(), Bad::Well.case(), &figure);
+            let what = format!("p99 of the one {which} {}, times beside one that is well", bad.case());
             results.want(ratio.map(|found| at_most(what, 1.2, found)));
         }
     }

@@ -43,6 +43,8 @@ kinds! {
         "The body or a header is broken, such as JSON that does not parse. Nothing was changed.";
     InvalidParameter, BAD_REQUEST, "invalid-parameter", "A parameter is invalid",
         "A path or query parameter is unknown or has a bad value, such as an id that is no UUID; `errors` names it.";
+    OrganizationRequired, BAD_REQUEST, "organization-required", "Which organization is meant",
+        "The caller is a member of several organizations; name one in the header `Ravenpost-Organization`.";
     SignatureMissing, UNAUTHORIZED, "signature-missing", "The request is not signed",
         "The endpoint verifies signatures and the request carries none.";
     SignatureInvalid, UNAUTHORIZED, "signature-invalid", "The signature is wrong",
@@ -51,8 +53,10 @@ kinds! {
         "The signed timestamp is too old or too far ahead. Check the sender's clock; a replayed request is refused so too.";
     ApiKeyInvalid, UNAUTHORIZED, "api-key-invalid", "The API key is not valid",
         "The request carries no API key, or one that is unknown, expired or revoked.";
+    AccessTokenInvalid, UNAUTHORIZED, "access-token-invalid", "The access token is not valid",
+        "The request carries an access token that has expired, is of another issuer or for another audience, or is not signed as it should be. Log in again.";
     Forbidden, FORBIDDEN, "forbidden", "The caller may not do this",
-        "The API key is valid but lacks the scope that this operation needs.";
+        "The caller is known but lacks the scope that this operation needs, or the thing is not theirs to touch.";
     NotFound, NOT_FOUND, "not-found", "There is no such thing",
         "Nothing is here, or nothing that the caller may see.";
     UnknownToken, NOT_FOUND, "unknown-token", "There is no such endpoint",

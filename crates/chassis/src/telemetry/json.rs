@@ -2,7 +2,7 @@
 //! outermost in, then the record's own; a later field of the same name wins.
 
 use std::error::Error;
-use std::fmt::{self, Debug};
+use std::fmt::{self, Debug, Display, Write};
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -20,16 +20,97 @@ pub(super) struct Format {
     pub(super) service: &'static str,
 }
 
-/// A span's fields as members of a JSON object, each with a comma behind it: a field that is recorded later is appended,
-/// since most spans are never logged from.
+/// A span's fields as members of a JSON object, each with a comma behind it. They are written as they come, and one that
+/// is recorded later is appended: each request has a span, and hardly any is logged from.
 pub(super) struct Members;
 
 impl<'writer> FormatFields<'writer> for Members {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut record = Record::default();
-        fields.record(&mut record);
-        record.0.into_iter().try_for_each(|(name, value)| write!(writer, "{}:{value},", Value::String(name)))
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut members = MemberWriter { writer, result: Ok(()) };
+        fields.record(&mut members);
+        members.result
     }
+}
+
+struct MemberWriter<'writer> {
+    writer: Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl MemberWriter<'_> {
+    /// Names of fields are identifiers, with dots.
+    fn plain(&mut self, field: &Field, value: impl Display) {
+        let written = write!(self.writer, "\"{}\":{value},", field.name());
+        self.result = self.result.and(written);
+    }
+
+    fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let mut write = || {
+            write!(self.writer, "\"{}\":\"", field.name())?;
+            Escaped(&mut self.writer).write_fmt(value)?;
+            self.writer.write_str("\",")
+        };
+        self.result = self.result.and(write());
+    }
+}
+
+impl Visit for MemberWriter<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.text(field, format_args!("{value:?}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.text(field, format_args!("{}", with_causes(value)));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, format_args!("{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.plain(field, Value::from(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+}
+
+/// Text on its way into a JSON string.
+struct Escaped<'to, 'writer>(&'to mut Writer<'writer>);
+
+impl Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c < ' ') {
+            let (before, from) = rest.split_at(at);
+            let special = from.as_bytes()[0];
+            self.0.write_str(before)?;
+            write!(self.0, "\\u{special:04x}")?;
+            rest = &from[1..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// An error with all its causes: the outermost alone rarely says what to do.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text.push_str(": ");
+        text.push_str(&deeper.to_string());
+        cause = deeper.source();
+    }
+    text
 }
 
 impl<S> FormatEvent<S, Members> for Format
@@ -100,16 +181,8 @@ impl Visit for Record {
         self.set(field.name(), format!("{value:?}"));
     }
 
-    /// An error with all its causes: the outermost alone rarely says what to do.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(deeper) = cause {
-            text.push_str(": ");
-            text.push_str(&deeper.to_string());
-            cause = deeper.source();
-        }
-        self.set(field.name(), text);
+        self.set(field.name(), with_causes(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -154,6 +227,31 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn whatever_is_in_a_spans_fields_it_stays_one_flat_line() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .fmt_fields(Members)
+            .event_format(Format { service: "ingress" });
+        let hostile = "a\"b\\c\nd\u{0}e\u{1f980}\u{2028}";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let (share, none, count) = (0.5, f64::NAN, -1);
+            let _span =
+                tracing::info_span!("receive", hostile, debug = ?hostile, share, none, count, fine = true)
+                    .entered();
+            tracing::info!("accepted");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let record: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(record["hostile"], hostile);
+        assert_eq!(record["debug"], format!("{hostile:?}"));
+        assert_eq!((&record["share"], &record["none"]), (&Value::from(0.5), &Value::Null));
+        assert_eq!((&record["count"], &record["fine"]), (&Value::from(-1), &Value::from(true)));
     }
 
     #[test]

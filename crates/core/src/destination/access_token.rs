@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn answered(status: u16, body: &str) -> Result<AccessToken, String> {
-        read(&Response { status, retry_after: None, body: body.into() })
+        read(&Response { status, retry_after: None, event_id: None, body: body.into() })
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::Rejection;
 use super::encoding::Encoding;
 use super::request::{Place, Request};
 use super::rule::{Algorithm, Form, KeyForm, Primitive, Rule};
-use super::template::{Part, Template};
+use super::template::{Part, Parts, Template};
 use super::timestamp::{Timestamp, TimestampFormat};
 use crate::provider::SecretKind;
 use crate::secret::Secret;
@@ -148,12 +148,16 @@ impl HmacScheme {
             Some(template) => Some(template.parts().map_err(|_| Rejection::WrongSignature)?),
             None => None,
         };
-        let signed = match (&template, &self.timestamp) {
-            (Some(parts), _) => parts.as_slice(),
+        self.with_rule(template.as_ref().map(Parts::as_slice), |rule| rule.verify(secrets, request))
+    }
+
+    /// What is made of it as a rule that signs these parts, or what is signed unless it says.
+    pub(super) fn with_rule<T>(&self, template: Option<&[Part<'_>]>, make: impl FnOnce(Rule<'_>) -> T) -> T {
+        make(self.rule(match (template, &self.timestamp) {
+            (Some(parts), _) => parts,
             (None, Some(_)) => TIMESTAMP_AND_BODY,
             (None, None) => BODY,
-        };
-        self.rule(signed).verify(secrets, request)
+        }))
     }
 
     /// What its secret is.

@@ -80,7 +80,7 @@ impl Sought<'_> {
         let (events_start, dead_start) = self.starts();
         let candidates = sqlx::query_as!(
             Candidate,
-            r#"select u.id as "id!", coalesce(e.pending is not null and $2 <> all (e.pending)
+            r#"select u.id as "id!", coalesce(e.pending is not null and e.expunged_at is null and $2 <> all (e.pending)
                  and ($12::text is null or e.event_type = $12)
                  and ($13::timestamptz is null or e.received_at >= $13)
                  and ($14::timestamptz is null or e.received_at < $14)
@@ -101,7 +101,7 @@ impl Sought<'_> {
                      and id > $5 and id <= $6 order by id limit $7)
                  order by id limit $7
              ) u
-             left join lateral (select pending, delivered, dead, event_type, received_at from events
+             left join lateral (select pending, delivered, dead, event_type, received_at, expunged_at from events
                  where organization_id = $1 and id = u.id and id > $8 and id <= $6 limit 1) e on true
              left join lateral (select created_at, reason, run from dead_letters
                  where organization_id = $1 and event_id = u.id and destination_id = $2 limit 1) l on true
@@ -136,7 +136,7 @@ impl Sought<'_> {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(Vec::new()) };
         let locked = sqlx::query_scalar!(
             "select id from events where organization_id = $1 and id = any ($3) and id between $4 and $5
-                 and pending is not null and $2 <> all (pending)
+                 and pending is not null and expunged_at is null and $2 <> all (pending)
                  and case when $2 = any (delivered) then 'SUCCESS' = any ($6)
                      when $2 = any (dead) then 'FAILED' = any ($6)
                      else 'DROPPED' = any ($6) end

@@ -24,7 +24,7 @@ use crate::lease::bounded;
 pub struct LedgerPage {
     /// Its events, by their ids.
     pub entries: Vec<Entry>,
-    /// Where the payloads of these events are, in the same order.
+    /// Where the payloads of these events are, in the same order; without those that were expunged.
     pub payloads: Vec<StoredPayload>,
     /// Rows that speak of events which are not there.
     pub strays: Vec<Finding>,

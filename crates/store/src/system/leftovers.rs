@@ -36,6 +36,8 @@ pub enum Leftover {
     ReplayJobs,
     /// Answers to requests with an `Idempotency-Key` whose time is over.
     IdempotencyKeys,
+    /// Changes of routes that every worker has heard of, or believes nothing any more.
+    RouteChanges,
 }
 
 /// How long leftovers are kept all the same. What has expired goes at once.
@@ -58,7 +60,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -67,6 +69,7 @@ impl Leftover {
         Self::SigningKeys,
         Self::ReplayJobs,
         Self::IdempotencyKeys,
+        Self::RouteChanges,
     ];
 
     /// Its name in metrics and logs.
@@ -80,6 +83,7 @@ impl Leftover {
             Self::SigningKeys => "signing_keys",
             Self::ReplayJobs => "replay_jobs",
             Self::IdempotencyKeys => "idempotency_keys",
+            Self::RouteChanges => "route_changes",
         }
     }
 
@@ -145,6 +149,7 @@ async fn remove(
         Leftover::SigningKeys => signing_keys(connection, now, most).await,
         Leftover::ReplayJobs => replay_jobs(connection, now - keeping.replay_jobs, most).await,
         Leftover::IdempotencyKeys => idempotency_keys(connection, now, most).await,
+        Leftover::RouteChanges => route_changes(connection, most).await,
     }
 }
 
@@ -278,6 +283,17 @@ async fn replay_jobs(connection: &mut PgConnection, finished: DateTime<Utc>, mos
                  and not exists (select from scheduled_deliveries s where s.replay_job_id = j.id)
              order by j.finished_at limit $2)",
         finished,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The policy of the maintenance role says when a change is old.
+async fn route_changes(connection: &mut PgConnection, most: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from route_changes where ctid = any(array(select ctid from route_changes limit $1))",
         most
     )
     .execute(connection)

@@ -61,6 +61,29 @@ with owner as (
     set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,
         response_body_snippet = excluded.response_body_snippet, next_retry_at = null, updated_at = now()
     where excluded.outcome = 'success' and d.outcome <> 'success'
+    returning new.*, old.outcome as former
+), counted as (
+    -- What was really inserted adds, and a late success moves from one outcome to another; repeated, neither is there.
+    insert into delivery_deltas (organization_id, endpoint_id, destination_id, minute, successes, redirects, client_errors,
+        server_errors, timeouts, unreachable, durations)
+    select r.organization_id, r.endpoint_id, r.destination_id, date_bin('1 minute', r.attempted_at, 'epoch'),
+        coalesce(sum(o.change) filter (where o.outcome = 'success'), 0),
+        coalesce(sum(o.change) filter (where o.outcome = 'redirect'), 0),
+        coalesce(sum(o.change) filter (where o.outcome = 'client_error'), 0),
+        coalesce(sum(o.change) filter (where o.outcome = 'server_error'), 0),
+        coalesce(sum(o.change) filter (where o.outcome = 'timeout'), 0),
+        coalesce(sum(o.change) filter (where o.outcome
+            not in ('success', 'redirect', 'client_error', 'server_error', 'timeout')), 0),
+        coalesce(array_agg(r.duration_ms) filter (where r.former is null), '{}')
+    from recorded r cross join lateral (values (r.outcome, 1), (r.former, -1)) as o (outcome, change)
+    where o.outcome is not null
+    group by 1, 2, 3, 4
+), watched as (
+    insert into live_attempts (organization_id, id, event_id, endpoint_id, destination_id, run, attempt_number, outcome,
+        response_code, error_message, next_retry_at, duration_ms, attempted_at)
+    select r.organization_id, r.id, r.event_id, r.endpoint_id, r.destination_id, r.run, r.attempt_number, r.outcome,
+        r.response_code, r.error_message, r.next_retry_at, r.duration_ms, r.attempted_at
+    from recorded r join live_watches w on w.organization_id = r.organization_id and w.until > now()
 ), decision as (
     -- Failures that the owner decides on. A pair that somebody has delivered meanwhile is beyond deciding.
     select a.* from attempt a

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use ravenpost_core::audit::Action;
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
-use ravenpost_core::ids::{DestinationId, EndpointId, SecretId, Slot};
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId, SecretId, Slot};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use serde::Serialize;
 use serde_json::json;
@@ -406,6 +406,46 @@ impl Tenant {
         .execute(connection)
         .await?;
         Ok(None)
+    }
+
+    /// Notes in the audit log that a test event was sent to an endpoint; ingress has accepted it.
+    pub async fn note_test_event(
+        &self,
+        endpoint: EndpointId,
+        event: EventId,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let entry = Entry::of(Action::EventTested, event).after(json!({ "endpoint_id": endpoint }));
+        self.begin_change().await?.commit(&entry, now).await
+    }
+
+    /// Puts another token in the place of the present one, whose URL is unknown from then on. Answers the endpoint as it is
+    /// now; `None` when there is none.
+    pub async fn rotate_token(
+        &self,
+        id: EndpointId,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Endpoint>> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+        sqlx::query!(
+            "update endpoints set token = $3, updated_at = $4
+             where organization_id = $1 and id = $2 and deleted_at is null",
+            self.organization.0,
+            id.0,
+            token,
+            now
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let endpoint = self.select_endpoint(&mut transaction, id).await?;
+        if endpoint.is_some() {
+            let after = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+            let entry = Entry::of(Action::EndpointTokenRotated, id).before(before).after(after);
+            transaction.commit(&entry, now).await?;
+        }
+        Ok(endpoint)
     }
 
     /// Deletes an endpoint, if it is of a version, and its destinations, and cancels what waits for them.

@@ -38,6 +38,8 @@ pub struct Event {
     pub dead: Vec<DestinationId>,
     /// Destinations whose filter did not want it.
     pub filtered: Vec<DestinationId>,
+    /// When its payload was expunged: nothing may read it any more.
+    pub expunged_at: Option<DateTime<Utc>>,
 }
 
 /// The headers that came with an event, credentials left out.
@@ -48,6 +50,8 @@ pub type EventHeaders = HeaderMap;
 pub struct EventFilter<'a> {
     /// Of one endpoint.
     pub endpoint: Option<EndpointId>,
+    /// For one destination, however it stands with it.
+    pub destination: Option<DestinationId>,
     /// In that status.
     pub status: Option<EventStatus>,
     /// Of that type.
@@ -63,6 +67,20 @@ pub struct EventFilter<'a> {
 pub(crate) const ID_DRIFT: TimeDelta = TimeDelta::minutes(5);
 
 impl EventFilter<'_> {
+    /// Whether an event is one of these.
+    pub fn admits(&self, event: &Event) -> bool {
+        let concerns = |id: &DestinationId| {
+            [&event.delivered, &event.dead, &event.filtered].iter().any(|set| set.contains(id))
+                || event.pending.as_ref().is_some_and(|set| set.contains(id))
+        };
+        self.endpoint.is_none_or(|endpoint| endpoint == event.endpoint_id)
+            && self.destination.as_ref().is_none_or(concerns)
+            && self.status.is_none_or(|status| status == event.status)
+            && self.event_type.is_none_or(|wanted| event.event_type.as_deref() == Some(wanted))
+            && self.received_after.is_none_or(|after| event.received_at >= after)
+            && self.received_before.is_none_or(|before| event.received_at < before)
+    }
+
     /// Bounds of the ids, so that only the partitions of that time are read: at or above, and below.
     fn id_bounds(&self, page: Page) -> (Uuid, Uuid) {
         let low = self.received_after.map_or(Uuid::nil(), |after| floor(after - ID_DRIFT));
@@ -93,6 +111,7 @@ struct EventRow {
     delivered: Vec<Uuid>,
     dead: Vec<Uuid>,
     filtered: Vec<Uuid>,
+    expunged_at: Option<DateTime<Utc>>,
 }
 
 impl EventRow {
@@ -116,6 +135,7 @@ impl EventRow {
             delivered: destinations(self.delivered),
             dead: destinations(self.dead),
             filtered: destinations(self.filtered),
+            expunged_at: self.expunged_at,
         })
     }
 }
@@ -126,7 +146,7 @@ macro_rules! select_events {
         sqlx::query_as!(
             EventRow,
             "select id, endpoint_id, received_at, status, event_type, content_type, body_sha256, s3_key, s3_offset,
-                 s3_length, pending, delivered, dead, filtered
+                 s3_length, pending, delivered, dead, filtered, expunged_at
              from events where organization_id = $1 and " + $rest $(+ $more)*,
             $($argument),+
         )
@@ -160,11 +180,25 @@ impl Tenant {
     /// The events that match, newest first.
     pub async fn events(&self, filter: &EventFilter<'_>, page: Page) -> Result<Listed<Event>> {
         let mut transaction = self.begin().await?;
-        // Two statements rather than one with an optional endpoint: each has its own index, and a generic plan of the
+        // Statements of their own rather than one with an optional endpoint: each has its index, and a generic plan of the
         // one would read all of an organization's events to find those of a quiet endpoint.
-        let rows = match filter.endpoint {
-            None => select_matching!("", self, filter, page).fetch_all(&mut *transaction).await?,
-            Some(endpoint) => {
+        let rows = match (filter.endpoint, filter.destination) {
+            (endpoint, Some(destination)) => {
+                select_matching!(
+                    "endpoint_id = (select endpoint_id from destinations where organization_id = $1 and id = $9)
+                     and ($10::uuid is null or endpoint_id = $10) and ($9 = any (pending) or $9 = any (delivered)
+                         or $9 = any (dead) or $9 = any (filtered)) and ",
+                    self,
+                    filter,
+                    page,
+                    destination.0,
+                    endpoint.map(|endpoint| endpoint.0)
+                )
+                .fetch_all(&mut *transaction)
+                .await?
+            }
+            (None, None) => select_matching!("", self, filter, page).fetch_all(&mut *transaction).await?,
+            (Some(endpoint), None) => {
                 select_matching!("endpoint_id = $9 and ", self, filter, page, endpoint.0)
                     .fetch_all(&mut *transaction)
                     .await?

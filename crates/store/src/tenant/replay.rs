@@ -30,6 +30,9 @@ pub enum ReplayError {
     /// There is no such event.
     #[error("there is no such event")]
     NoEvent,
+    /// Its payload was expunged.
+    #[error("the event's payload was expunged")]
+    Expunged,
     /// The event has not met its destinations yet: its original delivery is still to come.
     #[error("the event has not been delivered a first time yet")]
     NotRouted,
@@ -105,7 +108,8 @@ impl Tenant {
         event: EventId,
     ) -> std::result::Result<EndpointId, ReplayError> {
         let found = sqlx::query!(
-            "select v.endpoint_id, v.pending is not null as \"routed!\", e.deleted_at is not null as \"deleted!\"
+            "select v.endpoint_id, v.pending is not null as \"routed!\", e.deleted_at is not null as \"deleted!\",
+                 v.expunged_at is not null as \"expunged!\"
              from events v join endpoints e on e.organization_id = v.organization_id and e.id = v.endpoint_id
              where v.organization_id = $1 and v.id = $2",
             self.organization.0,
@@ -116,6 +120,7 @@ impl Tenant {
         match found {
             None => Err(ReplayError::NoEvent),
             Some(found) if found.deleted => Err(ReplayError::EndpointDeleted),
+            Some(found) if found.expunged => Err(ReplayError::Expunged),
             Some(found) if !found.routed => Err(ReplayError::NotRouted),
             Some(found) => Ok(found.endpoint_id.into()),
         }

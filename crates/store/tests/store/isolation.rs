@@ -1,10 +1,11 @@
 //! Invariant 5: a member of one organization can neither read, change, nor guess anything of another. These tests
 //! attack the policies of the schema below the queries, as somebody would who has found an injection.
 
+use ravenpost_core::access::Role;
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    Deleted, DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, Page,
-    RejectedFilter, ReplayError, SecretRemoved,
+    Deleted, DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter,
+    InvitationRevoked, MemberChanged, MemberRemoved, Page, RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
@@ -14,8 +15,10 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 30] = [
     "organizations",
+    "memberships",
+    "invitations",
     "api_keys",
     "endpoints",
     "endpoint_secrets",
@@ -38,6 +41,11 @@ const TABLES: [&str; 23] = [
     "audit_heads",
     "audit_log",
     "idempotency_keys",
+    "delivery_deltas",
+    "delivery_stats",
+    "live_watches",
+    "live_attempts",
+    "expunged_payloads",
 ];
 
 /// The tenant's role with whatever is set, or nothing, as its organization.
@@ -91,6 +99,55 @@ async fn every_table_with_an_owner_forces_row_security() {
     assert_eq!(owned.len(), TABLES.len());
 }
 
+/// Whatever the role may read, by the catalog: a table that is added without policies fails here, with an owner or without.
+#[tokio::test]
+async fn the_role_owns_nothing_and_sees_nothing_without_an_organization() {
+    let world = World::new().await;
+    world.everything().await;
+    let owned: i64 = sqlx::query_scalar(
+        "select (select count(*) from pg_class c join pg_roles r on r.oid = c.relowner where r.rolname like 'ravenpost_%')
+             + (select count(*) from pg_proc p join pg_roles r on r.oid = p.proowner where r.rolname like 'ravenpost_%')
+             + (select count(*) from pg_roles where rolname like 'ravenpost_%'
+                 and (rolsuper or rolbypassrls or rolcanlogin or rolcreaterole or rolcreatedb))",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(owned, 0, "roles of ours own something, or may more than their grants");
+    let readable: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_class c
+         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+             and has_any_column_privilege('ravenpost_tenant', c.oid, 'select')",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert!(readable.len() > TABLES.len(), "{readable:?}");
+    for table in &readable {
+        for organization in [None, Some("")] {
+            let mut nobody = as_tenant(&world, organization).await;
+            assert_eq!(count(&mut nobody, table).await, 0, "{table} as {organization:?}");
+        }
+    }
+}
+
+/// People belong to no organization: one sees its members, and who has made its keys and invitations.
+#[tokio::test]
+async fn an_organization_sees_its_own_people_alone() {
+    let world = World::new().await;
+    let (owner, _) = world.everything().await;
+    world.everything().await;
+    let all: i64 = sqlx::query_scalar("select count(*) from users").fetch_one(&world.pool).await.unwrap();
+    let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
+    assert_eq!((count(&mut own, "users").await, all), (1, 2));
+    for column in ["issuer", "subject"] {
+        let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
+        let statement = AssertSqlSafe(format!("select {column} from users"));
+        let error = own.execute(statement).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{column}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn partitions_and_the_machinery_are_out_of_reach() {
     let world = World::new().await;
@@ -103,8 +160,8 @@ async fn partitions_and_the_machinery_are_out_of_reach() {
     .await
     .unwrap();
     assert!(!partitions.is_empty());
-    let machinery =
-        ["partitions", "ingress_instances", "ingress_lanes", "_sqlx_migrations"].map(str::to_owned);
+    let machinery = ["partitions", "ingress_instances", "ingress_lanes", "_sqlx_migrations", "payload_locks"]
+        .map(str::to_owned);
     for table in partitions.iter().chain(&machinery) {
         for statement in [format!("select * from {table}"), format!("delete from {table}")] {
             let mut own = as_tenant(&world, Some(&owner.id.to_string())).await;
@@ -136,6 +193,11 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("update replay_jobs set rate = 1 where organization_id = '{}'", owner.id),
         format!("update replay_job_destinations set phase = 'ended' where organization_id = '{}'", owner.id),
         format!("delete from channels where organization_id = '{}'", owner.id),
+        format!("update organizations set name = 'x' where id = '{}'", owner.id),
+        format!("update memberships set role = 'viewer' where organization_id = '{}'", owner.id),
+        format!("delete from memberships where organization_id = '{}'", owner.id),
+        format!("update invitations set revoked_at = now() where organization_id = '{}'", owner.id),
+        format!("update api_keys set revoked_at = now() where organization_id = '{}'", owner.id),
         format!("update rejected_requests set deleted_at = now() where organization_id = '{}'", owner.id),
     ] {
         let mut transaction = as_tenant(&world, Some(&attacker.id.to_string())).await;
@@ -147,6 +209,16 @@ async fn nothing_of_another_organization_can_be_written() {
         format!("insert into channels (organization_id, id, type, address) values ('{}', '{event}', 'email', 'x')",
             owner.id),
         format!("update endpoints set organization_id = '{}' where id = '{}'", owner.id, attacker.endpoint),
+        format!("insert into api_keys (organization_id, id, name, prefix, hash, scopes)
+            values ('{}', '{event}', 'x', 'x', '', '{{}}')", owner.id),
+        format!("insert into invitations (organization_id, id, email, role, token_hash, created_at, expires_at, send_at)
+            values ('{}', '{event}', 'x', 'owner', '', now(), now(), now())", owner.id),
+        // Nobody makes themselves a member, or takes an invitation or a key further than it goes.
+        format!("insert into memberships select '{}', user_id, 'owner', now(), now() from memberships", owner.id),
+        "insert into memberships select * from memberships".to_owned(),
+        "update invitations set accepted_at = now()".to_owned(),
+        "update api_keys set scopes = '{}'".to_owned(),
+        "update users set email = 'x'".to_owned(),
         format!("update channels set organization_id = '{}'", owner.id),
         format!("update signing_keys set organization_id = '{}'", owner.id),
         format!("insert into destination_secrets (organization_id, id, destination_id, secret, retired_at, expires_at)
@@ -161,6 +233,12 @@ async fn nothing_of_another_organization_can_be_written() {
         "update rejected_requests set head = ''".to_owned(),
         "update rejected_counts set kept = 0".to_owned(),
         "insert into events select * from events".to_owned(),
+        "update delivery_stats set accepted = 0".to_owned(),
+        "delete from delivery_deltas".to_owned(),
+        "update expunged_payloads set erased_at = now()".to_owned(),
+        format!("insert into expunged_payloads select organization_id, id, s3_key, s3_offset, s3_length, now()
+            from events where id = '{event}' union all select '{}', '{event}', 'x', 0, 1, now()", owner.id),
+        format!("insert into live_watches values ('{}', now(), now())", owner.id),
         "insert into event_headers select * from event_headers".to_owned(),
         format!("insert into ingress_instances (id) values ('{event}')"),
     ] {
@@ -218,6 +296,19 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.events(&of_endpoint, ALL).await.unwrap().rows.is_empty());
     assert!(stranger.events(&EventFilter::default(), ALL).await.unwrap().rows.is_empty());
     assert!(matches!(stranger.replay(event, None, now).await, Err(ReplayError::NoEvent)));
+
+    let member = owner.tenant.members(ALL).await.unwrap().rows[0].person.id;
+    assert!(stranger.members(ALL).await.unwrap().rows.is_empty());
+    assert!(!stranger.is_member(member).await.unwrap());
+    assert_eq!(stranger.change_role(member, Role::Viewer, true, now).await.unwrap(), MemberChanged::Missing);
+    assert_eq!(stranger.remove_member(member, true, now).await.unwrap(), MemberRemoved::Missing);
+    let invitation = owner.tenant.invitations(ALL).await.unwrap().rows[0].id;
+    assert!(stranger.invitations(ALL).await.unwrap().rows.is_empty());
+    let revoked = stranger.revoke_invitation(invitation, true, now).await.unwrap();
+    assert_eq!(revoked, InvitationRevoked::Missing);
+    let key = owner.tenant.api_keys(ALL).await.unwrap().rows[0].id;
+    assert!(stranger.api_keys(ALL).await.unwrap().rows.iter().all(|found| found.id != key));
+    assert!(!stranger.revoke_api_key(key, now).await.unwrap());
 
     assert!(stranger.channels(ALL).await.unwrap().rows.is_empty());
     let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;

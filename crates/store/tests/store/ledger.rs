@@ -14,7 +14,7 @@ const ALL: EventId = EventId(Uuid::max());
 const NONE: EventId = EventId(Uuid::nil());
 
 /// What all pages of so many events say together.
-async fn books(world: &World, page: i64) -> (Account, Vec<Finding>) {
+pub(crate) async fn books(world: &World, page: i64) -> (Account, Vec<Finding>) {
     let (mut account, mut findings, mut after) = (Account::default(), Vec::new(), NONE);
     while after < ALL {
         let LedgerPage { entries, payloads, strays, reached } = world
@@ -23,7 +23,7 @@ async fn books(world: &World, page: i64) -> (Account, Vec<Finding>) {
             .ledger_page(after, ALL, world.now + TimeDelta::hours(1), page)
             .await
             .unwrap();
-        assert_eq!(entries.len(), payloads.len());
+        assert!(entries.len() >= payloads.len(), "what is expunged has none");
         for entry in &entries {
             findings.extend(assess(entry, &mut account));
         }

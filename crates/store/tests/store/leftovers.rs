@@ -192,6 +192,18 @@ async fn jobs_go_long_after_their_end_and_not_while_anything_of_them_waits() {
 }
 
 #[tokio::test]
+async fn changes_of_routes_go_when_nobody_goes_by_them() {
+    let world = World::new().await;
+    world.organization().await;
+    let changes = number(&world, "select count(*) from route_changes").await;
+    assert_eq!(removed(&world, KEEPING, world.now).await, []);
+    sql(&world, "update route_changes set changed_at = now() - interval '59 minutes'").await;
+    assert_eq!(removed(&world, KEEPING, world.now).await, []);
+    sql(&world, "update route_changes set changed_at = now() - interval '61 minutes'").await;
+    assert_eq!(removed(&world, KEEPING, world.now).await, [("route_changes", changes)]);
+}
+
+#[tokio::test]
 async fn steps_are_bounded() {
     let world = World::new().await;
     let owner = world.organization().await;
@@ -237,7 +249,7 @@ async fn one_process_removes_and_gives_way_to_whoever_holds_a_row() {
     rotate(&world, &owner, world.now - TimeDelta::hours(2), 3_600).await;
     let secrets = Leftover::DestinationSecrets;
     let mut elected = world.pool.begin().await.unwrap();
-    let lock = "select pg_advisory_xact_lock(125762923752962 + n) from generate_series(0, 6) n";
+    let lock = "select pg_advisory_xact_lock(125762923752962 + n) from generate_series(0, 8) n";
     elected.execute(lock).await.unwrap();
     assert_eq!(remove(&world, secrets, KEEPING, world.now).await, None, "another one is at it");
     elected.rollback().await.unwrap();
@@ -261,6 +273,7 @@ async fn the_maintenance_role_sees_no_more_than_that() {
         ("endpoint_secrets", "id"),
         ("signing_keys", "id"),
         ("replay_jobs", "id"),
+        ("route_changes", "xid"),
     ] {
         let mut transaction = world.pool.begin().await.unwrap();
         transaction.execute("set local role ravenpost_maintenance").await.unwrap();

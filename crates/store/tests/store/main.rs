@@ -10,11 +10,17 @@ mod isolation;
 mod ledger;
 mod leftovers;
 mod pacing;
+mod people;
 mod record;
 mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;
+
+mod route_changes;
+mod scheduled;
+
 mod secrets;
 mod sending;
+mod statistics;
 mod support;

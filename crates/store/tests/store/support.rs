@@ -225,8 +225,10 @@ impl World {
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
         self.another_secret(&organization).await;
+        crate::people::an_owner_who_has_invited(self, &organization).await;
         crate::sending::another_signing_secret(self, &organization).await;
         crate::sending::first_key(self, &organization).await;
+        organization.tenant.watch(self.now).await.unwrap();
         let event = self
             .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
             .await;
@@ -264,7 +266,18 @@ impl World {
         organization.tenant.claim_key(&claim, self.now).await.unwrap();
         let state = self.state(&organization, organization.first, Health::default());
         self.record(Record { states: vec![state], ..Record::default() }).await;
+        self.counted_and_expunged(&organization).await;
         (organization, event)
+    }
+
+    /// A row of statistics, and of a payload that was expunged and overwritten.
+    async fn counted_and_expunged(&self, organization: &Organization) {
+        for insert in [
+            "insert into delivery_stats select $1, $1, $1, 'hour', now(), 0, 0, 0, 0, 0, 0, 0, 0, '{}'",
+            "insert into expunged_payloads select $1, $1, 'x', 0, 1, now(), now()",
+        ] {
+            sqlx::query(insert).bind(organization.id.0).execute(&self.pool).await.unwrap();
+        }
     }
 
     /// So many rejected requests of 100 bytes, a millisecond apart, as ingress keeps them; the oldest first.

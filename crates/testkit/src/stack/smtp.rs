@@ -41,7 +41,7 @@ impl Smtp {
         if let Some(mut left_behind) = Daemon::find(&spec)? {
             left_behind.stop()?;
         }
-        let port = Ports::settle(&folder.join("ports.json"), &[("smtp", options.usual(21_025))])?.get("smtp");
+        let port = Self::port_in(folder, options)?;
         spec = spec
             .arguments(["-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
             .arguments(["--class", "aiosmtpd.handlers.Mailbox"])
@@ -50,6 +50,12 @@ impl Smtp {
         let mut smtp = Self { daemon, port, mailbox };
         smtp.ready().await?;
         Ok(smtp)
+    }
+
+    /// Which port a sink takes that is started in `folder`: for those who start beside it and mail to it.
+    pub fn port_in(folder: &Path, options: &Options) -> Result<u16> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        Ok(Ports::settle(&folder.join("ports.json"), &[("smtp", options.usual(21_025))])?.get("smtp"))
     }
 
     /// `smtp://…`, as the notifier wants it.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use ravenpost_bus::message::{EventMessage, Undecodable};
 use ravenpost_bus::{Error, Partition};
@@ -75,7 +75,7 @@ pub(super) async fn accept(
     };
     let ids: Vec<EventId> = batch.iter().filter_map(to_look_up).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
-    let Some(messages) = route_all(shared, batch, stop).await else { return };
+    let Some(messages) = route_all(shared, batch, now, stop).await else { return };
     let routes = messages.iter().filter_map(|(_, event)| event.as_ref()?.1.as_deref());
     let unmet = owner.unmet(routes.flat_map(|route| route.destinations.iter().map(|it| it.id)));
     if !unmet.is_empty() {
@@ -104,6 +104,7 @@ type RoutedMessage = (i64, Option<(Arc<EventMessage>, Option<Arc<Route>>)>);
 async fn route_all(
     shared: &Shared,
     batch: Vec<Taken>,
+    taken_at: DateTime<Utc>,
     stop: &CancellationToken,
 ) -> Option<Vec<RoutedMessage>> {
     let mut routed = Vec::with_capacity(batch.len());
@@ -111,7 +112,7 @@ async fn route_all(
         match message {
             Ok(event) => {
                 let event = Arc::new(event);
-                let route = until_stopped(stop, || route(shared, &event)).await?;
+                let route = until_stopped(stop, || route(shared, &event, taken_at)).await?;
                 routed.push((offset, Some((event, route))));
             }
             Err(cause) => {
@@ -155,8 +156,8 @@ async fn look_up(shared: &Shared, ids: &[EventId]) -> Option<HashMap<EventId, Kn
     known.map_err(|error| warn!(error = &error as &dyn std::error::Error, "events can't be looked up")).ok()
 }
 
-async fn route(shared: &Shared, event: &EventMessage) -> Option<Option<Arc<Route>>> {
-    let route = shared.routes.of(event.endpoint_id, event.received_at).await;
+async fn route(shared: &Shared, event: &EventMessage, taken_at: DateTime<Utc>) -> Option<Option<Arc<Route>>> {
+    let route = shared.routes.of(event.endpoint_id, taken_at).await;
     route
         .map_err(|error| warn!(error = error.as_ref() as &dyn std::error::Error, "a route can't be read"))
         .ok()

@@ -64,7 +64,7 @@ mod tests {
             value.set_sensitive(*sensitive);
             headers.insert(HeaderName::from_static(name), value);
         }
-        let response = Response { status: 500, retry_after: None, body: body.into() };
+        let response = Response { status: 500, retry_after: None, event_id: None, body: body.into() };
         let (duration, phases) = (Duration::ZERO, Phases::default());
         let mut answer = Answer { result: Ok(response), duration, phases, address: None };
         conceal(&mut answer, &credentials(&headers));

@@ -43,7 +43,7 @@ impl Sender {
         };
         match &destination.authentication {
             Some(Authentication::Oauth2ClientCredentials(credentials)) => {
-                let answer = self.with_token(id, credentials, request, started).await?;
+                let answer = Box::pin(self.with_token(id, credentials, request, started)).await?;
                 Some(Answer { duration: started.elapsed(), ..answer })
             }
             _ => self.send_if_live(request).await,

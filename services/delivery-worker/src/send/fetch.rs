@@ -15,6 +15,11 @@ pub(super) async fn body(payloads: &Payloads, budget: &Budget, job: &Job) -> Opt
     if let Some(body) = &job.event.body {
         return Some((body.clone(), None));
     }
+    // Large, and needless for most: it would be copied with each attempt.
+    Box::pin(stored(payloads, budget, job)).await
+}
+
+async fn stored(payloads: &Payloads, budget: &Budget, job: &Job) -> Option<(Bytes, Option<Part>)> {
     let location = &job.event.payload;
     if let Some(body) = with_neighbours(payloads, job).await {
         return Some((body, None));

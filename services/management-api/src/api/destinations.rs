@@ -3,6 +3,8 @@
 mod bodies;
 pub(super) mod rotate;
 mod state;
+pub(super) mod steer;
+pub(super) mod try_filter;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
@@ -16,6 +18,7 @@ use utoipa::IntoParams;
 
 pub(super) use bodies::{CreatedDestinationBody, DestinationBody, DestinationDraft};
 use bodies::{DestinationChangeBody, NewDestinationBody};
+pub(super) use state::DestinationStateBody;
 
 use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};

@@ -1,5 +1,9 @@
 //! Endpoints: inbound addresses and how their producers are verified.
 
+pub(super) mod health;
+pub(super) mod steer;
+pub(super) mod test_event;
+
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

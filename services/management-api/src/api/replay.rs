@@ -76,8 +76,9 @@ fn refused(error: ReplayError) -> Failure {
         ReplayError::Store(error) => error.into(),
         ReplayError::NoEvent => missing().into(),
         ReplayError::NoDestination => Problem::invalid_field("destination_id", error.to_string()).into(),
-        ReplayError::NotRouted | ReplayError::EndpointDeleted | ReplayError::NoDestinations => {
-            Problem::new(Kind::Conflict, error.to_string()).into()
-        }
+        ReplayError::NotRouted
+        | ReplayError::Expunged
+        | ReplayError::EndpointDeleted
+        | ReplayError::NoDestinations => Problem::new(Kind::Conflict, error.to_string()).into(),
     }
 }

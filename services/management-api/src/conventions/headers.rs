@@ -39,6 +39,7 @@ fn cors(consoles: &[Url]) -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static(IDEMPOTENCY_KEY),
             HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("ravenpost-organization"),
         ])
         .expose_headers([
             header::ETAG,

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use super::origin::Origin;
 use crate::api::{Api, Failure, MAX_BODY};
-use crate::auth::Identity;
+use crate::auth::{Identity, admitted};
 
 /// The header, and the parameter's name in the document.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -69,9 +69,13 @@ async fn keyed(api: &Api, request: Request, next: Next) -> Result<Response, Fail
     let Some(identity) = request.extensions().get::<Identity>().cloned() else {
         return Ok(next.run(request).await);
     };
-    let tenant =
-        api.store.tenant(identity.organization_id, Origin::of(request.extensions()).author(identity.actor));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let Some((organization, actor, _)) = admitted(&identity, &mut parts, api).await? else {
+        let detail =
+            "this operation is about no organization, which would keep its answer, and takes no such key";
+        return Err(Problem::invalid_parameter("Idempotency-Key", detail).into());
+    };
+    let tenant = api.store.tenant(organization, Origin::of(&parts.extensions).author(actor));
     let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
         Problem::new(Kind::PayloadTooLarge, "the body is larger than this operation takes, or ended early")
     })?;

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use moka::sync::Cache;
+use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::access::Actor;
 use ravenpost_core::limit::bucket::{Bucket, Rate};
@@ -18,7 +19,6 @@ use ravenpost_core::limit::{FILLED_WITHIN_SECONDS, RateLimit};
 
 use super::origin::Origin;
 use crate::api::Api;
-use crate::auth::Identity;
 use crate::settings::ConventionSettings;
 
 /// How many callers, and addresses, are remembered; who is forgotten begins anew.
@@ -99,13 +99,13 @@ fn exceeded(detail: &str, wait: Duration) -> Response {
 /// Whoever asks is known from here on, and has not asked too often.
 pub(super) async fn bound(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let rates = &api.conventions.rates;
-    let address = Origin::of(request.extensions()).address.map(network);
-    let bucket = rates.addresses.get_with(address, Shared::default);
+    let address = Origin::of(request.extensions()).address;
+    let bucket = rates.addresses.get_with(address.map(network), Shared::default);
     let guesses = Meter { name: "address", limit: rates.guesses, bucket };
     if let Err(wait) = guesses.peek() {
         return exceeded("too many requests without a valid API key came from this address", wait);
     }
-    let identity = match Identity::of(request.headers(), &api).await {
+    let identity = match api.auth.identify(request.headers(), address, clock::now()).await {
         Ok(identity) => identity,
         Err(failure) => {
             let response = failure.into_response();
@@ -115,7 +115,7 @@ pub(super) async fn bound(State(api): State<Api>, mut request: Request, next: Ne
             return response;
         }
     };
-    let bucket = rates.callers.get_with(identity.actor, Shared::default);
+    let bucket = rates.callers.get_with(identity.actor(), Shared::default);
     let caller = Meter { name: "caller", limit: rates.caller, bucket };
     request.extensions_mut().insert(identity);
     let mut response = match caller.take() {

@@ -3,21 +3,32 @@
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
 mod alerts;
+mod analytics;
+mod api_keys;
+mod attacks;
 mod audit_log;
 mod auth;
+mod awkward;
 mod conventions;
 mod destinations;
 mod document;
 mod endpoints;
 mod events;
 mod idempotency;
+mod invitations;
 mod isolation;
 mod leftovers;
 mod limits;
+mod live;
+mod logins;
+mod members;
+mod organizations;
 mod process;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod revocation;
+mod scheduled;
 mod secrets;
 mod sending;
 mod support;

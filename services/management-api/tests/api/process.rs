@@ -38,7 +38,26 @@ async fn migrate_then_bootstrap_and_neither_needs_the_master_key() {
     let text = String::from_utf8(made.stdout).unwrap();
     assert_eq!(text.lines().count(), 1);
     let made: Value = serde_json::from_str(&text).unwrap();
-    assert!(made["api_key"].as_str().unwrap().starts_with("rvp_") && made["organization_id"].is_string());
+    assert!(made["api_key"].as_str().unwrap().starts_with("rvp_"));
+
+    let id = made["organization_id"].as_str().unwrap();
+    let invite = |id: &str, email: &str, key: &str| {
+        let arguments = ["invite-owner", "--organization-id", id, "--email", email];
+        let invited = run(database.url(), &arguments, &[("RAVENPOST_MASTER_KEY", key)]);
+        (invited.status.code(), String::from_utf8(invited.stdout.clone()).unwrap(), stderr(&invited))
+    };
+    let (code, stdout, stderr) = invite(id, "ada@example.com", MASTER_KEY);
+    assert_eq!(code, Some(0), "{stderr}");
+    let invited: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(invited["invitation_id"].is_string() && !stdout.contains("rvi_"), "{stdout}");
+    for (id, email, why) in [
+        (id, "ada@example.com", "has an open invitation"),
+        (id, "ada", "email:"),
+        ("01890000-0000-7000-8000-000000000000", "ada@example.com", "there is no organization"),
+    ] {
+        let (code, _, stderr) = invite(id, email, MASTER_KEY);
+        assert!(code == Some(1) && stderr.contains(why), "{stderr}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
-//! The API over a database of its own, callers with keys, and events as ingress and worker leave them.
+//! The API over a database of its own, callers with keys or who log in, and events as ingress and worker leave them.
+
+mod issuer;
 
 use std::time::Duration;
 
@@ -6,9 +8,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
-use ravenpost_chassis::metrics;
 use ravenpost_chassis::random::bytes as random;
+use ravenpost_chassis::{Context, metrics};
 use ravenpost_core::access::ApiKey;
+use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{
@@ -17,19 +20,27 @@ use ravenpost_core::ids::{
 };
 use ravenpost_core::rejected::Head;
 use ravenpost_egress::{Certificates, Client};
-use ravenpost_management_api::api::{Api, router};
+use ravenpost_management_api::api::{Api, Beside, router};
+use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
+use ravenpost_management_api::live::{Live, LiveLimits};
+use ravenpost_management_api::maintenance::statistics::Kept;
 use ravenpost_management_api::metrics::Metrics;
 use ravenpost_management_api::settings::ConventionSettings;
-use ravenpost_store::system::{Attempt, Bootstrapped, NewEvent, NewRejected, Record, RejectedCount, Routed};
+use ravenpost_store::system::{
+    Attempt, Bootstrapped, Deduplication, NewEvent, NewRejected, Record, RejectedCount, Routed,
+    StatisticsKept,
+};
 use ravenpost_store::{Payloads, Settings, Store, payloads};
 use ravenpost_testkit::database::Database;
 use ravenpost_testkit::s3;
 use ravenpost_testkit::stack::Addresses;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::document;
+pub(crate) use issuer::{AUDIENCE, Issuer, Key, message};
 
 pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const PARTITION: i32 = 0;
@@ -47,12 +58,14 @@ pub(crate) struct Service {
     epoch: i64,
 }
 
-/// Somebody with an API key.
+/// Somebody with an API key, or an access token in its place.
 #[derive(Clone)]
 pub(crate) struct Customer {
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) organization: OrganizationId,
     pub(crate) key: Option<String>,
+    /// The organization that they name in each request, as it is written.
+    names: Option<String>,
 }
 
 /// What came back.
@@ -88,6 +101,47 @@ impl Service {
         }
     }
 
+    /// As [`Service::new`], where people of an issuer can log in, and changes are heard of.
+    pub(crate) async fn with_logins() -> (Self, Issuer) {
+        let (service, issuer) = (Self::new().await, Issuer::start().await);
+        let router = service.replica(&issuer);
+        (Self { router, ..service }, issuer)
+    }
+
+    /// One more replica of the service, where these people can log in.
+    pub(crate) fn replica(&self, issuer: &Issuer) -> Router {
+        let metrics = Metrics::declare(&metrics::Metrics::default(), self.store.clone());
+        let auth = Auth::new(self.store.clone(), &oidc(Some(&issuer.url)), metrics.clone()).unwrap();
+        auth.start(&Context::detached());
+        let conventions = ConventionSettings::default();
+        route(self.store.clone(), self.payloads.clone(), auth, metrics, &conventions)
+    }
+
+    /// Somebody of the issuer's, who logs in with their first request, in their first organization.
+    pub(crate) async fn person(&self, issuer: &Issuer, subject: &str) -> Customer {
+        let token = issuer.token(subject);
+        let nobody = OrganizationId(Uuid::nil());
+        let person =
+            Customer { router: self.router.clone(), organization: nobody, key: Some(token), names: None };
+        let me = person.get("/me").await;
+        assert_eq!(me.status, 200, "{}", me.shown());
+        let organization = me.json()["organizations"][0]["id"].as_str().unwrap().parse().unwrap();
+        Customer { organization, ..person }
+    }
+
+    /// Makes a person a member of somebody's organization, in which they act from now on.
+    pub(crate) async fn join(&self, person: &Customer, of: &Customer, role: &str) -> Customer {
+        let id = person.id().await;
+        let statement = format!(
+            "insert into memberships (organization_id, user_id, role, created_at, updated_at)
+             values ('{}', '{id}', '{role}', now(), now())
+             on conflict (organization_id, user_id) do update set role = excluded.role",
+            of.organization
+        );
+        self.database.execute(&statement).await.unwrap();
+        Customer { organization: of.organization, ..person.naming(Some(&of.organization.to_string())) }
+    }
+
     /// The keys of all objects, without the prefix.
     pub(crate) async fn object_keys(&self) -> Vec<String> {
         let keys = s3::keys(&stores().await.s3, &self.prefix).await.unwrap();
@@ -101,7 +155,12 @@ impl Service {
         let api_key_id = ApiKeyId::new(self.now, random());
         let new = Bootstrapped { organization_id: organization, name: "Acme", api_key_id, api_key: &key };
         self.store.system().bootstrap(&new).await.unwrap();
-        Customer { router: self.router.clone(), organization, key: Some(key.reveal().to_owned()) }
+        Customer {
+            router: self.router.clone(),
+            organization,
+            key: Some(key.reveal().to_owned()),
+            names: None,
+        }
     }
 
     /// An event as ingress accepts it, with its payload stored, not routed.
@@ -116,22 +175,80 @@ impl Service {
         self.payloads.put(&s3_key, body.into()).await.unwrap();
         let instance = InstanceId::new(self.now, random());
         self.store.system().register_instance(instance, 1).await.unwrap();
-        let event = NewEvent {
+        let event = self.new_event(customer, endpoint, id, body.len());
+        self.store.system().accept(instance, 0, &[event]).await.unwrap();
+        id
+    }
+
+    /// So many events as ingress accepts them in a batch, without payloads.
+    pub(crate) async fn events(&self, customer: &Customer, endpoint: &Endpoint, count: usize) {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let new = |_| self.new_event(customer, endpoint, EventId::new(self.now, random()), 0);
+        let events: Vec<NewEvent> = (0..count).map(new).collect();
+        self.store.system().accept(instance, 0, &events).await.unwrap();
+    }
+
+    fn new_event(&self, customer: &Customer, endpoint: &Endpoint, id: EventId, length: usize) -> NewEvent {
+        NewEvent {
             id,
             organization_id: customer.organization,
             endpoint_id: endpoint.id,
             slot: Slot::of(endpoint.id),
             received_at: self.now,
-            payload: PayloadLocation { s3_key, s3_offset: 0, s3_length: i64::try_from(body.len()).unwrap() },
+            payload: PayloadLocation::of_event(id, length),
             body_sha256: [0xab; 32],
             headers: b"content-type: text/html\r\nx-github-event: push\r\n".as_slice().into(),
             event_type: Some("push".to_owned()),
             content_type: Some("text/html".to_owned()),
             traceparent: None,
             deduplication: None,
-        };
+        }
+    }
+
+    /// Events whose payloads lie side by side in a segment, each delivered to the endpoint's destination.
+    pub(crate) async fn in_segment(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        bodies: &[&[u8]],
+    ) -> Vec<EventId> {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let first = EventId::new(self.now, random());
+        let key = PayloadLocation::segment_key(first);
+        self.payloads.put(&key, bodies.concat().into()).await.unwrap();
+        let (mut events, mut offset) = (Vec::new(), 0);
+        for body in bodies {
+            let id = EventId::new(self.now, random());
+            let payload = PayloadLocation::within(key.clone(), offset, body.len());
+            events.push(NewEvent { payload, ..self.new_event(customer, endpoint, id, body.len()) });
+            offset += body.len();
+        }
+        self.store.system().accept(instance, 0, &events).await.unwrap();
+        let destinations = vec![endpoint.destination];
+        let routed = |event: &NewEvent| Routed { event_id: event.id, destinations: destinations.clone() };
+        let record = Record { routed: events.iter().map(routed).collect(), ..Record::default() };
+        assert!(self.store.system().record(PARTITION, self.epoch, &record).await.unwrap());
+        events.into_iter().map(|event| event.id).collect()
+    }
+
+    /// An event that its producer calls so.
+    pub(crate) async fn event_of_producer(
+        &self,
+        customer: &Customer,
+        endpoint: &Endpoint,
+        id: &str,
+    ) -> EventId {
+        let instance = InstanceId::new(self.now, random());
+        self.store.system().register_instance(instance, 1).await.unwrap();
+        let event_id = EventId::new(self.now, random());
+        let expires_at = self.now + TimeDelta::hours(1);
+        let [key, _] = DeduplicationKey::of_id(id);
+        let deduplication = Some(Deduplication { key, expires_at });
+        let event = NewEvent { deduplication, ..self.new_event(customer, endpoint, event_id, 0) };
         self.store.system().accept(instance, 0, &[event]).await.unwrap();
-        id
+        event_id
     }
 
     /// Such an event, and its first attempt: delivered, given up, or to be retried in an hour.
@@ -279,6 +396,25 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
 /// The same with other conventions.
 pub(crate) fn serve_with(store: Store, payloads: Payloads, conventions: &ConventionSettings) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
+    let auth = Auth::new(store.clone(), &oidc(None), metrics.clone()).unwrap();
+    route(store, payloads, auth, metrics, conventions)
+}
+
+fn oidc(issuer: Option<&str>) -> OidcSettings {
+    OidcSettings {
+        oidc_issuer: issuer.map(str::to_owned),
+        oidc_audience: AUDIENCE.to_owned(),
+        oidc_skew: Duration::from_secs(30),
+    }
+}
+
+fn route(
+    store: Store,
+    payloads: Payloads,
+    auth: Auth,
+    metrics: Metrics,
+    conventions: &ConventionSettings,
+) -> Router {
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
         egress_connect_timeout: Duration::from_secs(1),
@@ -286,7 +422,17 @@ pub(crate) fn serve_with(store: Store, payloads: Payloads, conventions: &Convent
         ..ravenpost_egress::Settings::default()
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
-    router(Api::new(store, payloads, &hooks, window, certificates).with(conventions), metrics)
+    let beside = Beside {
+        auth,
+        operator: Client::for_operator(&egress).unwrap(),
+        live: Live::new(LiveLimits::default(), CancellationToken::new()),
+        statistics: Kept(StatisticsKept {
+            minutes: TimeDelta::days(3),
+            hours: TimeDelta::days(90),
+            days: TimeDelta::days(1_000),
+        }),
+    };
+    router(Api::new(store, payloads, &hooks, window, certificates, beside).with(conventions), metrics)
 }
 
 impl Customer {
@@ -298,6 +444,16 @@ impl Customer {
     /// Somebody with another key, or none.
     pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
         Self { key: key.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The same caller, who names an organization in each request.
+    pub(crate) fn naming(&self, organization: Option<&str>) -> Self {
+        Self { names: organization.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The caller's own id.
+    pub(crate) async fn id(&self) -> String {
+        self.get("/me").await.json()["id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -353,6 +509,9 @@ impl Customer {
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
+        if let Some(organization) = &self.names {
+            request = request.header(ORGANIZATION_HEADER, organization);
+        }
         let body = match body {
             Some(body) => {
                 if !headers.iter().any(|(name, _)| *name == "content-type") {
@@ -364,11 +523,10 @@ impl Customer {
         };
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            bytes: to_bytes(body, 1 << 24).await.unwrap().into(),
-        }
+        // A stream never ends.
+        let is_stream = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if is_stream { Vec::new() } else { to_bytes(body, 1 << 24).await.unwrap().into() };
+        Answer { status: parts.status, headers: parts.headers, bytes }
     }
 
     /// A new endpoint that anybody may send to.

@@ -30,17 +30,29 @@ fn smtp_url(text: &str) -> Result<String, String> {
         .map_err(|_| "expected smtp://host:port or smtps://user:password@host".to_owned())
 }
 
-/// The way by e-mail.
+/// The way by e-mail. Cheap to clone.
+#[derive(Clone)]
 pub struct Email {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
 }
 
+/// One mail: plain text to one address.
+#[derive(Debug, Clone)]
+pub struct Mail<'a> {
+    /// To whom.
+    pub address: &'a str,
+    /// One line.
+    pub subject: String,
+    /// Lines.
+    pub body: String,
+}
+
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum EmailError {
-    /// The address of a channel is none.
-    #[error("the address of a channel can't be mailed to")]
+    /// The address is none.
+    #[error("the address can't be mailed to")]
     Address(#[from] lettre::address::AddressError),
     /// The mail could not be composed.
     #[error("the mail can't be composed")]
@@ -67,25 +79,28 @@ impl Email {
         Ok(Self { transport, from: settings.smtp_from.clone() })
     }
 
-    /// Mails an alert to one address.
-    pub async fn send(&self, alert: &DueAlert, address: &str) -> Result<(), EmailError> {
-        self.transport.send(self.compose(alert, address)?).await?;
+    /// Sends a mail.
+    pub async fn send(&self, mail: Mail<'_>) -> Result<(), EmailError> {
+        self.transport.send(self.compose(mail)?).await?;
         Ok(())
     }
 
-    fn compose(&self, alert: &DueAlert, address: &str) -> Result<Message, EmailError> {
-        let subject = format!(
-            "[Ravenpost] {} keeps failing ({} attempts in a row)",
-            alert.endpoint_name, alert.failures
-        );
-        let mail = Message::builder()
+    fn compose(&self, mail: Mail<'_>) -> Result<Message, EmailError> {
+        let message = Message::builder()
             .from(self.from.clone())
-            .to(address.parse()?)
-            .subject(subject)
+            .to(mail.address.parse()?)
+            .subject(mail.subject)
             .header(ContentType::TEXT_PLAIN)
-            .body(body(alert))?;
-        Ok(mail)
+            .body(mail.body)?;
+        Ok(message)
     }
+}
+
+/// What an address is told of an alert.
+pub fn of_alert<'a>(alert: &DueAlert, address: &'a str) -> Mail<'a> {
+    let subject =
+        format!("[Ravenpost] {} keeps failing ({} attempts in a row)", alert.endpoint_name, alert.failures);
+    Mail { address, subject, body: body(alert) }
 }
 
 fn body(alert: &DueAlert) -> String {

@@ -9,7 +9,12 @@ fn answer(result: Result<Response, Failure>) -> Answer {
 }
 
 fn answered(status: u16, retry_after: Option<&str>) -> Answer {
-    answer(Ok(Response { status, retry_after: retry_after.map(str::to_owned), body: Vec::new() }))
+    answer(Ok(Response {
+        status,
+        retry_after: retry_after.map(str::to_owned),
+        event_id: None,
+        body: Vec::new(),
+    }))
 }
 
 fn failed(kind: FailureKind) -> Answer {

@@ -26,6 +26,7 @@ pub(super) struct EventRow {
     s3_offset: i64,
     s3_length: i64,
     body_sha256: Vec<u8>,
+    expunged: bool,
 }
 
 /// The traces of every pair, by event.
@@ -35,9 +36,9 @@ type AllTraces = BTreeMap<Uuid, BTreeMap<DestinationId, Traces>>;
 pub(super) async fn events(connection: &mut PgConnection, range: Range, most: i64) -> Result<Vec<EventRow>> {
     let query = sqlx::query_as!(
         EventRow,
-        "select id, organization_id, status, pending, delivered, dead, filtered, s3_key, s3_offset, s3_length,
-             body_sha256
-         from events where id > $1 and id <= $2 order by id limit $3",
+        r#"select id, organization_id, status, pending, delivered, dead, filtered, s3_key, s3_offset, s3_length,
+             body_sha256, expunged_at is not null as "expunged!"
+         from events where id > $1 and id <= $2 order by id limit $3"#,
         range.after,
         range.through,
         most
@@ -62,10 +63,10 @@ pub(super) async fn entries(
     let mut payloads = Vec::with_capacity(rows.len());
     for row in rows {
         let traces = traces.remove(&row.id).unwrap_or_default();
-        let has_headers = with_headers.contains(&row.id);
+        let (has_headers, expunged) = (with_headers.contains(&row.id), row.expunged);
         let (entry, payload) = row.decode(has_headers, traces, settled)?;
         entries.push(entry);
-        payloads.push(payload);
+        payloads.extend((!expunged).then_some(payload));
     }
     Ok((entries, payloads))
 }

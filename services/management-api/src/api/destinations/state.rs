@@ -70,7 +70,7 @@ pub(in crate::api) struct DestinationStateBody {
 }
 
 impl DestinationStateBody {
-    pub(super) fn of(destination: &Destination, now: DateTime<Utc>) -> Self {
+    pub(in crate::api) fn of(destination: &Destination, now: DateTime<Utc>) -> Self {
         let health = &destination.health;
         Self {
             breaker: health.breaker(now),

@@ -1,0 +1,86 @@
+//! Who remembers routes hears of each change once, whatever order transactions begin and commit in.
+
+use ravenpost_core::endpoint::EndpointStatus;
+use ravenpost_core::ids::EndpointId;
+use ravenpost_store::system::RouteMark;
+use ravenpost_store::tenant::EndpointChange;
+use sqlx::Executor;
+
+use crate::sending::{first_key, rotate};
+use crate::support::{Organization, World};
+
+/// A worker that has heard of everything so far.
+async fn follower(world: &World) -> RouteMark {
+    let mut mark = RouteMark::default();
+    assert!(
+        world.store.system().route_changes(&mut mark).await.unwrap().everything,
+        "nothing was heard before"
+    );
+    mark
+}
+
+/// The endpoints that it hears of next, each once; `None` for everything.
+async fn heard(world: &World, mark: &mut RouteMark) -> Option<Vec<EndpointId>> {
+    let mut news = world.store.system().route_changes(mark).await.unwrap();
+    news.endpoints.sort();
+    news.endpoints.dedup();
+    (!news.everything).then_some(news.endpoints)
+}
+
+async fn pause(world: &World, organization: &Organization) {
+    let paused = EndpointChange { status: Some(EndpointStatus::Paused), ..EndpointChange::default() };
+    organization.tenant.change_endpoint(organization.endpoint, &paused, world.now).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_change_is_told_of_once() {
+    let world = World::new().await;
+    let mut mark = follower(&world).await;
+    let (acme, other) = (world.organization().await, world.organization().await);
+    let mut made = vec![acme.endpoint, other.endpoint];
+    made.sort();
+    assert_eq!(heard(&world, &mut mark).await, Some(made));
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+
+    pause(&world, &acme).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "an endpoint was paused");
+    rotate(&world, &other, world.now, 3_600).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![other.endpoint]), "a secret was rotated");
+    acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "a destination was deleted");
+    first_key(&world, &acme).await;
+    assert_eq!(heard(&world, &mut mark).await, None, "an organization's keys concern all its endpoints");
+    // What has nothing to do with routes.
+    world.pool.execute("update endpoints set token = token || 'x', updated_at = now()").await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+}
+
+#[tokio::test]
+async fn a_change_that_began_first_and_committed_last_is_not_missed() {
+    let world = World::new().await;
+    let (acme, other) = (world.organization().await, world.organization().await);
+    let mut mark = follower(&world).await;
+    let mut slow = world.pool.begin().await.unwrap();
+    let rename = sqlx::query("update destinations set url = url || '/new' where id = $1").bind(acme.first.0);
+    rename.execute(&mut *slow).await.unwrap();
+    for _ in 0..2 {
+        pause(&world, &other).await;
+        world.pool.execute("update endpoints set status = 'active'").await.unwrap();
+        assert_eq!(heard(&world, &mut mark).await, Some(vec![other.endpoint]));
+        assert_eq!(heard(&world, &mut mark).await, Some(vec![]), "told once, though an older one still runs");
+    }
+    slow.commit().await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]));
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_is_not_told() {
+    let world = World::new().await;
+    world.organization().await;
+    let mut mark = follower(&world).await;
+    let mut undone = world.pool.begin().await.unwrap();
+    undone.execute("update destinations set url = url || '/new'").await.unwrap();
+    undone.rollback().await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+}
