@@ -181,8 +181,9 @@ async fn a_filter_is_tried_against_a_stored_event() {
       "detail": "filter.expression: line 1, column 14: mismatched input '<EOF>' expecting expression",
       "errors": [
         {
+          "detail": "line 1, column 14: mismatched input '<EOF>' expecting expression",
           "field": "filter.expression",
-          "message": "line 1, column 14: mismatched input '<EOF>' expecting expression"
+          "pointer": "#/filter/expression"
         }
       ],
       "status": 422,
