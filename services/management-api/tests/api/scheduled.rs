@@ -176,7 +176,7 @@ async fn a_filter_is_tried_against_a_stored_event() {
       "wanted": true
     }
     "#);
-    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @r#"
+    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @r##"
     422 {
       "detail": "filter.expression: line 1, column 14: mismatched input '<EOF>' expecting expression",
       "errors": [
@@ -190,7 +190,7 @@ async fn a_filter_is_tried_against_a_stored_event() {
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     customer.patch(&destination, json!({ "filter": { "expression": "body.amount > 9" } })).await;
     assert_eq!(customer.post(&path, json!({ "event_id": event })).await.json()["wanted"], false);
     let stranger = service.customer().await;
