@@ -113,6 +113,12 @@ begin
 end
 $$;
 
+-- Of no organization, and for each to see; for nobody else.
+alter table statistics_progress enable row level security;
+alter table statistics_progress force row level security;
+create policy tenant on statistics_progress to ravenpost_tenant using (current_organization() is not null);
+create policy system on statistics_progress to ravenpost_system using (true);
+
 grant select on delivery_deltas, delivery_stats, live_attempts, statistics_progress to ravenpost_tenant;
 grant select, insert on expunged_payloads to ravenpost_tenant;
 grant select, insert, update on live_watches to ravenpost_tenant;

@@ -46,3 +46,4 @@ mod logins;
 mod observability;
 mod realm;
 mod resources;
+mod schemathesis;

@@ -29,6 +29,7 @@ pub mod replay;
 pub mod statistics;
 
 pub mod access;
+pub mod audit;
 pub mod duration;
 pub mod secret;
 pub mod trace;

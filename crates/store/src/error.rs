@@ -22,6 +22,9 @@ pub enum Error {
         /// The constraint's name in the schema.
         constraint: String,
     },
+    /// Another request with the same `Idempotency-Key` has taken this one's place; nothing was done.
+    #[error("another request with the same key has taken over")]
+    Superseded,
     /// A stored value is not what it should be.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -58,7 +61,7 @@ impl Error {
     /// became of it is open: a connection that breaks says nothing, nor does a session that ends with an error.
     pub fn did_nothing(&self) -> bool {
         let (Self::Unavailable { cause, .. } | Self::Refused { cause, .. }) = self else {
-            return matches!(self, Self::Conflict { .. });
+            return matches!(self, Self::Conflict { .. } | Self::Superseded);
         };
         match cause.downcast_ref::<sqlx::Error>() {
             Some(sqlx::Error::Database(error)) => refused_and_went_on(error.as_ref()),

@@ -10,6 +10,7 @@ pub mod settings;
 pub mod system;
 pub mod tenant;
 
+mod audit;
 mod cancel;
 mod connect;
 mod decode;

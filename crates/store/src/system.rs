@@ -2,6 +2,7 @@
 
 mod accept;
 mod access_news;
+mod audit;
 mod bootstrap;
 mod cancel;
 mod configuration;
@@ -39,6 +40,7 @@ use uuid::Uuid;
 
 pub use accept::Accepted;
 pub use access_news::{AccessChange, AccessChanges};
+pub use audit::Verified;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, Route};

@@ -13,6 +13,7 @@ mod organizations;
 
 mod alerts;
 mod analytics;
+mod audit_log;
 mod channels;
 mod dead_letters;
 mod deliveries;
@@ -21,6 +22,7 @@ mod endpoints;
 mod events;
 mod live;
 mod providers;
+mod reference;
 mod rejected_requests;
 mod replay;
 mod replays;
@@ -47,13 +49,15 @@ use utoipa_axum::routes;
 pub use failure::Failure;
 
 use crate::auth::{Auth, Demands};
+use crate::conventions::{self, Conventions};
 use crate::live::Live;
 use crate::maintenance::statistics::Kept;
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
+use crate::settings::ConventionSettings;
 
 /// The largest request body, in bytes.
-const MAX_BODY: usize = 64 * 1_024;
+pub(crate) const MAX_BODY: usize = 64 * 1_024;
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
 
@@ -70,6 +74,9 @@ pub struct Api {
     deduplication_window: Duration,
     /// What verifying a request again needs from providers.
     certificates: Arc<Certificates>,
+    pub(crate) conventions: Conventions,
+    consoles: Arc<[Url]>,
+    behind_tls: bool,
     /// The way to our own ingress.
     operator: Client,
     live: Live,
@@ -102,7 +109,7 @@ impl Api {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
         let (demands, certificates) = (Demands::default(), Arc::new(certificates));
         let Beside { auth, operator, live, statistics } = beside;
-        Self {
+        let api = Self {
             store,
             auth,
             demands,
@@ -113,7 +120,18 @@ impl Api {
             operator,
             live,
             statistics,
-        }
+            conventions: Conventions::new(&ConventionSettings::default()),
+            consoles: Arc::default(),
+            behind_tls: false,
+        };
+        api.with(&ConventionSettings::default())
+    }
+
+    /// The same with other conventions than the default ones.
+    #[must_use]
+    pub fn with(self, settings: &ConventionSettings) -> Self {
+        let (conventions, consoles) = (Conventions::new(settings), settings.console_url.as_slice().into());
+        Self { conventions, consoles, behind_tls: settings.api_behind_tls, ..self }
     }
 }
 
@@ -122,12 +140,18 @@ pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
     let api = Api { demands: Demands::of(&document), ..api };
+    let routes = conventions::around(routes, &api, &document);
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .route(reference::PATH, get(reference::folder))
+        .route(&format!("{}/", reference::PATH), get(reference::index))
+        .route(&format!("{}/{{*file}}", reference::PATH), get(reference::file))
         .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
-    problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
+    let (consoles, behind_tls) = (api.consoles.clone(), api.behind_tls);
+    let routes = problem::guard(routes).with_state(api);
+    conventions::headers::around(routes, &consoles, behind_tls).layer(from_fn_with_state(metrics, measure))
 }
 
 /// Whether somebody can be mailed to at this address, as far as can be told by its form.
@@ -208,7 +232,8 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(rejected_requests::counts))
         .routes(routes!(channels::list, channels::create))
         .routes(routes!(channels::delete))
-        .routes(routes!(alerts::list));
+        .routes(routes!(alerts::list))
+        .routes(routes!(audit_log::list));
     OpenApiRouter::with_openapi(openapi::outline()).nest(BASE, resources)
 }
 

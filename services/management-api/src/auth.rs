@@ -13,12 +13,14 @@ mod api_key;
 mod caller;
 mod credentials;
 mod cryptography;
+mod identity;
 mod issuer;
 mod news;
 mod people;
 mod settings;
 mod uses;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -27,7 +29,6 @@ use chrono::{DateTime, Utc};
 use ravenpost_chassis::Context;
 use ravenpost_egress::OperatorClient;
 use ravenpost_store::Store;
-use ravenpost_store::system::ApiKeyRecord;
 
 use crate::api::Failure;
 use crate::metrics::Metrics;
@@ -40,22 +41,15 @@ use uses::Uses;
 
 pub(crate) use access_token::Refusal;
 pub(crate) use caller::Demands;
+pub(crate) use caller::admitted;
 pub use caller::{
-    AlertsRead, AlertsWrite, ApiKeysRead, ApiKeysWrite, Caller, EndpointsRead, EndpointsWrite, EventsRead,
-    EventsReplay, Known, MembersRead, MembersWrite, ORGANIZATION_HEADER, OrganizationRead, OrganizationWrite,
-    Right, Standing, demands,
+    AlertsRead, AlertsWrite, ApiKeysRead, ApiKeysWrite, AuditRead, Caller, EndpointsRead, EndpointsWrite,
+    EventsRead, EventsReplay, Known, MembersRead, MembersWrite, ORGANIZATION_HEADER, OrganizationRead,
+    OrganizationWrite, Right, Standing, demands,
 };
+pub use identity::Identity;
 pub use people::{People, Person};
 pub use settings::OidcSettings;
-
-/// Somebody who has proven who they are.
-#[derive(Debug, Clone)]
-pub enum Identity {
-    /// A program, by its API key.
-    Program(Arc<ApiKeyRecord>),
-    /// A person, by an access token.
-    Person(Person),
-}
 
 /// What recognises callers. Cheap to clone.
 #[derive(Clone)]
@@ -106,8 +100,13 @@ impl Auth {
         }
     }
 
-    /// Who presents these headers.
-    pub async fn identify(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Identity, Failure> {
+    /// Who presents these headers, from this address as far as it is known.
+    pub async fn identify(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+        now: DateTime<Utc>,
+    ) -> Result<Identity, Failure> {
         match credentials::read(headers, self.tokens.is_some())? {
             Credentials::ApiKey(key) => {
                 let record = self.keys.identify(&key, now).await?;
@@ -119,7 +118,8 @@ impl Auth {
                 let claims = verifier.verify(token, now).await;
                 self.metrics.token_checked(claims.as_ref().err());
                 let claims = claims?;
-                Ok(Identity::Person(self.people.recognise(verifier.issuer().name(), claims, now).await?))
+                let person = self.people.recognise(verifier.issuer().name(), claims, address, now).await?;
+                Ok(Identity::Person(person))
             }
         }
     }

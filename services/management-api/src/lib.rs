@@ -1,16 +1,16 @@
 //! What customers run their webhooks with.
 //!
 //! ```text
-//! request ──▶ api ──▶ auth (API key or access token → Caller, who holds one organization) ──▶ handler ──▶ Postgres,
-//!              │                                                                                          payload store
-//!              └── openapi: the document, made of the handlers themselves
+//! request ──▶ conventions ──▶ auth (API key or access token → Caller, who holds one organization) ──▶ api: handler ──▶ Postgres, payloads
+//!                 │
+//!                 └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! live: what has just happened, one source for each organization that somebody listens to
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired, and whatever else nobody needs any more; statistics; payloads that
 //!              are still to be overwritten
-//! commands: migrate, bootstrap, invite-owner, reconcile, openapi
+//! commands: migrate, bootstrap, invite-owner, reconcile, audit, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -19,6 +19,8 @@
 pub mod settings;
 
 pub mod auth;
+
+mod conventions;
 
 pub mod api;
 pub mod openapi;
@@ -67,6 +69,9 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Reconcile(arguments)) => {
             once(settings, |settings| commands::reconcile::run(settings, arguments))
         }
+        Some(Command::Audit(arguments)) => {
+            once(settings, |settings| commands::audit::run(settings, arguments))
+        }
         Some(Command::Openapi) => openapi::print(),
     }
 }
@@ -108,7 +113,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         live: Live::new(LiveLimits::default(), ctx.stopping.clone()),
         statistics,
     };
-    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside);
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside)
+        .with(&settings.conventions);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

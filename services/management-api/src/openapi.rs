@@ -6,11 +6,13 @@
 //! [`closed`].
 
 mod closed;
+mod conventions;
+mod examples;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use ravenpost_chassis::problem::{self, Kind};
+use ravenpost_chassis::problem::{self, Kind, Problem};
 use ravenpost_core::access::{Demand, Scope, demand_of};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
@@ -34,7 +36,10 @@ const ORGANIZATION: &str = "Organization";
         title = "Ravenpost",
         description = "Endpoints receive webhooks, destinations get them. Errors are RFC 9457 problems with a `type` \
             from a closed list. Lists are newest first and page by `limit` and `next`. Ids are UUIDv7, times are \
-            RFC 3339 UTC.",
+            RFC 3339 UTC. A POST may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
+            nothing. PATCH is a merge patch (RFC 7396) of the fields of a resource: what is absent stays, null removes, and an object in \
+            a field is a value of its own, which is replaced as a whole (`headers` go one by one). `ETag` and `If-Match` keep two \
+            people from undoing each other's changes. What is left of a caller's rate limit is told by `RateLimit`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -46,7 +51,8 @@ const ORGANIZATION: &str = "Organization";
         (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),
-        (name = "alerts", description = "What is going wrong, and who is told.")
+        (name = "alerts", description = "What is going wrong, and who is told."),
+        (name = "audit log", description = "Who changed what.")
     ),
     components(schemas(ProblemDocument))
 )]
@@ -76,11 +82,14 @@ struct ProblemDocument {
 #[schema(as = FieldError)]
 #[expect(dead_code, reason = "only its schema is used; chassis writes it")]
 struct FieldErrorDocument {
-    /// Its path.
+    /// Its path in the body, or the name of the parameter or header.
     #[schema(example = "verification.header")]
     field: String,
     /// What is wrong with it.
-    message: String,
+    detail: String,
+    /// Where it is in the body, as a JSON pointer; absent for what is not in the body.
+    #[schema(required = false, example = "#/verification/header")]
+    pointer: String,
 }
 
 /// What stands in the document before any operation.
@@ -114,9 +123,10 @@ fn organization_parameter() -> Parameter {
         .build()
 }
 
-/// Says of each operation what it demands, adds the problems that it can answer with, and closes what requests hold.
+/// Says of each operation what it demands and what holds for all of them, adds the problems that it can answer with, and closes what requests hold.
 pub fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
+        conventions::tell(item);
         for operation in operations(item) {
             demand(operation);
             for kind in problems_of(operation) {
@@ -125,6 +135,7 @@ pub fn complete(document: &mut OpenApi) {
         }
     }
     closed::close(document);
+    examples::add(document);
 }
 
 /// What the table of operations says. An operation that has no row there gets no security here, and is refused.
@@ -152,16 +163,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 fn problems_of(operation: &Operation) -> Vec<Kind> {
     let mut kinds = vec![
+        // Of a parameter that is unknown.
+        Kind::InvalidParameter,
         Kind::ApiKeyInvalid,
         Kind::AccessTokenInvalid,
         Kind::Forbidden,
+        Kind::TooManyRequests,
         Kind::Internal,
         Kind::Unavailable,
     ];
     let parameters = operation.parameters.as_deref().unwrap_or_default();
-    if !parameters.is_empty() {
-        kinds.push(Kind::InvalidParameter);
-    }
     let in_path = |parameter: &RefOr<_>| match parameter {
         RefOr::T(Parameter { parameter_in, .. }) => *parameter_in == ParameterIn::Path,
         RefOr::Ref(_) => false,
@@ -185,9 +196,14 @@ fn problems_of(operation: &Operation) -> Vec<Kind> {
     if declared("409") {
         kinds.push(Kind::Conflict);
     }
-    if declared("429") {
-        kinds.push(Kind::TooManyRequests);
+    if operation.responses.responses.contains_key("412") {
+        kinds.push(Kind::PreconditionFailed);
     }
+    if conventions::takes_key(operation) {
+        kinds.extend([Kind::IdempotencyKeyInUse, Kind::PayloadTooLarge, Kind::IdempotencyKeyReused]);
+    }
+    kinds.sort_by_key(|kind| Kind::ALL.iter().position(|one| one == kind));
+    kinds.dedup();
     kinds
 }
 
@@ -201,12 +217,24 @@ fn add(operation: &mut Operation, kind: Kind) {
         }
         _ => line,
     };
-    let schema = Ref::from_schema_name("Problem");
-    let response = ResponseBuilder::new()
-        .description(response)
-        .content(problem::CONTENT_TYPE, ContentBuilder::new().schema(Some(schema)).build())
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example(kind)))
         .build();
+    let response =
+        ResponseBuilder::new().description(response).content(problem::CONTENT_TYPE, content).build();
     operation.responses.responses.insert(status, response.into());
+}
+
+fn example(kind: Kind) -> serde_json::Value {
+    let detail = kind.title().to_lowercase();
+    let problem = match kind {
+        Kind::InvalidField => Problem::invalid_field("name", "1 to 200 characters"),
+        Kind::InvalidParameter => Problem::invalid_parameter("limit", "a number from 1 to 250"),
+        Kind::NotFound => Problem::not_found("endpoint"),
+        kind => Problem::new(kind, detail),
+    };
+    serde_json::from_str(&problem.to_json()).expect("a problem is JSON")
 }
 
 /// The document as text, the same at every call.
@@ -253,7 +281,7 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{name}");
                 assert!(operation["security"].as_array().is_some_and(|ways| !ways.is_empty()), "{name}");
                 let responses = operation["responses"].as_object().unwrap();
-                for status in ["401", "403", "500", "503"] {
+                for status in ["400", "401", "403", "429", "500", "503"] {
                     assert!(responses.contains_key(status), "{name} {status}");
                 }
                 for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
@@ -262,7 +290,17 @@ mod tests {
                 }
                 let may_miss = path.contains('{') || operation["operationId"] == "accept_invitation";
                 assert_eq!(responses.contains_key("404"), may_miss, "{name}");
-                assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
+                let id = operation["operationId"].as_str().unwrap();
+                let takes_key = method == "post" && matches!(demand_of(id), Some(Demand::Scope(_)));
+                let refuses = operation["requestBody"].is_object() || takes_key;
+                assert_eq!(responses.contains_key("422"), refuses, "{name}");
+                assert_eq!(
+                    responses.contains_key("412"),
+                    ["patch", "delete"].contains(&method.as_str())
+                        && path.contains("endpoints")
+                        && !path.contains("secrets"),
+                    "{name}"
+                );
             }
         }
         assert_eq!(operations, OPERATIONS.len());

@@ -65,14 +65,20 @@ kinds! {
         "The path exists but not for this method; `Allow` lists those it has.";
     Conflict, CONFLICT, "conflict", "The request conflicts with what exists",
         "The name is taken, the state does not allow it, or an Idempotency-Key was used before with another body.";
+    IdempotencyKeyInUse, CONFLICT, "idempotency-key-in-use", "A request with this Idempotency-Key was begun",
+        "A request with this Idempotency-Key has not ended yet, or its answer was lost. `Retry-After` says when to ask again.";
     Gone, GONE, "gone", "The endpoint was deleted",
         "The endpoint existed and was deleted: stop sending.";
+    PreconditionFailed, PRECONDITION_FAILED, "precondition-failed", "Somebody has changed it meanwhile",
+        "The version that If-Match names is not the present one. Nothing was changed; get it again, and decide anew.";
     PayloadTooLarge, PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
         "The body exceeds the limit; it was not read further and not stored.";
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not accepted",
         "The endpoint or operation does not take this Content-Type.";
     InvalidField, UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid",
         "The body is JSON but has an unknown or missing field, a wrong type or a bad value; `errors` names it.";
+    IdempotencyKeyReused, UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key stands for another request",
+        "This Idempotency-Key came with another request before. Nothing was done; use a new key for each operation.";
     TooManyRequests, TOO_MANY_REQUESTS, "too-many-requests", "Too many requests",
         "A limit was reached; try again after `Retry-After` seconds.";
     HeadersTooLarge, REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "The headers are too large",

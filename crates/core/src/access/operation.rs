@@ -117,6 +117,7 @@ pub const OPERATIONS: &[Operation] = &[
     scope("create_channel", Scope::AlertsWrite),
     scope("delete_channel", Scope::AlertsWrite),
     scope("list_alerts", Scope::AlertsRead),
+    scope("list_audit_log", Scope::AuditRead),
 ];
 
 /// What the operation of that id demands; `None` when it has no row, and then nobody may.

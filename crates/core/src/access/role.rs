@@ -47,7 +47,8 @@ impl Role {
             | Scope::ApiKeysRead
             | Scope::EndpointsRead
             | Scope::EventsRead
-            | Scope::AlertsRead => true,
+            | Scope::AlertsRead
+            | Scope::AuditRead => true,
             Scope::EndpointsWrite | Scope::EventsReplay | Scope::AlertsWrite => {
                 matches!(self, Self::Owner | Self::Admin | Self::Developer)
             }

@@ -44,6 +44,7 @@ scopes! {
     EventsReplay, "events:replay", "Replay events, one or many; accept and delete rejected requests.";
     AlertsRead, "alerts:read", "See channels and alerts.";
     AlertsWrite, "alerts:write", "Create and delete channels.";
+    AuditRead, "audit:read", "See who changed what.";
 }
 
 impl Scope {

@@ -1,6 +1,8 @@
 //! People: who logs in, what they are members of, and how they become so. What is asked here is a person's own business,
 //! over all organizations.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 use ravenpost_core::access::{InvitationToken, Role};
 use ravenpost_core::ids::{OrganizationId, UserId};
@@ -77,6 +79,7 @@ impl System {
         login: &Login<'_>,
         id: UserId,
         first: &NewOrganization<'_>,
+        address: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<UserId> {
         if let Some(known) = self.recognised(login, now).await? {
@@ -84,7 +87,7 @@ impl System {
         }
         let made = bounded!(
             self,
-            sqlx::query_scalar!(
+            sqlx::query!(
                 "with person as (
                      insert into users (id, issuer, subject, email, name, created_at, updated_at)
                      values ($1, $2, $3, $4, $5, $8, $8) on conflict (issuer, subject) do nothing returning id),
@@ -94,7 +97,9 @@ impl System {
                  membership as (
                      insert into memberships (organization_id, user_id, role, created_at, updated_at)
                      select organization.id, person.id, 'owner', $8, $8 from organization, person)
-                 select id from person",
+                 select person.id, append_audit(organization.id, $8, 'user', person.id, $9, 'organization.created',
+                     organization.id, null, json_build_object('name', $7::text)) as \"sequence!\"
+                 from person, organization",
                 id.0,
                 login.issuer,
                 login.subject,
@@ -102,12 +107,13 @@ impl System {
                 login.name,
                 first.id.0,
                 first.name,
-                now
+                now,
+                address.map(|address| address.to_string())
             ),
             fetch_optional
         );
         match made {
-            Some(made) => Ok(made.into()),
+            Some(made) => Ok(made.id.into()),
             // Made by another request, whose commit was waited for.
             None => self.recognised(login, now).await?.ok_or_else(|| Error::Refused {
                 store: POSTGRES,
@@ -192,6 +198,7 @@ impl System {
         &self,
         owner: UserId,
         new: &NewOrganization<'_>,
+        address: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let made = bounded!(
@@ -200,18 +207,22 @@ impl System {
                 "with organization as (
                      insert into organizations (id, name, created_at, updated_at)
                      select $2, $3, $4, $4 where (select count(*) from memberships where user_id = $1) < $5
-                     returning id)
-                 insert into memberships (organization_id, user_id, role, created_at, updated_at)
-                 select id, $1, 'owner', $4, $4 from organization",
+                     returning id),
+                 membership as (
+                     insert into memberships (organization_id, user_id, role, created_at, updated_at)
+                     select id, $1, 'owner', $4, $4 from organization)
+                 select append_audit(id, $4, 'user', $1, $6, 'organization.created', id, null,
+                     json_build_object('name', $3::text)) as \"sequence!\" from organization",
                 owner.0,
                 new.id.0,
                 new.name,
                 now,
-                MAX_ORGANIZATIONS
+                MAX_ORGANIZATIONS,
+                address.map(|address| address.to_string())
             ),
-            execute
+            fetch_optional
         );
-        Ok(made.rows_affected() == 1)
+        Ok(made.is_some())
     }
 
     /// Makes the person a member by an invitation to their verified address. Who is one already keeps their role.
@@ -220,31 +231,34 @@ impl System {
         token: &InvitationToken,
         user: UserId,
         email: &str,
+        address: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<InvitationAccepted> {
         let hash = token.hash();
         let accepted = bounded!(
             self,
-            sqlx::query_scalar!(
+            sqlx::query!(
                 "with accepted as (
                      update invitations set accepted_at = $4, accepted_by = $2, sealed_token = null
                      where token_hash = $1 and accepted_at is null and revoked_at is null and expires_at > $4
                          and lower(email) = lower($3)
-                     returning organization_id, role),
+                     returning organization_id, id, role),
                  member as (
                      insert into memberships (organization_id, user_id, role, created_at, updated_at)
                      select organization_id, $2, role, $4, $4 from accepted
                      on conflict (organization_id, user_id) do nothing)
-                 select organization_id from accepted",
+                 select organization_id, append_audit(organization_id, $4, 'user', $2, $5, 'invitation.accepted', id,
+                     null, json_build_object('role', role)) as \"sequence!\" from accepted",
                 &hash[..],
                 user.0,
                 email,
-                now
+                now,
+                address.map(|address| address.to_string())
             ),
             fetch_optional
         );
-        if let Some(organization) = accepted {
-            return Ok(InvitationAccepted::Accepted(organization.into()));
+        if let Some(accepted) = accepted {
+            return Ok(InvitationAccepted::Accepted(accepted.organization_id.into()));
         }
         let open = bounded!(
             self,

@@ -2,12 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::access::{ApiKey as Key, Scope};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{ApiKeyId, UserId};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::members::{Person, person};
 use super::{Listed, Page, Tenant};
 use crate::Result;
+use crate::audit::Entry;
 use crate::decode::Row;
 
 /// Most keys of an organization that work.
@@ -55,7 +58,7 @@ impl Tenant {
     /// Keeps a key; `None` when there are [`MAX_API_KEYS`] that work.
     pub async fn create_api_key(&self, new: &NewApiKey<'_>, now: DateTime<Utc>) -> Result<Option<ApiKey>> {
         let scopes: Vec<String> = new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         self.one_at_a_time(&mut transaction, "api_keys").await?;
         let row = sqlx::query_as!(
             KeyRow,
@@ -81,8 +84,10 @@ impl Tenant {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        row.map(KeyRow::decode).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let told = json!({ "name": new.name, "prefix": new.key.prefix(), "scopes": scopes, "expires_at": new.expires_at });
+        transaction.commit(&Entry::of(Action::ApiKeyCreated, new.id).after(told), now).await?;
+        row.decode().map(Some)
     }
 
     /// The keys that are not revoked, newest first; also those that have expired.
@@ -106,17 +111,20 @@ impl Tenant {
 
     /// Refuses a key from now on; `false` when there is none, or none any more.
     pub async fn revoke_api_key(&self, id: ApiKeyId, now: DateTime<Utc>) -> Result<bool> {
-        let mut transaction = self.begin().await?;
-        let revoked = sqlx::query!(
-            "update api_keys set revoked_at = $3 where organization_id = $1 and id = $2 and revoked_at is null",
+        let mut transaction = self.begin_change().await?;
+        let revoked = sqlx::query_scalar!(
+            r#"update api_keys set revoked_at = $3 where organization_id = $1 and id = $2 and revoked_at is null
+             returning jsonb_build_object('name', name, 'prefix', prefix, 'scopes', scopes, 'expires_at', expires_at)
+                 as "before!""#,
             self.organization.0,
             id.0,
             now
         )
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(revoked.rows_affected() == 1)
+        let Some(before) = revoked else { return Ok(false) };
+        transaction.commit(&Entry::of(Action::ApiKeyRevoked, id).before(before), now).await?;
+        Ok(true)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Channels: where alerts are sent.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::ChannelId;
 
 use super::{Listed, Page, Tenant};
+use crate::audit::{Entry, Of, snapshot};
 use crate::{Error, Result};
 
 /// The constraint that keeps an address from being told twice.
@@ -28,7 +30,7 @@ impl Tenant {
         address: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<Channel>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let inserted = sqlx::query_as!(
             Channel,
             "insert into channels (organization_id, id, type, address, created_at) values ($1, $2, 'email', $3, $4)
@@ -42,7 +44,8 @@ impl Tenant {
         .await;
         match inserted.map_err(Error::from) {
             Ok(channel) => {
-                transaction.commit().await?;
+                let made = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await?;
+                transaction.commit(&Entry::of(Action::ChannelCreated, id).after(made), now).await?;
                 Ok(Some(channel))
             }
             Err(error) if error.constraint() == Some(ADDRESS_TAKEN) => Ok(None),
@@ -67,8 +70,9 @@ impl Tenant {
     }
 
     /// Deletes a channel; `false` when there is none.
-    pub async fn delete_channel(&self, id: ChannelId) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    pub async fn delete_channel(&self, id: ChannelId, now: DateTime<Utc>) -> Result<bool> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await?;
         let deleted = sqlx::query!(
             "delete from channels where organization_id = $1 and id = $2",
             self.organization.0,
@@ -76,7 +80,10 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(deleted.rows_affected() == 1)
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        transaction.commit(&Entry::of(Action::ChannelDeleted, id).before(before), now).await?;
+        Ok(true)
     }
 }

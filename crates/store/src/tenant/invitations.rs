@@ -2,13 +2,16 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::access::{InvitationToken, Role};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{InvitationId, UserId};
 use ravenpost_core::secret::Secret;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::members::{Person, person};
 use super::{Listed, Page, Tenant, ToSeal};
+use crate::audit::Entry;
 use crate::decode::Row;
 use crate::{Error, Result};
 
@@ -93,7 +96,7 @@ pub enum InvitationRevoked {
 impl Tenant {
     /// Invites somebody. An invitation of theirs that has expired is replaced.
     pub async fn invite(&self, new: &NewInvitation<'_>, now: DateTime<Utc>) -> Result<Invited> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         self.one_at_a_time(&mut transaction, "invitations").await?;
         if let Some(refused) = self.not_to_invite(&mut transaction, new.email, now).await? {
             return Ok(refused);
@@ -124,7 +127,8 @@ impl Tenant {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let told = json!({ "email": new.email, "role": new.role.as_str(), "expires_at": new.expires_at });
+        transaction.commit(&Entry::of(Action::InvitationCreated, new.id).after(told), now).await?;
         Ok(Invited::Invited(Box::new(row.decode()?)))
     }
 
@@ -207,17 +211,17 @@ impl Tenant {
         owners_too: bool,
         now: DateTime<Utc>,
     ) -> Result<InvitationRevoked> {
-        let mut transaction = self.begin().await?;
-        let open = sqlx::query_scalar!(
-            "select role from invitations where organization_id = $1 and id = $2 and accepted_at is null
+        let mut transaction = self.begin_change().await?;
+        let open = sqlx::query!(
+            "select email, role from invitations where organization_id = $1 and id = $2 and accepted_at is null
                  and revoked_at is null for update",
             self.organization.0,
             id.0
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(role) = open else { return Ok(InvitationRevoked::Missing) };
-        if role == Role::Owner.as_str() && !owners_too {
+        let Some(open) = open else { return Ok(InvitationRevoked::Missing) };
+        if open.role == Role::Owner.as_str() && !owners_too {
             return Ok(InvitationRevoked::IsOwner);
         }
         sqlx::query!(
@@ -228,7 +232,8 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let before = json!({ "email": open.email, "role": open.role });
+        transaction.commit(&Entry::of(Action::InvitationRevoked, id).before(before), now).await?;
         Ok(InvitationRevoked::Revoked)
     }
 

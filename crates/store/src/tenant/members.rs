@@ -2,11 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::access::Role;
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::UserId;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Listed, Page, Tenant};
+use crate::audit::Entry;
 use crate::decode::Row;
 use crate::{Error, Result};
 
@@ -87,7 +90,8 @@ impl Tenant {
         owners_too: bool,
         now: DateTime<Utc>,
     ) -> Result<MemberChanged> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let before = self.role_of(&mut transaction, user).await?;
         let changed = sqlx::query_as!(
             MemberRow,
             "with changed as (
@@ -105,7 +109,9 @@ impl Tenant {
         .await;
         match changed.map_err(Error::from) {
             Ok(Some(changed)) => {
-                transaction.commit().await?;
+                let entry = Entry::of(Action::MemberChanged, user);
+                let entry = entry.before(json!({ "role": before })).after(json!({ "role": role.as_str() }));
+                transaction.commit(&entry, now).await?;
                 Ok(MemberChanged::Changed(changed.decode()?))
             }
             Ok(None) if self.belongs(&mut transaction, user).await? => Ok(MemberChanged::IsOwner),
@@ -116,8 +122,14 @@ impl Tenant {
     }
 
     /// Lets a member go. An owner is touched only when `owners_too`.
-    pub async fn remove_member(&self, user: UserId, owners_too: bool) -> Result<MemberRemoved> {
-        let mut transaction = self.begin().await?;
+    pub async fn remove_member(
+        &self,
+        user: UserId,
+        owners_too: bool,
+        now: DateTime<Utc>,
+    ) -> Result<MemberRemoved> {
+        let mut transaction = self.begin_change().await?;
+        let before = self.role_of(&mut transaction, user).await?;
         let removed = sqlx::query!(
             "delete from memberships where organization_id = $1 and user_id = $2 and (role <> 'owner' or $3)",
             self.organization.0,
@@ -128,7 +140,8 @@ impl Tenant {
         .await;
         match removed.map_err(Error::from) {
             Ok(removed) if removed.rows_affected() == 1 => {
-                transaction.commit().await?;
+                let entry = Entry::of(Action::MemberRemoved, user).before(json!({ "role": before }));
+                transaction.commit(&entry, now).await?;
                 Ok(MemberRemoved::Removed)
             }
             Ok(_) if self.belongs(&mut transaction, user).await? => Ok(MemberRemoved::IsOwner),
@@ -142,6 +155,16 @@ impl Tenant {
     pub async fn is_member(&self, user: UserId) -> Result<bool> {
         let mut transaction = self.begin().await?;
         self.belongs(&mut transaction, user).await
+    }
+
+    /// What somebody is here, held until the transaction ends; `None` for who is no member.
+    async fn role_of(&self, connection: &mut PgConnection, user: UserId) -> Result<Option<String>> {
+        let role = sqlx::query_scalar!(
+            "select role from memberships where organization_id = $1 and user_id = $2 for update",
+            self.organization.0,
+            user.0
+        );
+        Ok(role.fetch_optional(connection).await?)
     }
 
     async fn belongs(&self, connection: &mut PgConnection, user: UserId) -> Result<bool> {

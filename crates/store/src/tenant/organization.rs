@@ -1,10 +1,13 @@
 //! The organization itself.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::OrganizationId;
+use serde_json::json;
 
 use super::Tenant;
 use crate::Result;
+use crate::audit::Entry;
 
 /// An organization.
 #[derive(Debug, Clone)]
@@ -35,7 +38,13 @@ impl Tenant {
 
     /// Gives the organization another name; `None` when it is not there.
     pub async fn rename_organization(&self, name: &str, now: DateTime<Utc>) -> Result<Option<Organization>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let before = sqlx::query_scalar!(
+            "select name from organizations where id = $1 for update",
+            self.organization.0
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
         let renamed = sqlx::query_as!(
             Organization,
             "update organizations set name = $2, updated_at = $3 where id = $1
@@ -46,7 +55,11 @@ impl Tenant {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        if renamed.is_some() {
+            let entry = Entry::of(Action::OrganizationChanged, self.organization);
+            let entry = entry.before(json!({ "name": before })).after(json!({ "name": name }));
+            transaction.commit(&entry, now).await?;
+        }
         Ok(renamed)
     }
 }

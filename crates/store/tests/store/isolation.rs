@@ -4,8 +4,8 @@
 use ravenpost_core::access::Role;
 use ravenpost_core::ids::{ChannelId, DestinationId, EndpointId, EventId, InstanceId};
 use ravenpost_store::tenant::{
-    DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter, InvitationRevoked,
-    MemberChanged, MemberRemoved, Page, RejectedFilter, ReplayError, SecretRemoved,
+    Deleted, DestinationChange, DestinationChanged, EndpointChange, EndpointChanged, EventFilter,
+    InvitationRevoked, MemberChanged, MemberRemoved, Page, RejectedFilter, ReplayError, SecretRemoved,
 };
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
@@ -15,7 +15,7 @@ use crate::support::{Organization, World, random};
 const ALL: Page = Page { after: None, limit: 250 };
 
 /// Every table with an owner.
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 30] = [
     "organizations",
     "memberships",
     "invitations",
@@ -38,6 +38,9 @@ const TABLES: [&str; 27] = [
     "rejected_counts",
     "replay_jobs",
     "replay_job_destinations",
+    "audit_heads",
+    "audit_log",
+    "idempotency_keys",
     "delivery_deltas",
     "delivery_stats",
     "live_watches",
@@ -272,7 +275,7 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.secrets(endpoint, now).await.unwrap().is_empty());
     let secret = owner.tenant.secrets(endpoint, now).await.unwrap()[0].id;
     assert_eq!(stranger.remove_secret(endpoint, secret, now).await.unwrap(), SecretRemoved::Missing);
-    assert!(!stranger.delete_endpoint(endpoint, now).await.unwrap());
+    assert_eq!(stranger.delete_endpoint(endpoint, None, now).await.unwrap(), Deleted::Missing);
 
     assert!(stranger.destination(endpoint, destination).await.unwrap().is_none());
     assert!(stranger.destinations(endpoint, ALL).await.unwrap().rows.is_empty());
@@ -281,7 +284,10 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(matches!(changed, DestinationChanged::Missing));
     crate::sending::a_stranger_rotates_nothing(&world, &stranger, &owner).await;
     assert!(stranger.signing_keys(now).await.unwrap().is_empty());
-    assert!(!stranger.delete_destination(endpoint, destination, now).await.unwrap());
+    assert_eq!(
+        stranger.delete_destination(endpoint, destination, None, now).await.unwrap(),
+        Deleted::Missing
+    );
 
     assert!(stranger.event(event).await.unwrap().is_none());
     assert!(stranger.event_headers(event).await.unwrap().is_empty());
@@ -295,7 +301,7 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
     assert!(stranger.members(ALL).await.unwrap().rows.is_empty());
     assert!(!stranger.is_member(member).await.unwrap());
     assert_eq!(stranger.change_role(member, Role::Viewer, true, now).await.unwrap(), MemberChanged::Missing);
-    assert_eq!(stranger.remove_member(member, true).await.unwrap(), MemberRemoved::Missing);
+    assert_eq!(stranger.remove_member(member, true, now).await.unwrap(), MemberRemoved::Missing);
     let invitation = owner.tenant.invitations(ALL).await.unwrap().rows[0].id;
     assert!(stranger.invitations(ALL).await.unwrap().rows.is_empty());
     let revoked = stranger.revoke_invitation(invitation, true, now).await.unwrap();
@@ -306,7 +312,7 @@ async fn every_operation_of_the_door_stays_within_its_organization() {
 
     assert!(stranger.channels(ALL).await.unwrap().rows.is_empty());
     let channel = owner.tenant.channels(ALL).await.unwrap().rows[0].id;
-    assert!(!stranger.delete_channel(channel).await.unwrap());
+    assert!(!stranger.delete_channel(channel, now).await.unwrap());
     assert!(stranger.alerts(false, ALL).await.unwrap().rows.is_empty());
 
     let filter = RejectedFilter::default();
@@ -335,5 +341,5 @@ async fn what_never_was_is_absent_and_no_error() {
     assert!(tenant.event(EventId(uuid::Uuid::nil())).await.unwrap().is_none());
     let endpoint = tenant.endpoints(ALL).await.unwrap().rows[0].id;
     assert!(tenant.destination(endpoint, DestinationId::new(world.now, random())).await.unwrap().is_none());
-    assert!(!tenant.delete_channel(ChannelId::new(world.now, random())).await.unwrap());
+    assert!(!tenant.delete_channel(ChannelId::new(world.now, random()), world.now).await.unwrap());
 }

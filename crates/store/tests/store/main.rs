@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
 mod accept;
+mod audit;
 mod configuration;
 mod held;
+mod idempotency;
 mod isolation;
 mod ledger;
 mod leftovers;
@@ -17,6 +19,7 @@ mod replay_jobs;
 
 mod route_changes;
 mod scheduled;
+
 mod secrets;
 mod sending;
 mod statistics;

@@ -25,7 +25,12 @@ async fn person(world: &World, subject: &str) -> UserId {
     let login =
         Login { issuer: "https://login.example.com", subject, email: Some("a@example.com"), name: None };
     let first = NewOrganization { id: OrganizationId::new(world.now, random()), name: "First" };
-    world.store.system().sign_in(&login, UserId::new(world.now, random()), &first, world.now).await.unwrap()
+    world
+        .store
+        .system()
+        .sign_in(&login, UserId::new(world.now, random()), &first, None, world.now)
+        .await
+        .unwrap()
 }
 
 async fn join(world: &World, organization: &Organization, user: UserId, role: Role) {
@@ -72,7 +77,7 @@ async fn whoever_logs_in_at_once_is_one_person_with_one_organization() {
         racing.push(tokio::spawn(async move {
             let login = Login { issuer: "i", subject: "s", email: None, name: Some("Ada") };
             let first = NewOrganization { id: OrganizationId::new(now, random()), name: "First" };
-            system.sign_in(&login, UserId::new(now, random()), &first, now).await.unwrap()
+            system.sign_in(&login, UserId::new(now, random()), &first, None, now).await.unwrap()
         }));
     }
     let mut ids = Vec::new();
@@ -87,7 +92,8 @@ async fn whoever_logs_in_at_once_is_one_person_with_one_organization() {
     let other = Login { issuer: "j", subject: "s", email: None, name: None };
     let first = NewOrganization { id: OrganizationId::new(world.now, random()), name: "First" };
     let system = world.store.system();
-    let other = system.sign_in(&other, UserId::new(world.now, random()), &first, world.now).await.unwrap();
+    let other =
+        system.sign_in(&other, UserId::new(world.now, random()), &first, None, world.now).await.unwrap();
     assert_ne!(other, ids[0]);
 }
 
@@ -109,7 +115,7 @@ async fn of_two_owners_who_go_at_once_one_stays() {
                     let changed = tenant.change_role(user, Role::Viewer, true, now).await.unwrap();
                     matches!(changed, MemberChanged::Changed(_))
                 } else {
-                    tenant.remove_member(user, true).await.unwrap() == MemberRemoved::Removed
+                    tenant.remove_member(user, true, now).await.unwrap() == MemberRemoved::Removed
                 }
             })
         };
@@ -118,8 +124,14 @@ async fn of_two_owners_who_go_at_once_one_stays() {
     }
     let owner = organization.tenant.members(ALL).await.unwrap().rows;
     let owner = owner.iter().find(|member| member.role == Role::Owner).unwrap().person.id;
-    assert_eq!(organization.tenant.remove_member(owner, false).await.unwrap(), MemberRemoved::IsOwner);
-    assert_eq!(organization.tenant.remove_member(owner, true).await.unwrap(), MemberRemoved::LastOwner);
+    assert_eq!(
+        organization.tenant.remove_member(owner, false, world.now).await.unwrap(),
+        MemberRemoved::IsOwner
+    );
+    assert_eq!(
+        organization.tenant.remove_member(owner, true, world.now).await.unwrap(),
+        MemberRemoved::LastOwner
+    );
     let demoted = organization.tenant.change_role(owner, Role::Admin, true, world.now).await.unwrap();
     assert_eq!(demoted, MemberChanged::LastOwner);
 }
@@ -179,7 +191,7 @@ async fn an_invitation_is_accepted_once_however_many_try() {
     let system = world.store.system();
     let accept = |email: &'static str| {
         let (system, token, now) = (system.clone(), token.clone(), world.now);
-        async move { system.accept_invitation(&token, user, email, now).await.unwrap() }
+        async move { system.accept_invitation(&token, user, email, None, now).await.unwrap() }
     };
     assert_eq!(accept("eve@example.com").await, InvitationAccepted::OfAnotherAddress);
     let racing = [(); 6].map(|()| tokio::spawn(accept("ada@EXAMPLE.com")));
@@ -197,7 +209,7 @@ async fn an_invitation_is_accepted_once_however_many_try() {
     // Who is a member keeps their role.
     let second = invite(&world, &organization, "ada.b@example.com", None).await;
     organization.tenant.change_role(user, Role::Viewer, false, world.now).await.unwrap();
-    system.accept_invitation(&second, user, "ada.b@example.com", world.now).await.unwrap();
+    system.accept_invitation(&second, user, "ada.b@example.com", None, world.now).await.unwrap();
     assert_eq!(organization.tenant.members(ALL).await.unwrap().rows[0].role, Role::Viewer);
 }
 
@@ -235,7 +247,9 @@ async fn changes_of_keys_and_memberships_are_heard_of_and_uses_are_not() {
         let use_of_key = ApiKeyUse { id, at: world.now + TimeDelta::minutes(minutes) };
         world.store.system().note_api_key_uses(&[use_of_key]).await.unwrap();
     }
-    let last = tenant.api_keys(ALL).await.unwrap().rows[0].last_used_at;
+    // The organization's first key was made in the same millisecond.
+    let keys = tenant.api_keys(ALL).await.unwrap().rows;
+    let last = keys.iter().find(|key| key.id == id).unwrap().last_used_at;
     assert_eq!(last, Some(world.now + TimeDelta::minutes(2)));
     assert!(tenant.revoke_api_key(id, world.now).await.unwrap());
     assert_eq!(next(&mut changes).await, of_key, "nothing was told of its uses");
@@ -246,7 +260,7 @@ async fn changes_of_keys_and_memberships_are_heard_of_and_uses_are_not() {
     assert_eq!(next(&mut changes).await, AccessChange::User(user));
     tenant.change_role(user, Role::Admin, false, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, AccessChange::User(user));
-    tenant.remove_member(user, false).await.unwrap();
+    tenant.remove_member(user, false, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, AccessChange::User(user));
 
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity

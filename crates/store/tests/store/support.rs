@@ -1,7 +1,10 @@
 //! A database for one test, and a small world in it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
+use ravenpost_core::audit::Author;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::destination::Signing;
 use ravenpost_core::endpoint::Verification;
@@ -19,7 +22,9 @@ use ravenpost_store::system::{
     Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Observation, Record,
     RejectedCount, Routed,
 };
-use ravenpost_store::tenant::{NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal};
+use ravenpost_store::tenant::{
+    KeyClaim, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal,
+};
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
 use sqlx::PgPool;
@@ -74,7 +79,7 @@ impl World {
             api_key: &key,
         };
         self.store.system().bootstrap(&new).await.unwrap();
-        let tenant = self.store.tenant(id);
+        let tenant = self.store.tenant(id, Author::SYSTEM);
         let (endpoint, first) = self.endpoint(&tenant).await;
         let second = self.destination(&tenant, endpoint).await;
         Organization { id, tenant, endpoint, first, second }
@@ -250,6 +255,15 @@ impl World {
         let id = ReplayJobId::new(self.now, random());
         let job = NewReplayJob { id, kind: ReplayKind::Replay, filter: &filter, rate: None };
         organization.tenant.create_replay_job(&job, self.now).await.unwrap();
+        let claim = KeyClaim {
+            actor_id: Uuid::from_bytes(random()),
+            key: "a key",
+            fingerprint: random(),
+            request_id: Uuid::from_bytes(random()),
+            lock: Duration::from_secs(60),
+            keep: Duration::from_hours(24),
+        };
+        organization.tenant.claim_key(&claim, self.now).await.unwrap();
         let state = self.state(&organization, organization.first, Health::default());
         self.record(Record { states: vec![state], ..Record::default() }).await;
         self.counted_and_expunged(&organization).await;

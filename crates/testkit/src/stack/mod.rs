@@ -27,6 +27,7 @@ mod kafka;
 pub mod keycloak;
 mod postgres;
 mod progress;
+pub mod schemathesis;
 mod seaweedfs;
 mod smtp;
 

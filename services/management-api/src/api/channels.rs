@@ -107,6 +107,6 @@ pub(super) async fn delete(
     caller: Caller<AlertsWrite>,
     Path(path): Path<ChannelPath>,
 ) -> Result<StatusCode, Failure> {
-    let deleted = caller.tenant.delete_channel(path.channel_id).await?;
+    let deleted = caller.tenant.delete_channel(path.channel_id, clock::now()).await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("channel").into()) }
 }

@@ -279,7 +279,7 @@ pub(super) async fn get(
 /// Get an event's payload, byte for byte.
 #[utoipa::path(get, path = "/events/{event_id}/payload", tag = "events", operation_id = "get_event_payload",
     params(EventPath), security(("api_key" = ["events:read"])),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+    responses((status = 200, body = Vec<u8>, content_type = "*/*",
         description = "The payload, with the media type that its producer named.")))]
 pub(super) async fn payload(
     caller: Caller<EventsRead>,

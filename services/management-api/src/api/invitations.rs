@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,6 +24,7 @@ use super::organizations::OrganizationBody;
 use super::page::{List, PageQuery, list as listed};
 use super::{Api, BASE, Failure, checks};
 use crate::auth::{Caller, MembersRead, MembersWrite, Person};
+use crate::conventions::origin::Origin;
 
 /// How long an invitation can be accepted unless the request says otherwise, and what it may say.
 const LASTS: Duration = Duration::from_hours(24 * 7);
@@ -221,6 +222,7 @@ pub(super) async fn revoke(
 pub(super) async fn accept(
     State(api): State<Api>,
     person: Person,
+    Extension(origin): Extension<Origin>,
     Json(body): Json<AcceptanceBody>,
 ) -> Result<Answer<OrganizationBody>, Failure> {
     let gone = || {
@@ -236,14 +238,16 @@ pub(super) async fn accept(
         Problem::new(Kind::Forbidden, detail)
     })?;
     let system = api.store.system();
-    let organization = match system.accept_invitation(&token, person.id, email, clock::now()).await? {
-        InvitationAccepted::Accepted(organization) => organization,
-        InvitationAccepted::Missing => return Err(gone().into()),
-        InvitationAccepted::OfAnotherAddress => {
-            let detail = "the invitation is for another e-mail address than the one you have logged in with";
-            return Err(Problem::new(Kind::Forbidden, detail).into());
-        }
-    };
+    let organization =
+        match system.accept_invitation(&token, person.id, email, origin.address, clock::now()).await? {
+            InvitationAccepted::Accepted(organization) => organization,
+            InvitationAccepted::Missing => return Err(gone().into()),
+            InvitationAccepted::OfAnotherAddress => {
+                let detail =
+                    "the invitation is for another e-mail address than the one you have logged in with";
+                return Err(Problem::new(Kind::Forbidden, detail).into());
+            }
+        };
     api.auth.people().forget(person.id);
     let organizations = system.organizations_of(person.id).await?;
     let joined = organizations.into_iter().find(|found| found.id == organization);

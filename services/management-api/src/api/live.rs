@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Failure};
-use crate::auth::{Caller, EventsRead};
+use crate::auth::{Caller, EventsRead, Identity};
 use crate::live::{Full, Item, Listener, LiveFilter, Place, Told};
 
 /// How often something is said, so that nobody on the way takes the silence for an end.
@@ -202,7 +202,9 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(api: Api, listener: Listener, request: Parts) -> Self {
+    fn new(api: Api, listener: Listener, mut request: Parts) -> Self {
+        // As whom they were recognised then.
+        request.extensions.remove::<Identity>();
         let now = Instant::now();
         // At once, so that the client knows that it is connected.
         let said = VecDeque::from([Message::default().comment("listening").retry(RECONNECT)]);

@@ -3,6 +3,7 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use ravenpost_core::access::{Role, Scope};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::OrganizationId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -78,7 +79,7 @@ pub(super) async fn get(State(api): State<Api>, Known(identity): Known) -> Resul
             }))
         }
         Identity::Program(key) => {
-            let organization = api.store.tenant(key.organization_id).organization().await?;
+            let organization = api.store.tenant(key.organization_id, Author::SYSTEM).organization().await?;
             let scopes = Standing::Scopes(key.scopes.clone()).scopes();
             let organizations = organization.into_iter().map(|organization| MembershipBody {
                 id: organization.id,

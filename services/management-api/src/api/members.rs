@@ -144,7 +144,8 @@ pub(super) async fn remove(
     caller: Caller<MembersWrite>,
     Path(path): Path<MemberPath>,
 ) -> Result<StatusCode, Failure> {
-    let removed = caller.tenant.remove_member(path.user_id, caller.standing.governs_owners()).await?;
+    let owners_too = caller.standing.governs_owners();
+    let removed = caller.tenant.remove_member(path.user_id, owners_too, clock::now()).await?;
     api.auth.people().forget(path.user_id);
     match removed {
         MemberRemoved::Removed => Ok(StatusCode::NO_CONTENT),

@@ -5,13 +5,14 @@
 //! costs nothing.
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem};
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::access::Role;
+use ravenpost_core::access::{Actor, Role};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::system::{MAX_ORGANIZATIONS, NewOrganization, OrganizationOf};
 use ravenpost_store::tenant::{MemberRemoved, Organization};
@@ -22,6 +23,7 @@ use super::members::last_owner;
 use super::page::{List, all};
 use super::{Api, BASE, Failure, checks};
 use crate::auth::{Caller, Identity, Known, OrganizationRead, OrganizationWrite, Person};
+use crate::conventions::origin::Origin;
 
 /// The path of one organization.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -93,7 +95,7 @@ pub(super) async fn list(
             all(organizations.into_iter().map(OrganizationBody::of))
         }
         Identity::Program(key) => {
-            let organization = api.store.tenant(key.organization_id).organization().await?;
+            let organization = api.store.tenant(key.organization_id, Author::SYSTEM).organization().await?;
             all(organization.into_iter().map(|organization| OrganizationBody::new(organization, None)))
         }
     }))
@@ -108,12 +110,13 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(api): State<Api>,
     person: Person,
+    Extension(origin): Extension<Origin>,
     Json(body): Json<NewOrganizationBody>,
 ) -> Result<impl IntoResponse, Failure> {
     let name = checks::name("name", &body.name)?;
     let now = clock::now();
     let new = NewOrganization { id: OrganizationId::new(now, random::bytes()), name };
-    if !api.store.system().create_organization(person.id, &new, now).await? {
+    if !api.store.system().create_organization(person.id, &new, origin.address, now).await? {
         let detail = format!("you are a member of {MAX_ORGANIZATIONS} organizations, which is the most");
         return Err(Problem::new(Kind::Conflict, detail).into());
     }
@@ -164,9 +167,11 @@ pub(super) async fn change(
 pub(super) async fn leave(
     State(api): State<Api>,
     person: Person,
+    Extension(origin): Extension<Origin>,
     Path(path): Path<OrganizationPath>,
 ) -> Result<StatusCode, Failure> {
-    let left = api.store.tenant(path.organization_id).remove_member(person.id, true).await?;
+    let tenant = api.store.tenant(path.organization_id, origin.author(Actor::User(person.id)));
+    let left = tenant.remove_member(person.id, true, clock::now()).await?;
     api.auth.people().forget(person.id);
     match left {
         MemberRemoved::Removed => Ok(StatusCode::NO_CONTENT),

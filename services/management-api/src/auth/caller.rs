@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
-use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::access::{Actor, Demand, Role, Scope, demand_of};
 use ravenpost_core::ids::{OrganizationId, UserId};
@@ -17,6 +16,7 @@ use utoipa::openapi::OpenApi;
 
 use super::{Identity, Person};
 use crate::api::{Api, Failure};
+use crate::conventions::origin::Origin;
 
 /// Which of their organizations a person means, by its id. A program's key says so by itself.
 pub const ORGANIZATION_HEADER: &str = "Ravenpost-Organization";
@@ -45,7 +45,7 @@ macro_rules! rights {
 
 rights! {
     OrganizationRead OrganizationWrite MembersRead MembersWrite ApiKeysRead ApiKeysWrite
-    EndpointsRead EndpointsWrite EventsRead EventsReplay AlertsRead AlertsWrite
+    EndpointsRead EndpointsWrite EventsRead EventsReplay AlertsRead AlertsWrite AuditRead
 }
 
 /// What each route demands, by method and path: the table of `ravenpost_core::access`, joined by the document.
@@ -173,16 +173,33 @@ impl<R: Right> FromRequestParts<Api> for Caller<R> {
         if demand != Demand::Scope(R::SCOPE) {
             return Err(fault(format!("a handler wants {:?} where the table demands {demand:?}", R::SCOPE)));
         }
-        let identity = api.auth.identify(&parts.headers, clock::now()).await?;
-        let named = Named::by(parts, api).await?;
-        let (organization, actor, standing) = match &identity {
-            Identity::Program(key) => of_program(key, named)?,
-            Identity::Person(person) => of_person(person, named, api).await?,
-        };
+        let identity = Identity::of(parts, api).await?;
+        let (organization, actor, standing) = belonging(&identity, parts, api).await?;
         if !standing.carries(R::SCOPE) {
             return Err(standing.lacks(R::SCOPE).into());
         }
-        Ok(Self { tenant: api.store.tenant(organization), actor, standing, right: PhantomData })
+        let tenant = api.store.tenant(organization, Origin::of(&parts.extensions).author(actor));
+        Ok(Self { tenant, actor, standing, right: PhantomData })
+    }
+}
+
+/// The organization of a request that is about one, and what its sender is there; `None` when it is about none.
+pub(crate) async fn admitted(
+    identity: &Identity,
+    parts: &mut Parts,
+    api: &Api,
+) -> Result<Option<Admitted>, Failure> {
+    match api.demands.of_request(parts)? {
+        Demand::Scope(_) => Ok(Some(belonging(identity, parts, api).await?)),
+        Demand::Known | Demand::Person => Ok(None),
+    }
+}
+
+async fn belonging(identity: &Identity, parts: &mut Parts, api: &Api) -> Result<Admitted, Failure> {
+    let named = Named::by(parts, api).await?;
+    match identity {
+        Identity::Program(key) => of_program(key, named),
+        Identity::Person(person) => of_person(person, named, api).await,
     }
 }
 
@@ -239,7 +256,7 @@ fn parsed(name: &str, id: Option<&str>) -> Result<OrganizationId, Problem> {
     id.ok_or_else(|| Problem::invalid_parameter(name, "it is not a valid UUID"))
 }
 
-type Admitted = (OrganizationId, Actor, Standing);
+pub(crate) type Admitted = (OrganizationId, Actor, Standing);
 
 fn of_program(key: &ApiKeyRecord, named: Named) -> Result<Admitted, Failure> {
     if named.id().is_some_and(|id| id != key.organization_id) {
@@ -289,7 +306,7 @@ impl FromRequestParts<Api> for Known {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Failure> {
         match api.demands.of_request(parts)? {
-            Demand::Known => Ok(Self(api.auth.identify(&parts.headers, clock::now()).await?)),
+            Demand::Known => Ok(Self(Identity::of(parts, api).await?)),
             other => Err(fault(format!("a handler wants anybody where the table demands {other:?}"))),
         }
     }
@@ -303,7 +320,7 @@ impl FromRequestParts<Api> for Person {
         if demand != Demand::Person {
             return Err(fault(format!("a handler wants a person where the table demands {demand:?}")));
         }
-        match api.auth.identify(&parts.headers, clock::now()).await? {
+        match Identity::of(parts, api).await? {
             Identity::Person(person) => Ok(person),
             Identity::Program(_) => {
                 let detail = "only a person who has logged in can do this, not an API key";

@@ -1,5 +1,6 @@
 //! From a believed access token to a person and what they are a member of.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ impl People {
         &self,
         issuer: &str,
         claims: Claims,
+        address: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<Person, Failure> {
         let email = claims.verified_email().filter(|email| email.len() <= MAX_ADDRESS).map(str::to_owned);
@@ -69,7 +71,7 @@ impl People {
         let told = Told { email, name };
         let id = match self.known.get(&claims.subject) {
             Some((id, known)) if known == told => id,
-            _ => self.sign_in(issuer, claims.subject, &told, now).await?,
+            _ => self.sign_in(issuer, claims.subject, &told, address, now).await?,
         };
         let memberships = self.memberships.get(&id, self.read(id)).await?;
         Ok(Person { id, email: told.email, name: told.name, memberships })
@@ -80,13 +82,15 @@ impl People {
         issuer: &str,
         subject: String,
         told: &Told,
+        address: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<UserId, Failure> {
         let (email, name) = (told.email.as_deref(), told.name.as_deref());
         let login = Login { issuer, subject: &subject, email, name };
         let organization = first_organization(name, email);
         let first = NewOrganization { id: OrganizationId::new(now, random::bytes()), name: &organization };
-        let id = self.system.sign_in(&login, UserId::new(now, random::bytes()), &first, now).await?;
+        let new = UserId::new(now, random::bytes());
+        let id = self.system.sign_in(&login, new, &first, address, now).await?;
         self.known.insert(subject, (id, told.clone()));
         Ok(id)
     }

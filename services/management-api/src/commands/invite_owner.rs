@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use chrono::TimeDelta;
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::access::{InvitationToken, Role};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::InvitationId;
 use ravenpost_store::Store;
 use ravenpost_store::tenant::{Invited, NewInvitation};
@@ -22,7 +23,7 @@ pub async fn run(settings: Settings, arguments: InviteOwner) -> anyhow::Result<(
     crate::api::check_email(&arguments.email).map_err(|problem| anyhow::anyhow!(problem.detail))?;
     let store = Store::new(&settings.store, Some(keys.master_key))?;
     store.require_schema().await?;
-    let (tenant, now) = (store.tenant(arguments.organization_id), clock::now());
+    let (tenant, now) = (store.tenant(arguments.organization_id, Author::OPERATOR), clock::now());
     if tenant.organization().await?.is_none() {
         bail!("there is no organization {}", arguments.organization_id);
     }

@@ -110,8 +110,8 @@ async fn alerts() {
       "detail": "open: provided string was not `true` or `false`",
       "errors": [
         {
-          "field": "open",
-          "message": "provided string was not `true` or `false`"
+          "detail": "provided string was not `true` or `false`",
+          "field": "open"
         }
       ],
       "status": 400,

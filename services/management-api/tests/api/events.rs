@@ -199,7 +199,7 @@ async fn parameters_are_named() {
     received_after: input contains invalid characters
     received_before: input is out of range
     limit: invalid digit found in string
-    before: unknown field `before`, expected one of `endpoint_id`, `destination_id`, `status`, `event_type`, `producer_event_id`, `text`, `received_after`, `received_before`, `limit`, `next`
+    before: unknown parameter, expected one of `destination_id`, `endpoint_id`, `event_type`, `limit`, `next`, `producer_event_id`, `received_after`, `received_before`, `status`, `text`
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1

@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode};
 use chrono::SubsecRound;
 use futures::StreamExt;
 use ravenpost_chassis::clock;
+use ravenpost_core::audit::Author;
 use ravenpost_management_api::live::{Live, LiveFilter, LiveLimits};
 use ravenpost_testkit::wait;
 use serde_json::{Value, json};
@@ -152,7 +153,7 @@ async fn however_many_listen_there_is_one_source_and_a_bound() {
     let stopping = tokio_util::sync::CancellationToken::new();
     let limits = LiveLimits { of_organization: 2, all: 3, ..LiveLimits::default() };
     let live = Live::new(limits, stopping.clone());
-    let tenant = |customer: &Customer| service.store.tenant(customer.organization);
+    let tenant = |customer: &Customer| service.store.tenant(customer.organization, Author::SYSTEM);
     let listen = |customer: &Customer| live.listen(&tenant(customer), LiveFilter::default());
     let (first, second) = (listen(&one).unwrap(), listen(&one).unwrap());
     assert_eq!((live.listeners(), live.source_count()), (2, 1));
@@ -174,7 +175,7 @@ async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
     let live = Live::new(LiveLimits::default(), tokio_util::sync::CancellationToken::new());
-    let tenant = service.store.tenant(customer.organization);
+    let tenant = service.store.tenant(customer.organization, Author::SYSTEM);
     let mut listener = live.listen(&tenant, LiveFilter::default()).unwrap();
     service.now = clock::now().trunc_subsecs(6);
     service.events(&customer, &endpoint, COUNT).await;

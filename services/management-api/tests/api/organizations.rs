@@ -30,7 +30,8 @@ async fn a_person_sees_themselves_and_what_they_belong_to() {
             "events:read",
             "events:replay",
             "alerts:read",
-            "alerts:write"
+            "alerts:write",
+            "audit:read"
           ]
         }
       ],
@@ -84,8 +85,8 @@ async fn one_organization_is_meant_by_itself_and_of_several_one_is_named() {
       "detail": "Ravenpost-Organization: it is not a valid UUID",
       "errors": [
         {
-          "field": "Ravenpost-Organization",
-          "message": "it is not a valid UUID"
+          "detail": "it is not a valid UUID",
+          "field": "Ravenpost-Organization"
         }
       ],
       "status": 400,

@@ -176,20 +176,21 @@ async fn a_filter_is_tried_against_a_stored_event() {
       "wanted": true
     }
     "#);
-    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @r#"
+    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @r##"
     422 {
       "detail": "filter.expression: line 1, column 14: mismatched input '<EOF>' expecting expression",
       "errors": [
         {
+          "detail": "line 1, column 14: mismatched input '<EOF>' expecting expression",
           "field": "filter.expression",
-          "message": "line 1, column 14: mismatched input '<EOF>' expecting expression"
+          "pointer": "#/filter/expression"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     customer.patch(&destination, json!({ "filter": { "expression": "body.amount > 9" } })).await;
     assert_eq!(customer.post(&path, json!({ "event_id": event })).await.json()["wanted"], false);
     let stranger = service.customer().await;

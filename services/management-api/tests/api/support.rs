@@ -25,6 +25,7 @@ use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
 use ravenpost_management_api::live::{Live, LiveLimits};
 use ravenpost_management_api::maintenance::statistics::Kept;
 use ravenpost_management_api::metrics::Metrics;
+use ravenpost_management_api::settings::ConventionSettings;
 use ravenpost_store::system::{
     Attempt, Bootstrapped, Deduplication, NewEvent, NewRejected, Record, RejectedCount, Routed,
     StatisticsKept,
@@ -112,7 +113,8 @@ impl Service {
         let metrics = Metrics::declare(&metrics::Metrics::default(), self.store.clone());
         let auth = Auth::new(self.store.clone(), &oidc(Some(&issuer.url)), metrics.clone()).unwrap();
         auth.start(&Context::detached());
-        serve_with(self.store.clone(), self.payloads.clone(), auth, metrics)
+        let conventions = ConventionSettings::default();
+        route(self.store.clone(), self.payloads.clone(), auth, metrics, &conventions)
     }
 
     /// Somebody of the issuer's, who logs in with their first request, in their first organization.
@@ -388,9 +390,14 @@ pub(crate) async fn payloads_away() -> Payloads {
 
 /// The service's router over these stores.
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
+    serve_with(store, payloads, &ConventionSettings::default())
+}
+
+/// The same with other conventions.
+pub(crate) fn serve_with(store: Store, payloads: Payloads, conventions: &ConventionSettings) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
     let auth = Auth::new(store.clone(), &oidc(None), metrics.clone()).unwrap();
-    serve_with(store, payloads, auth, metrics)
+    route(store, payloads, auth, metrics, conventions)
 }
 
 fn oidc(issuer: Option<&str>) -> OidcSettings {
@@ -401,7 +408,13 @@ fn oidc(issuer: Option<&str>) -> OidcSettings {
     }
 }
 
-fn serve_with(store: Store, payloads: Payloads, auth: Auth, metrics: Metrics) -> Router {
+fn route(
+    store: Store,
+    payloads: Payloads,
+    auth: Auth,
+    metrics: Metrics,
+    conventions: &ConventionSettings,
+) -> Router {
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
         egress_connect_timeout: Duration::from_secs(1),
@@ -419,7 +432,7 @@ fn serve_with(store: Store, payloads: Payloads, auth: Auth, metrics: Metrics) ->
             days: TimeDelta::days(1_000),
         }),
     };
-    router(Api::new(store, payloads, &hooks, window, certificates, beside), metrics)
+    router(Api::new(store, payloads, &hooks, window, certificates, beside).with(conventions), metrics)
 }
 
 impl Customer {
@@ -478,7 +491,21 @@ impl Customer {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// Sends a request to any path, with more headers.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -487,7 +514,9 @@ impl Customer {
         }
         let body = match body {
             Some(body) => {
-                request = request.header("content-type", "application/json");
+                if !headers.iter().any(|(name, _)| *name == "content-type") {
+                    request = request.header("content-type", "application/json");
+                }
                 Body::from(body)
             }
             None => Body::empty(),

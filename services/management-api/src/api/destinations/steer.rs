@@ -88,8 +88,10 @@ async fn steer(
     let change = DestinationChange { status: Some(status), ..DestinationChange::default() };
     match tenant.change_destination(endpoint, id, &change, clock::now()).await? {
         DestinationChanged::Changed(changed) => Ok(Answer((*changed).into())),
-        DestinationChanged::Missing | DestinationChanged::Headers(_) | DestinationChanged::Unsaid(_) => {
-            Err(missing().into())
-        }
+        // Nothing but the status changes, whatever version it is of.
+        DestinationChanged::Missing
+        | DestinationChanged::Stale
+        | DestinationChanged::Headers(_)
+        | DestinationChanged::Unsaid(_) => Err(missing().into()),
     }
 }

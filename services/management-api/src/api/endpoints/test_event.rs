@@ -53,6 +53,7 @@ pub(in crate::api) async fn send(
     let made = sample(For { verification, secrets, base, path: &hook, id: &id, now });
     let made = made.map_err(|error| Problem::new(Kind::Conflict, error.to_string()))?;
     let event_id = post(&api, &hook, made).await?;
+    caller.tenant.note_test_event(path.endpoint_id, event_id, clock::now()).await?;
     Ok((StatusCode::ACCEPTED, Answer(TestEventBody { event_id })))
 }
 
