@@ -1,13 +1,14 @@
-//! The operator's door: to addresses that the operator has configured, such as the issuer whose keys verify logins. They
+//! The operator's door: to addresses that the operator has configured, such as the issuer whose keys verify logins, or our own ingress. They
 //! are in the operator's own network as often as not, so they are not asked whether they are public. A type of its own,
 //! so that nothing that a customer names can come this way.
 
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ravenpost_core::delivery::Answer;
 use url::Url;
 
-use crate::client::{BuildError, Client};
+use crate::client::{BuildError, Client, Request};
 use crate::settings::Settings;
 
 /// The largest answer.
@@ -50,6 +51,11 @@ impl OperatorClient {
             ..Settings::default()
         };
         Ok(Self { client: Client::new(&settings)? })
+    }
+
+    /// Sends a request and answers what came of it.
+    pub async fn send(&self, request: Request) -> Answer {
+        self.client.send(request).await
     }
 
     /// What a URL serves with 200.

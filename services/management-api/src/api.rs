@@ -39,7 +39,7 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use ravenpost_chassis::problem;
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, OperatorClient};
 use ravenpost_store::{Payloads, Store};
 use url::Url;
 use utoipa::openapi::OpenApi;
@@ -78,7 +78,7 @@ pub struct Api {
     consoles: Arc<[Url]>,
     behind_tls: bool,
     /// The way to our own ingress.
-    operator: Client,
+    operator: OperatorClient,
     live: Live,
     statistics: Kept,
 }
@@ -88,7 +88,7 @@ pub struct Beside {
     /// Whoever is recognised.
     pub auth: Auth,
     /// The way to the operator's own URLs.
-    pub operator: Client,
+    pub operator: OperatorClient,
     /// Whoever listens.
     pub live: Live,
     /// What is kept of statistics.

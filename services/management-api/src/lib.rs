@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ravenpost_chassis::{Context, clock, http, once, serve_with};
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, Client, OperatorClient};
 use ravenpost_store::{Payloads, Store};
 
 use api::{Api, Beside};
@@ -109,7 +109,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     );
     let beside = Beside {
         auth,
-        operator: Client::for_operator(&settings.egress)?,
+        operator: OperatorClient::new()?,
         live: Live::new(LiveLimits::default(), ctx.stopping.clone()),
         statistics,
     };

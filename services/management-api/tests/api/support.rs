@@ -19,7 +19,7 @@ use ravenpost_core::ids::{
     Slot,
 };
 use ravenpost_core::rejected::Head;
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, Client, OperatorClient};
 use ravenpost_management_api::api::{Api, Beside, router};
 use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
 use ravenpost_management_api::live::{Live, LiveLimits};
@@ -424,7 +424,7 @@ fn route(
     let certificates = Certificates::new(Client::new(&egress).unwrap());
     let beside = Beside {
         auth,
-        operator: Client::for_operator(&egress).unwrap(),
+        operator: OperatorClient::new().unwrap(),
         live: Live::new(LiveLimits::default(), CancellationToken::new()),
         statistics: Kept(StatisticsKept {
             minutes: TimeDelta::days(3),
