@@ -1,5 +1,7 @@
 //! Endpoints: made with their first destination, changed, deleted with all of them.
 
+mod row;
+
 use chrono::{DateTime, Utc};
 use ravenpost_core::audit::Action;
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
@@ -10,12 +12,10 @@ use serde_json::json;
 use sqlx::PgConnection;
 use url::Url;
 
-use super::{
-    Deleted, Destination, DestinationChange, Listed, NewDestination, Page, Tenant, ToSeal, Unsaid, unsigned,
-};
+use super::{Deleted, Destination, DestinationChange, Listed, NewDestination, Page, Tenant, ToSeal, Unsaid};
 use crate::Result;
 use crate::audit::{Entry, Of, snapshot};
-use crate::decode::Row;
+use row::EndpointRow;
 
 /// An inbound address. Its secret is not part of it.
 #[derive(Debug, Clone)]
@@ -131,52 +131,6 @@ pub struct VerificationChange<'a> {
     pub secret_id: SecretId,
     /// Without another secret: whether the stored ones are forgotten, since the new verification has no use for them.
     pub forget_secrets: bool,
-}
-
-/// A row as it is stored.
-struct EndpointRow {
-    id: uuid::Uuid,
-    name: String,
-    token: String,
-    verification: serde_json::Value,
-    max_body_bytes: Option<i32>,
-    rate_limit: Option<serde_json::Value>,
-    content_types: Option<serde_json::Value>,
-    answer: Option<serde_json::Value>,
-    status: String,
-    target_url: Option<String>,
-    version: i64,
-    first_version: Option<i64>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl EndpointRow {
-    fn decode(self) -> Result<Endpoint> {
-        let row = Row { table: "endpoints", id: self.id };
-        let target_url = self.target_url.map(|url| row.value("target_url", Url::parse(&url))).transpose()?;
-        Ok(Endpoint {
-            id: self.id.into(),
-            verification: row.json("verification", self.verification)?,
-            max_body_bytes: self
-                .max_body_bytes
-                .map(|bytes| unsigned(row, "max_body_bytes", bytes))
-                .transpose()?,
-            rate_limit: self.rate_limit.map(|value| row.json("rate_limit", value)).transpose()?,
-            content_types: self.content_types.map(|value| row.json("content_types", value)).transpose()?,
-            answer: self.answer.map(|value| row.json("answer", value)).transpose()?,
-            status: row.word("status", &self.status, EndpointStatus::parse)?,
-            name: self.name,
-            token: self.token,
-            target_url,
-            version: EndpointVersion {
-                own: self.version,
-                first_destination: self.first_version.unwrap_or_default(),
-            },
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
 }
 
 impl Tenant {
