@@ -79,6 +79,7 @@ create table idempotency_keys (
     primary key (organization_id, actor_id, key)
 );
 create index idempotency_keys_expired on idempotency_keys (expires_at);
+create unique index idempotency_keys_by_request on idempotency_keys (organization_id, request_id);
 
 do $$
 declare

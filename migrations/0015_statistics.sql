@@ -75,6 +75,7 @@ create unlogged table live_attempts (
     attempted_at timestamptz not null
 );
 create index live_attempts_by_time on live_attempts (organization_id, recorded_at);
+create index live_attempts_by_age on live_attempts (recorded_at);
 
 -- Payloads that a person has had erased: nothing reads or sends them any more. The row is the work that is left: the
 -- range in the object is overwritten under held_until, one range of an object at a time.

@@ -62,6 +62,17 @@ impl Grain {
         DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
+    /// The grain from which all figures of a span are added up: about 60 buckets, for a span of up to two months.
+    pub fn coarse(span: TimeDelta) -> Self {
+        if span <= TimeDelta::hours(1) {
+            Self::Minute
+        } else if span <= TimeDelta::hours(48) {
+            Self::Hour
+        } else {
+            Self::Day
+        }
+    }
+
     /// The grain in which a span of time is neither a few bars nor a thicket: at most 360 minutes, 14 days of hours.
     pub fn fitting(span: TimeDelta) -> Self {
         if span <= TimeDelta::hours(6) {

@@ -46,6 +46,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use checks::MAX_ADDRESS;
 pub use failure::Failure;
 
 use crate::auth::{Auth, Demands};

@@ -62,12 +62,6 @@ impl Role {
     pub fn scopes(self) -> Vec<Scope> {
         Scope::ALL.iter().copied().filter(|scope| self.carries(*scope)).collect()
     }
-
-    /// Whether who has this role and may change members at all may also make somebody that, or touch somebody who is:
-    /// owners are the owners' business.
-    pub fn governs(self, other: Self) -> bool {
-        other != Self::Owner || self == Self::Owner
-    }
 }
 
 #[cfg(test)]
@@ -89,12 +83,6 @@ mod tests {
         for scope in [Scope::OrganizationWrite, Scope::MembersWrite, Scope::ApiKeysWrite] {
             assert!(!Role::Developer.carries(scope) && Role::Admin.carries(scope), "{scope:?}");
         }
-    }
-
-    #[test]
-    fn owners_are_the_business_of_owners() {
-        assert!(Role::Owner.governs(Role::Owner) && Role::Admin.governs(Role::Admin));
-        assert!(!Role::Admin.governs(Role::Owner));
     }
 
     #[test]

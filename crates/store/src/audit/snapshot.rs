@@ -16,7 +16,8 @@ pub(crate) enum Of {
     Channel(Uuid),
 }
 
-/// The row as it is now, locked until the transaction ends, so that what was before a change is what was changed.
+/// The row as it is now, locked until the transaction ends, so that what was before a change is what was changed. A channel
+/// is never changed, only made and deleted.
 pub(crate) async fn snapshot(
     connection: &mut PgConnection,
     organization: OrganizationId,

@@ -246,9 +246,10 @@ impl System {
                  member as (
                      insert into memberships (organization_id, user_id, role, created_at, updated_at)
                      select organization_id, $2, role, $4, $4 from accepted
-                     on conflict (organization_id, user_id) do nothing)
+                     on conflict (organization_id, user_id) do nothing returning role)
                  select organization_id, append_audit(organization_id, $4, 'user', $2, $5, 'invitation.accepted', id,
-                     null, json_build_object('role', role)) as \"sequence!\" from accepted",
+                     null, json_build_object('user_id', $2, 'role', m.role, 'already_member', m.role is null))
+                     as \"sequence!\" from accepted left join member m on true",
                 &hash[..],
                 user.0,
                 email,

@@ -5,7 +5,7 @@ mod row;
 use chrono::{DateTime, Utc};
 use ravenpost_core::audit::Action;
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
-use ravenpost_core::ids::{DestinationId, EndpointId, EventId, SecretId, Slot};
+use ravenpost_core::ids::{DestinationId, EndpointId, SecretId, Slot};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use serde::Serialize;
 use serde_json::json;
@@ -133,6 +133,12 @@ pub struct VerificationChange<'a> {
     pub forget_secrets: bool,
 }
 
+/// The destination that an endpoint's `target_url` stands for.
+struct FirstDestination {
+    id: DestinationId,
+    url: String,
+}
+
 impl Tenant {
     /// Makes an endpoint and its first destination, and answers both.
     pub async fn create_endpoint(
@@ -248,21 +254,26 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<EndpointChanged> {
         let mut transaction = self.begin_change().await?;
-        let before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+        let mut before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+        // Its version is part of the endpoint's, and compared: nobody else may change it from here on.
+        let of_first = change.target_url.is_some() || change.if_version.is_some();
+        let first = if of_first { self.lock_first_destination(&mut transaction, id).await? } else { None };
         if !self.update_endpoint(&mut transaction, id, change, now).await? {
             let present = self.select_endpoint(&mut transaction, id).await?;
             let stale = present.zip(change.if_version).is_some_and(|(it, expected)| it.version != expected);
             return Ok(if stale { EndpointChanged::Stale } else { EndpointChanged::Missing });
         }
-        if let Some(url) = change.target_url
-            && let Some(unsaid) = self.update_first_url(&mut transaction, id, url, now).await?
+        let redirected = change.target_url.zip(first);
+        if let Some((url, first)) = &redirected
+            && let Some(unsaid) = self.update_first_url(&mut transaction, id, first.id, url, now).await?
         {
             return Ok(EndpointChanged::Unsaid(unsaid));
         }
         let changed = self.select_endpoint(&mut transaction, id).await?;
         let mut after = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
-        if let (Some(url), Some(after)) = (change.target_url, &mut after) {
-            after["target_url"] = json!(url);
+        if let (Some((url, first)), Some(before), Some(after)) = (redirected, &mut before, &mut after) {
+            before["first_destination"] = json!({ "id": first.id, "url": first.url });
+            after["first_destination"] = json!({ "id": first.id, "url": url });
         }
         let entry = Entry::of(Action::EndpointChanged, id).before(before).after(after);
         transaction.commit(&entry, now).await?;
@@ -326,23 +337,31 @@ impl Tenant {
         Ok(updated.rows_affected() == 1)
     }
 
-    /// `Some`: it would take these credentials along to another origin. Does nothing when there is no destination.
+    async fn lock_first_destination(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+    ) -> Result<Option<FirstDestination>> {
+        let first = sqlx::query!(
+            "select id, url from destinations where organization_id = $1 and endpoint_id = $2 and deleted_at is null
+             order by id limit 1 for update",
+            self.organization.0,
+            endpoint.0
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(first.map(|first| FirstDestination { id: first.id.into(), url: first.url }))
+    }
+
+    /// `Some`: it would take these credentials along to another origin.
     async fn update_first_url(
         &self,
         connection: &mut PgConnection,
         endpoint: EndpointId,
+        first: DestinationId,
         url: &Url,
         now: DateTime<Utc>,
     ) -> Result<Option<Unsaid>> {
-        let first = sqlx::query_scalar!(
-            "select id from destinations where organization_id = $1 and endpoint_id = $2 and deleted_at is null
-             order by id limit 1",
-            self.organization.0,
-            endpoint.0
-        )
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(first) = first.map(DestinationId) else { return Ok(None) };
         let Some(locked) = self.lock_destination(&mut *connection, endpoint, first).await? else {
             return Ok(None);
         };
@@ -362,14 +381,16 @@ impl Tenant {
         Ok(None)
     }
 
-    /// Notes in the audit log that a test event was sent to an endpoint; ingress has accepted it.
+    /// Notes in the audit log that a test event is sent to an endpoint, with this id of its producer's. Before it is, so
+    /// that none is sent twice for one `Idempotency-Key`.
     pub async fn note_test_event(
         &self,
         endpoint: EndpointId,
-        event: EventId,
+        producer_event_id: &str,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let entry = Entry::of(Action::EventTested, event).after(json!({ "endpoint_id": endpoint }));
+        let told = json!({ "producer_event_id": producer_event_id });
+        let entry = Entry::of(Action::EventTested, endpoint).after(told);
         self.begin_change().await?.commit(&entry, now).await
     }
 

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::members::{Person, person};
 use super::{Listed, Page, Tenant, ToSeal};
+use crate::Result;
 use crate::audit::Entry;
 use crate::decode::Row;
-use crate::{Error, Result};
 
 /// The constraint that keeps an address from being invited twice.
 const OPEN: &str = "invitations_open";
@@ -235,18 +235,6 @@ impl Tenant {
         let before = json!({ "email": open.email, "role": open.role });
         transaction.commit(&Entry::of(Action::InvitationRevoked, id).before(before), now).await?;
         Ok(InvitationRevoked::Revoked)
-    }
-
-    /// Holds a lock of the organization's until the end of the transaction, so that what is counted stays so.
-    pub(super) async fn one_at_a_time(&self, connection: &mut PgConnection, what: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended($2 || ':' || $1::text, 0)) is null as \"locked\"",
-            self.organization.to_string(),
-            what
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Members: who they are, and as what. The schema keeps the last owner.
 
 use chrono::{DateTime, Utc};
-use ravenpost_core::access::Role;
+use ravenpost_core::access::{Role, Scope};
 use ravenpost_core::audit::Action;
 use ravenpost_core::ids::UserId;
 use serde_json::json;
@@ -109,9 +109,10 @@ impl Tenant {
         .await;
         match changed.map_err(Error::from) {
             Ok(Some(changed)) => {
-                let entry = Entry::of(Action::MemberChanged, user);
-                let entry = entry.before(json!({ "role": before })).after(json!({ "role": role.as_str() }));
-                transaction.commit(&entry, now).await?;
+                let revoked = self.revoke_invitations_by(&mut transaction, user, Some(role), now).await?;
+                let entry = Entry::of(Action::MemberChanged, user).before(json!({ "role": before }));
+                let after = json!({ "role": role.as_str(), "revoked_invitations": revoked });
+                transaction.commit(&entry.after(after), now).await?;
                 Ok(MemberChanged::Changed(changed.decode()?))
             }
             Ok(None) if self.belongs(&mut transaction, user).await? => Ok(MemberChanged::IsOwner),
@@ -140,8 +141,9 @@ impl Tenant {
         .await;
         match removed.map_err(Error::from) {
             Ok(removed) if removed.rows_affected() == 1 => {
+                let revoked = self.revoke_invitations_by(&mut transaction, user, None, now).await?;
                 let entry = Entry::of(Action::MemberRemoved, user).before(json!({ "role": before }));
-                transaction.commit(&entry, now).await?;
+                transaction.commit(&entry.after(json!({ "revoked_invitations": revoked })), now).await?;
                 Ok(MemberRemoved::Removed)
             }
             Ok(_) if self.belongs(&mut transaction, user).await? => Ok(MemberRemoved::IsOwner),
@@ -155,6 +157,29 @@ impl Tenant {
     pub async fn is_member(&self, user: UserId) -> Result<bool> {
         let mut transaction = self.begin().await?;
         self.belongs(&mut transaction, user).await
+    }
+
+    /// Takes back the invitations of somebody who is only that from now on, or nothing, as far as they could not make them
+    /// any more: nobody comes back by one of their own.
+    async fn revoke_invitations_by(
+        &self,
+        connection: &mut PgConnection,
+        user: UserId,
+        role: Option<Role>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Uuid>> {
+        let revoked = sqlx::query_scalar!(
+            "update invitations set revoked_at = $3, sealed_token = null
+             where organization_id = $1 and invited_by = $2 and accepted_at is null and revoked_at is null
+                 and not ($4 and (role <> 'owner' or $5))
+             returning id",
+            self.organization.0,
+            user.0,
+            now,
+            role.is_some_and(|role| role.carries(Scope::MembersWrite)),
+            role == Some(Role::Owner)
+        );
+        Ok(revoked.fetch_all(connection).await?)
     }
 
     /// What somebody is here, held until the transaction ends; `None` for who is no member.

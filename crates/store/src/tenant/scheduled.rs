@@ -186,7 +186,7 @@ impl Tenant {
     }
 
     /// Gives up what waits: it becomes a dead letter with the reason `cancelled`, unless the event was delivered there
-    /// before. An attempt in the air is not called back: a success of it counts. `false`: nothing waits.
+    /// before. What a worker has in its memory is not called back: a success of it counts. `false`: nothing waits.
     pub async fn cancel_scheduled(
         &self,
         event: EventId,

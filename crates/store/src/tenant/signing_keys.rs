@@ -104,12 +104,7 @@ impl Tenant {
     ) -> Result<KeyRotated> {
         let mut transaction = self.begin_change().await?;
         // One rotation at a time: the second one has to see the key of the first.
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended('signing_keys:' || $1::text, 0)) is null as \"locked\"",
-            self.organization.to_string()
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
+        self.one_at_a_time(&mut transaction, "signing_keys").await?;
         let newest = sqlx::query_as!(
             KeyRow,
             "select id, public_key, created_at, signs_from, expires_at from signing_keys

@@ -107,6 +107,18 @@ impl Tenant {
         Ok(changing)
     }
 
+    /// Holds a lock of the organization's until the end of the transaction, so that what is counted stays so.
+    pub(super) async fn one_at_a_time(&self, connection: &mut PgConnection, what: &str) -> Result<()> {
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended($2 || ':' || $1::text, 0)) is null as \"locked\"",
+            self.organization.to_string(),
+            what
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(())
+    }
+
     async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
         // Safe to put together: a UUID prints as hexadecimal digits and hyphens.
         let statement = format!(

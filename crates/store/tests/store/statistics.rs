@@ -224,7 +224,7 @@ async fn endpoints_are_listed_with_their_figures() {
     for _ in 0..2 {
         let page = Page { after: None, limit: 10 };
         let (from, to) = (world.now - TimeDelta::hours(24), world.now + TimeDelta::seconds(1));
-        let rows = acme.tenant.endpoint_figures(from, to, page).await.unwrap().rows;
+        let rows = acme.tenant.endpoint_figures(Grain::coarse(to - from), from, to, page).await.unwrap().rows;
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].endpoint_id, rows[0].name.as_str()), (acme.endpoint, "Orders"));
         let outcomes = rows[0].figures.outcomes;

@@ -108,7 +108,7 @@ pub(super) async fn list(
 
 /// Create an API key.
 ///
-/// The answer is the only place where the key is ever told.
+/// The answer is the only place where the key is ever told. One that is made by another key ends with it at the latest.
 #[utoipa::path(post, path = "/api-keys", tag = "identity", operation_id = "create_api_key",
     request_body = NewApiKeyBody, responses((status = 201, body = CreatedApiKeyBody,
         headers(("Location" = String, description = "Its path."))), (status = 409)))]
@@ -121,9 +121,17 @@ pub(super) async fn create(
     if body.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Problem::invalid_field("expires_at", "a time that has not come yet").into());
     }
+    // Nobody gives what they have not: a key that ends makes none that goes on.
+    let expires_at = match (body.expires_at, caller.until) {
+        (Some(wanted), Some(until)) if wanted > until => {
+            let detail = format!("no later than the key that makes it ends, {}", until.to_rfc3339());
+            return Err(Problem::invalid_field("expires_at", detail).into());
+        }
+        (wanted, until) => wanted.or(until),
+    };
     let (key, created_by) = (Key::new(random::bytes()), caller.user_id());
     let id = ApiKeyId::new(now, random::bytes());
-    let new = NewApiKey { id, name, key: &key, scopes: &scopes, expires_at: body.expires_at, created_by };
+    let new = NewApiKey { id, name, key: &key, scopes: &scopes, expires_at, created_by };
     let Some(created) = caller.tenant.create_api_key(&new, now).await? else {
         let detail =
             format!("there are {MAX_API_KEYS} keys, which is the most: revoke one that nobody needs");

@@ -23,7 +23,7 @@ use ravenpost_store::system::DisableAfter;
 use url::Url;
 
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
-const MAX_ADDRESS: usize = 254;
+pub(crate) const MAX_ADDRESS: usize = 254;
 
 /// The longest time that something former can be given.
 const MAX_GRACE: Duration = Duration::from_hours(24 * 90);

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use futures::stream;
 use ravenpost_chassis::problem::{Kind, Problem, Query};
 use ravenpost_core::delivery::Outcome;
-use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId};
+use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
 use ravenpost_store::tenant::{LiveAttempt, LiveEvent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -178,7 +178,7 @@ pub(super) async fn stream(
     if let Some(place) = place {
         listener.resume(place).await?;
     }
-    let speaker = Speaker::new(api, listener, request);
+    let speaker = Speaker::new(api, listener, caller.tenant.organization_id(), request);
     let messages = stream::unfold(speaker, |mut speaker| async move {
         let message = speaker.next().await?;
         Some((Ok::<_, Infallible>(message), speaker))
@@ -193,6 +193,8 @@ pub(super) async fn stream(
 struct Speaker {
     api: Api,
     listener: Listener,
+    /// Whose events they hear. A person may be meant to be in another one by the time they are asked again.
+    organization_id: OrganizationId,
     /// As it came: whoever may listen is asked by it again.
     request: Parts,
     said: VecDeque<Message>,
@@ -202,13 +204,13 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(api: Api, listener: Listener, mut request: Parts) -> Self {
+    fn new(api: Api, listener: Listener, organization_id: OrganizationId, mut request: Parts) -> Self {
         // As whom they were recognised then.
         request.extensions.remove::<Identity>();
         let now = Instant::now();
         // At once, so that the client knows that it is connected.
         let said = VecDeque::from([Message::default().comment("listening").retry(RECONNECT)]);
-        Self { api, listener, request, said, spoke_at: now, asked_at: now, over: false }
+        Self { api, listener, organization_id, request, said, spoke_at: now, asked_at: now, over: false }
     }
 
     /// `None`: that was all.
@@ -251,12 +253,14 @@ impl Speaker {
     /// Whether the caller may still listen. When that can't be told just now, as before.
     async fn ask_again(&mut self) {
         self.asked_at = Instant::now();
-        let caller = Caller::<EventsRead>::from_request_parts(&mut self.request, &self.api).await;
-        if let Err(Failure::Problem(problem)) = caller {
-            let end = Message::default().event("end").data(problem.to_json());
-            self.said.push_back(end);
-            self.over = true;
-        }
+        let refused = match Caller::<EventsRead>::from_request_parts(&mut self.request, &self.api).await {
+            Ok(caller) if caller.tenant.organization_id() == self.organization_id => return,
+            Ok(_) => Problem::new(Kind::Forbidden, "you don't belong to this organization any more"),
+            Err(Failure::Problem(problem)) => problem,
+            Err(_) => return,
+        };
+        self.said.push_back(Message::default().event("end").data(refused.to_json()));
+        self.over = true;
     }
 
     fn end(&mut self, why: &str) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
+use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::access::{Actor, Demand, Role, Scope, demand_of};
 use ravenpost_core::ids::{OrganizationId, UserId};
@@ -151,6 +152,8 @@ pub struct Caller<R> {
     pub actor: Actor,
     /// By what they may.
     pub standing: Standing,
+    /// Until when they are believed, if that is known: an API key's end.
+    pub until: Option<DateTime<Utc>>,
     right: PhantomData<R>,
 }
 
@@ -179,18 +182,26 @@ impl<R: Right> FromRequestParts<Api> for Caller<R> {
             return Err(standing.lacks(R::SCOPE).into());
         }
         let tenant = api.store.tenant(organization, Origin::of(&parts.extensions).author(actor));
-        Ok(Self { tenant, actor, standing, right: PhantomData })
+        let until = match &identity {
+            Identity::Program(key) => key.expires_at,
+            Identity::Person(_) => None,
+        };
+        Ok(Self { tenant, actor, standing, until, right: PhantomData })
     }
 }
 
-/// The organization of a request that is about one, and what its sender is there; `None` when it is about none.
+/// The organization of a request that is about one, and what its sender is there, who may do what it asks for; `None`
+/// when it is about none.
 pub(crate) async fn admitted(
     identity: &Identity,
     parts: &mut Parts,
     api: &Api,
 ) -> Result<Option<Admitted>, Failure> {
     match api.demands.of_request(parts)? {
-        Demand::Scope(_) => Ok(Some(belonging(identity, parts, api).await?)),
+        Demand::Scope(scope) => {
+            let admitted = belonging(identity, parts, api).await?;
+            if admitted.2.carries(scope) { Ok(Some(admitted)) } else { Err(admitted.2.lacks(scope).into()) }
+        }
         Demand::Known | Demand::Person => Ok(None),
     }
 }

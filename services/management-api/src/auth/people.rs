@@ -14,14 +14,12 @@ use ravenpost_store::system::{Login, Membership, NewOrganization};
 
 use super::access_token::Claims;
 use super::news::{News, Remembered};
-use crate::api::Failure;
+use crate::api::{Failure, MAX_ADDRESS};
 
 /// How many people are recognised without asking the database, and for how long: then what is told of them is compared
 /// with their row again.
 const MOST: u64 = 10_000;
 const FRESH: Duration = Duration::from_mins(5);
-/// The longest e-mail address that is kept (RFC 5321, section 4.5.3.1.3).
-const MAX_ADDRESS: usize = 254;
 
 /// A person who has logged in.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on every POST (draft-ietf-httpapi-idempotency-key-header, as Stripe does it): a repeat is answered as
+//! `Idempotency-Key` on every POST that is about an organization (draft-ietf-httpapi-idempotency-key-header, as Stripe does it): a repeat is answered as
 //! the first request was, and does nothing.
 //!
 //! ```text
@@ -71,8 +71,7 @@ async fn keyed(api: &Api, request: Request, next: Next) -> Result<Response, Fail
     };
     let (mut parts, body) = request.into_parts();
     let Some((organization, actor, _)) = admitted(&identity, &mut parts, api).await? else {
-        let detail =
-            "this operation is about no organization, which would keep its answer, and takes no such key";
+        let detail = "what a person does for themselves takes no such key";
         return Err(Problem::invalid_parameter("Idempotency-Key", detail).into());
     };
     let tenant = api.store.tenant(organization, Origin::of(&parts.extensions).author(actor));

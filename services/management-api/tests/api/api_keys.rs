@@ -99,3 +99,19 @@ async fn an_organization_has_only_so_many_keys() {
         assert_eq!(customer.post("/api-keys", expiring.clone()).await.status, status);
     }
 }
+
+#[tokio::test]
+async fn a_key_that_ends_makes_none_that_goes_on() {
+    let (service, issuer) = Service::with_logins().await;
+    let owner = service.person(&issuer, "owner").await;
+    let ends = "2999-01-01T00:00:00Z";
+    let new = json!({ "name": "k", "scopes": ["api-keys:write"], "expires_at": ends });
+    let key = owner.post("/api-keys", new).await.json();
+    let program = owner.with_key(key["key"].as_str()).naming(None);
+    let twin =
+        |expires_at: Value| json!({ "name": "twin", "scopes": ["api-keys:write"], "expires_at": expires_at });
+    assert_eq!(program.post("/api-keys", twin(Value::Null)).await.json()["expires_at"], ends);
+    assert_eq!(program.post("/api-keys", twin(json!("2998-01-01T00:00:00Z"))).await.status, 201);
+    let later = program.post("/api-keys", twin(json!("2999-01-01T00:00:01Z"))).await;
+    assert_eq!((later.status.as_u16(), &later.json()["errors"][0]["field"]), (422, &json!("expires_at")));
+}

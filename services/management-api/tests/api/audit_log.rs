@@ -207,6 +207,22 @@ async fn access(told: &mut Told) {
 }
 
 #[tokio::test]
+async fn where_an_endpoints_events_went_before_is_told() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let new =
+        json!({ "name": "Orders", "target_url": "https://example.com/", "verification": { "type": "none" } });
+    let made = customer.post("/endpoints", new).await.json();
+    let path = format!("/endpoints/{}", made["id"].as_str().unwrap());
+    let redirect = json!({ "target_url": "https://elsewhere.example.com/" });
+    assert_eq!(customer.patch(&path, redirect).await.status, 200);
+    let row = log(&customer).await.swap_remove(0);
+    let first = |url: &str| json!({ "id": made["destinations"][0]["id"], "url": url });
+    assert_eq!(row["before"]["first_destination"], first("https://example.com/"));
+    assert_eq!(row["after"]["first_destination"], first("https://elsewhere.example.com/"));
+}
+
+#[tokio::test]
 async fn what_people_do_leaves_a_row_of_theirs() {
     let (service, issuer) = Service::with_logins().await;
     let owner = service.person(&issuer, "owner").await;
@@ -230,7 +246,7 @@ async fn what_people_do_leaves_a_row_of_theirs() {
     );
     assert_eq!(
         (&rows[2]["before"], &rows[2]["after"]),
-        (&json!({ "role": "developer" }), &json!({ "role": "viewer" }))
+        (&json!({ "role": "developer" }), &json!({ "role": "viewer", "revoked_invitations": [] }))
     );
 
     let made = owner.post("/organizations", json!({ "name": "Second" })).await;

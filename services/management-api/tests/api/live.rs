@@ -174,7 +174,8 @@ async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
     let mut service = Service::new().await;
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
-    let live = Live::new(LiveLimits::default(), tokio_util::sync::CancellationToken::new());
+    let limits = LiveLimits { buffered: 1_024, ..LiveLimits::default() };
+    let live = Live::new(limits, tokio_util::sync::CancellationToken::new());
     let tenant = service.store.tenant(customer.organization, Author::SYSTEM);
     let mut listener = live.listen(&tenant, LiveFilter::default()).unwrap();
     service.now = clock::now().trunc_subsecs(6);
@@ -190,4 +191,24 @@ async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
         }
     }
     assert!(lagged, "1,200 items do not fit");
+}
+
+#[tokio::test]
+async fn who_belongs_to_another_organization_now_hears_no_more_of_the_one_before() {
+    let (service, issuer) = Service::with_logins().await;
+    let (listening, other) = (service.person(&issuer, "ada").await, service.person(&issuer, "bob").await);
+    service.join(&other, &listening, "owner").await;
+    let mut stream = listen(&listening, "", None).await;
+    // In one moment: there is always just one organization that they can mean.
+    let moved = format!(
+        "insert into memberships values ('{}', '{id}', 'viewer', now(), now());
+         delete from memberships where organization_id = '{}' and user_id = '{id}'",
+        other.organization,
+        listening.organization,
+        id = listening.id().await
+    );
+    service.database.execute(&moved).await.unwrap();
+    let end = stream.next().await.unwrap();
+    assert_eq!((end.name.as_str(), &end.data["status"]), ("end", &json!(403)), "{end:?}");
+    assert_eq!(stream.next().await, None);
 }

@@ -119,3 +119,34 @@ async fn the_last_owner_stays_also_when_two_go_at_once() {
         assert_eq!(service.database.number(owners.leak()).await.unwrap(), 1);
     }
 }
+
+#[tokio::test]
+async fn nobody_comes_back_by_an_invitation_of_their_own() {
+    let (service, issuer) = Service::with_logins().await;
+    let owner = service.person(&issuer, "owner").await;
+    let admin = service.join(&service.person(&issuer, "admin").await, &owner, "admin").await;
+    let second = service.join(&service.person(&issuer, "second").await, &owner, "owner").await;
+    let invite = async |by: &crate::support::Customer, email: &str, role: &str| {
+        let invited = by.post("/invitations", json!({ "email": email, "role": role })).await;
+        assert_eq!(invited.status, 201, "{}", invited.shown());
+    };
+    let open = async || {
+        let listed = owner.get("/invitations").await.json();
+        let emails =
+            listed["data"].as_array().unwrap().iter().map(|one| one["email"].as_str().unwrap().to_owned());
+        let mut emails: Vec<String> = emails.collect();
+        emails.sort();
+        emails
+    };
+    invite(&admin, "twin@example.com", "admin").await;
+    invite(&second, "heir@example.com", "owner").await;
+    invite(&second, "help@example.com", "viewer").await;
+    invite(&owner, "new@example.com", "viewer").await;
+    assert_eq!(owner.delete(&format!("/members/{}", admin.id().await)).await.status, 204);
+    assert_eq!(open().await, ["heir@example.com", "help@example.com", "new@example.com"]);
+    let path = format!("/members/{}", second.id().await);
+    assert_eq!(owner.patch(&path, json!({ "role": "admin" })).await.status, 200);
+    assert_eq!(open().await, ["help@example.com", "new@example.com"], "an admin makes no owners");
+    assert_eq!(owner.patch(&path, json!({ "role": "developer" })).await.status, 200);
+    assert_eq!(open().await, ["new@example.com"]);
+}

@@ -95,3 +95,21 @@ async fn when_the_listening_connection_is_lost_nothing_remembered_is_believed() 
         assert!(took < PROMISED, "{n}: {took:?}");
     }
 }
+
+#[tokio::test]
+async fn a_repeat_shows_nothing_to_who_may_not_ask_any_more() {
+    let (service, issuer) = Service::with_logins().await;
+    let owner = service.person(&issuer, "owner").await;
+    let member = service.join(&service.person(&issuer, "member").await, &owner, "admin").await;
+    let body = json!({ "name": "k", "scopes": ["events:read"] }).to_string();
+    let ask = async || {
+        let keyed = [("idempotency-key", "once")];
+        member.ask_with(axum::http::Method::POST, "/api/v1/api-keys", &keyed, Some(body.clone())).await.status
+    };
+    assert_eq!((ask().await.as_u16(), ask().await.as_u16()), (201, 201));
+    let path = format!("/members/{}", member.id().await);
+    assert_eq!(owner.patch(&path, json!({ "role": "viewer" })).await.status, 200);
+    assert_eq!(ask().await, 403);
+    assert_eq!(owner.patch(&path, json!({ "role": "admin" })).await.status, 200);
+    assert_eq!(ask().await, 201, "and it was kept");
+}
