@@ -75,6 +75,7 @@ create unlogged table live_attempts (
     attempted_at timestamptz not null
 );
 create index live_attempts_by_time on live_attempts (organization_id, recorded_at);
+create index live_attempts_by_age on live_attempts (recorded_at);
 
 -- Payloads that a person has had erased: nothing reads or sends them any more. The row is the work that is left: the
 -- range in the object is overwritten under held_until, one range of an object at a time.
@@ -112,6 +113,12 @@ begin
     end loop;
 end
 $$;
+
+-- Of no organization, and for each to see; for nobody else.
+alter table statistics_progress enable row level security;
+alter table statistics_progress force row level security;
+create policy tenant on statistics_progress to ravenpost_tenant using (current_organization() is not null);
+create policy system on statistics_progress to ravenpost_system using (true);
 
 grant select on delivery_deltas, delivery_stats, live_attempts, statistics_progress to ravenpost_tenant;
 grant select, insert on expunged_payloads to ravenpost_tenant;

@@ -18,6 +18,8 @@ create table alert_rules (
     -- Who is told; all channels when it is null.
     channel_ids uuid[],
     enabled boolean not null default true,
+    -- For If-Match.
+    version bigint not null default 1,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     primary key (organization_id, id)
@@ -37,7 +39,10 @@ alter table channels
     add column failures integer not null default 0,
     -- Nothing more is sent before then: a channel has its pace.
     add column next_send_at timestamptz not null default '-infinity',
-    add column last_sent_at timestamptz;
+    add column last_sent_at timestamptz,
+    add column version bigint not null default 1;
+create trigger raise_version before update of name, config, state, disabled_reason on channels
+    for each row execute function raise_version();
 
 -- `kind` names the rule: the condition of a default, or the id of an organization's own. The subject is the destination,
 -- else the endpoint, else the organization.
@@ -97,6 +102,9 @@ create table notifications (
 create unique index notifications_once on notifications (alert_id, channel_id, kind) where alert_id is not null;
 create index notifications_pending on notifications (channel_id, next_at) where state = 'pending';
 create index notifications_by_age on notifications (created_at) where state <> 'pending';
+
+-- The counts of an hour by its minutes, for what is asked of less than an hour.
+alter table rejected_counts add column by_minute bigint[];
 
 do $$
 declare

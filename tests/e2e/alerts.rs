@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use ravenpost_core::{secret::Secret, signature::standard_webhooks};
+use ravenpost_core::{secret::Secret, signature::standard_webhooks, topic};
 use ravenpost_testkit::{
+    kafka::Writer,
     receiver::{Answer, Received, Receiver},
     system::{Builder, Service, System},
     wait,
 };
 use serde_json::{Value, json};
 
-use crate::support::{BOUND, Endpoint, alone, endpoint, on, retries, run, send, text};
+use crate::support::{BOUND, Endpoint, alone, endpoint, on, retries, run, sample, send, text};
 
 /// What a customer may write to hurt a reader.
 const HOSTILE: &str = "<!channel> <script>alert(1)</script> &";
@@ -247,6 +248,39 @@ fn a_broken_channel_disables_itself_and_another_one_tells_of_it() {
         ensure!(shown["enabled"] == false && text(&shown, "/disabled_reason")?.contains("404"), "{shown}");
         let told = system.api.get(&format!("{path}/notifications")).await?;
         ensure!(told["data"][0]["state"] == "failed" && told["data"][0]["attempts"] == 5, "{told}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_no_report_is_counted_and_skipped() {
+    alone(builder(), async |system| {
+        let provider = Receiver::start().await?;
+        let channel = json!({ "type": "webhook", "url": provider.url("/one") });
+        system.api.post("/api/v1/channels", &channel).await?;
+        let failing = failing(system, "/failing", "Failing").await?;
+        let writer = Writer::new(&system.stores.kafka_brokers, &system.topic(topic::DELIVERIES))?;
+        let lies: [&[u8]; 6] =
+            [b"", b"{", b"null", b"\xff\xfe", b"{\"specversion\":\"1.0\",\"type\":\"x\"}", &[b'['; 10_000]];
+        // To the partition of the endpoint's reports, too.
+        for key in (0..50).map(|number| number.to_string()).chain([failing.id.clone()]) {
+            for lie in lies {
+                writer.write(&key, lie)?;
+            }
+        }
+        writer.flush()?;
+        send(&failing, "{}").await?;
+        messages(&provider, "/one", 1).await?;
+        let count = f64::from(51 * u32::try_from(lies.len())?);
+        wait::until_true("all lies to be counted", BOUND, || async {
+            let metrics = system.notifiers[0].metrics().await?;
+            Ok(sample(&metrics, "ravenpost_notifier_undecodable_messages_total") == Some(count))
+        })
+        .await?;
+        // Somebody who begins anew reads them again, counts them no more, and stays.
+        system.notifiers[0].restart().await?;
+        send(&failing, "{}").await?;
+        messages(&provider, "/one", 2).await?;
         Ok(())
     });
 }

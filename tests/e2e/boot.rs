@@ -44,7 +44,7 @@ fn ensure_refused(outcome: &Outcome, variable: &str) -> Result<()> {
 fn a_missing_or_malformed_setting_is_one_line_that_names_it() {
     run(async {
         let settings = settings("postgres://nobody@127.0.0.1:1/nothing").await?;
-        for service in [Service::Ingress, Service::DeliveryWorker, Service::ManagementApi] {
+        for service in Service::ALL {
             let outcome = start(service, &without(&settings, "RAVENPOST_MASTER_KEY")).await?;
             ensure_refused(&outcome, "RAVENPOST_MASTER_KEY").context(service.name())?;
         }
@@ -67,6 +67,9 @@ fn a_missing_or_malformed_setting_is_one_line_that_names_it() {
             (Service::DeliveryWorker, "RAVENPOST_LANE_CONCURRENCY", "0"),
             (Service::DeliveryWorker, "RAVENPOST_KAFKA_SECURITY", "secure"),
             (Service::ManagementApi, "RAVENPOST_HOOK_BASE_URL", "hooks"),
+            (Service::ManagementApi, "RAVENPOST_OIDC_ISSUER", "login"),
+            (Service::ManagementApi, "RAVENPOST_OIDC_SKEW", "1h"),
+            (Service::Notifier, "RAVENPOST_CONSOLE_URL", "console"),
             (Service::Notifier, "RAVENPOST_SMTP_URL", "mail"),
             (Service::Notifier, "RAVENPOST_ALERT_CONSECUTIVE_FAILURES", "often"),
         ];

@@ -43,5 +43,8 @@ mod shares;
 
 mod api;
 mod boot;
+mod logins;
 mod observability;
 mod realm;
+mod resources;
+mod schemathesis;

@@ -5,6 +5,8 @@ mod machine;
 mod measure;
 mod target;
 
+mod analytics;
+mod api;
 mod ingest;
 mod rejected;
 mod replay;
@@ -42,6 +44,10 @@ enum Bench {
     Rejected(rejected::Arguments),
     /// Replaying many dead letters: how long it takes, memory, and that each is sent once
     Replay(replay::Arguments),
+    /// Mixed reads of the API beside ingest: latency
+    Api(api::Arguments),
+    /// Figures of 30 days over ten million attempts: how long they take
+    Analytics(analytics::Arguments),
     /// Accepting and delivering: events a second, from ingest to the receiver, processor time, memory
     Deliver(deliver::Arguments),
     /// How soon a backlog of events is delivered
@@ -64,6 +70,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         Bench::Ingest(arguments) => ingest::run(arguments).await,
         Bench::Rejected(arguments) => rejected::run(arguments).await,
         Bench::Replay(arguments) => replay::run(arguments).await,
+        Bench::Api(arguments) => api::run(arguments).await,
+        Bench::Analytics(arguments) => analytics::run(arguments).await,
         Bench::Deliver(arguments) => deliver::run(arguments).await,
         Bench::Drain(arguments) => drain::run(arguments).await,
         Bench::Isolation(arguments) => isolation::run(arguments).await,

@@ -15,7 +15,7 @@ use ravenpost_testkit::{
     workspace,
 };
 
-use crate::{cargo, providers};
+use crate::{access, alerts, cargo, providers};
 
 /// The only package whose queries are checked against a database when it is compiled.
 const QUERIES_IN: &str = "ravenpost-store";
@@ -141,6 +141,8 @@ async fn from_binaries(progress: &Progress) -> Result<Files> {
             Ok(Files::from([
                 (PathBuf::from("docs/settings.md"), settings.into_bytes()),
                 (PathBuf::from("docs/providers.md"), providers::page().into_bytes()),
+                (PathBuf::from("docs/alerts.md"), alerts::page()?.into_bytes()),
+                (PathBuf::from("docs/api/access.md"), access::page(&document)?.into_bytes()),
                 (PathBuf::from("docs/api/openapi.json"), format!("{}\n", document.trim_end()).into_bytes()),
             ]))
         })

@@ -6,6 +6,8 @@
     reason = "these commands talk to the person who ran them"
 )]
 
+mod access;
+mod alerts;
 mod bench;
 mod cargo;
 mod chaos;
@@ -14,6 +16,7 @@ mod demo;
 mod down;
 mod folder;
 mod generate;
+mod login;
 mod providers;
 mod receiver;
 mod signals;
@@ -44,7 +47,7 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Checks format, lints, dependencies, generated files and workflows
     Check,
-    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/settings.md, docs/providers.md
+    /// Writes the generated files: .sqlx, docs/api/openapi.json, docs/api/access.md, docs/settings.md, docs/providers.md, docs/alerts.md
     Gen,
     /// Measures, as released, on real stores; prints a table and writes JSON to target/bench/
     Bench(bench::Arguments),

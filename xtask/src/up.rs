@@ -12,7 +12,9 @@ use ravenpost_testkit::{
     database, kafka,
     process::{Listens, Process},
     receiver::Receiver,
-    stack::{self, Addresses, Daemon, Options, Progress, Spec, Stack, WhenDropped, daemon, port::Ports},
+    stack::{
+        self, Addresses, Daemon, Keycloak, Options, Progress, Spec, Stack, WhenDropped, daemon, port::Ports,
+    },
     system::{Service, Settings},
 };
 use serde_json::json;
@@ -20,7 +22,9 @@ use serde_json::json;
 use crate::{
     cargo,
     demo::{self, Demo},
-    folder, receiver,
+    folder,
+    login::{self, Login},
+    receiver,
     signals::Signals,
 };
 
@@ -52,7 +56,11 @@ impl Plan {
     }
 
     pub(crate) fn receiver_url(&self) -> String {
-        format!("http://127.0.0.1:{}/webhooks", self.ports.get("receiver"))
+        format!("{}/webhooks", self.url("receiver"))
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        url(&self.ports, name)
     }
 
     fn listens(&self, service: Service) -> Listens {
@@ -67,7 +75,14 @@ impl Plan {
 struct System {
     services: Vec<Process>,
     receiver: DemoReceiver,
+    keycloak: Keycloak,
     stores: Stack,
+}
+
+/// What a newcomer starts from.
+struct Seeded {
+    demo: Demo,
+    login: Login,
 }
 
 enum DemoReceiver {
@@ -86,7 +101,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         begun = start(arguments) => begun,
         () = signals.next() => Err(anyhow::anyhow!("interrupted")),
     };
-    let (mut system, demo) = match begun {
+    let (mut system, seeded) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             // What a detached start leaves running on purpose must not outlive its failure.
@@ -94,7 +109,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Err(error);
         }
     };
-    announce(&system, &demo, started.elapsed(), arguments.detach);
+    announce(&system, &seeded, started.elapsed(), arguments.detach);
     if arguments.detach {
         return Ok(ExitCode::SUCCESS);
     }
@@ -118,12 +133,18 @@ fn ensure_not_running() -> Result<()> {
     Ok(())
 }
 
-async fn start(arguments: &Arguments) -> Result<(System, Demo)> {
-    // Topics, schema, build, four services, receiver, demo.
-    let progress = Progress::printed(Stack::STEPS + 9);
+async fn start(arguments: &Arguments) -> Result<(System, Seeded)> {
+    // Topics, schema, build, four services, receiver, demo, Keycloak, login.
+    let progress = Progress::printed(Stack::STEPS + 11);
     let when_dropped = if arguments.detach { WhenDropped::Leave } else { WhenDropped::Stop };
     let options = Options { when_dropped, ..Options::for_people() };
-    let stores = Stack::start(&folder::stores(), &options, &progress).await?;
+    let (ports, smtp_port) = (ports()?, login::smtp_port(options)?);
+    let (console_url, stores_folder) = (url(&ports, "management-api"), folder::stores());
+    // Keycloak takes longest, and nobody needs it before somebody logs in: it starts beside all the rest.
+    let (stores, mut keycloak) = tokio::try_join!(
+        Stack::start(&stores_folder, &options, &progress),
+        login::start(&console_url, smtp_port, &options, &progress)
+    )?;
     let addresses = stores.addresses();
     progress.step("topics", kafka::create_topics(&addresses.kafka_brokers, "")).await?;
     let migrated = database::create_and_migrate(&addresses.postgres_url, DATABASE);
@@ -132,7 +153,8 @@ async fn start(arguments: &Arguments) -> Result<(System, Demo)> {
         .await
         .context("the data in .stack may be of another version; `cargo xtask down --wipe` forgets them")?;
     let binaries = progress.step("building the services", cargo::build(arguments.release)).await?;
-    let plan = plan(binaries, &addresses, &database_url, when_dropped)?;
+    let settings = settings(&ports, &addresses, &database_url, &keycloak)?;
+    let plan = Plan { binaries, ports, settings, when_dropped };
     let receiver = progress.step("demo receiver", start_receiver(&plan)).await?;
     let mut services = spawn_services(&plan)?;
     for service in &mut services {
@@ -144,17 +166,15 @@ async fn start(arguments: &Arguments) -> Result<(System, Demo)> {
         .find(|process| process.name() == Service::ManagementApi.name())
         .context("the management API is one of the services")?;
     let demo = progress.step("demo organization", demo::seed(&plan, management)).await?;
-    write_stack_json(&plan, &addresses, &demo)?;
-    Ok((System { services, receiver, stores }, demo))
+    progress.step("Keycloak", keycloak.until_ready()).await?;
+    let seeding = login::seed(&plan, keycloak.address(), management, &addresses.mailbox, &demo);
+    let seeded = Seeded { login: progress.step("demo login", seeding).await?, demo };
+    write_stack_json(&plan, &addresses, &keycloak, &seeded)?;
+    Ok((System { services, receiver, keycloak, stores }, seeded))
 }
 
-fn plan(
-    binaries: PathBuf,
-    stores: &Addresses,
-    database_url: &str,
-    when_dropped: WhenDropped,
-) -> Result<Plan> {
-    let ports = Ports::settle(
+fn ports() -> Result<Ports> {
+    Ports::settle(
         &folder::stack().join("ports.json"),
         &[
             ("ingress", Some(8080)),
@@ -165,13 +185,18 @@ fn plan(
             ("notifier-admin", Some(9093)),
             ("receiver", Some(8099)),
         ],
-    )?;
+    )
+}
+
+fn settings(ports: &Ports, stores: &Addresses, database_url: &str, keycloak: &Keycloak) -> Result<Settings> {
     let mut settings = Settings::new(stores, database_url, &folder::master_key()?);
-    settings.set("RAVENPOST_HOOK_BASE_URL", format!("http://127.0.0.1:{}", ports.get("ingress")));
+    settings.set("RAVENPOST_HOOK_BASE_URL", url(ports, "ingress"));
+    settings.set("RAVENPOST_CONSOLE_URL", url(ports, "management-api"));
+    settings.set("RAVENPOST_OIDC_ISSUER", keycloak.address().issuer());
     if let Ok(log) = std::env::var("RAVENPOST_LOG") {
         settings.set("RAVENPOST_LOG", log);
     }
-    Ok(Plan { binaries, ports, settings, when_dropped })
+    Ok(settings)
 }
 
 async fn start_receiver(plan: &Plan) -> Result<DemoReceiver> {
@@ -202,13 +227,16 @@ fn spawn_services(plan: &Plan) -> Result<Vec<Process>> {
 }
 
 /// What load generators, test suites and the README's curl start from.
-fn write_stack_json(plan: &Plan, stores: &Addresses, demo: &Demo) -> Result<()> {
+fn write_stack_json(plan: &Plan, stores: &Addresses, keycloak: &Keycloak, seeded: &Seeded) -> Result<()> {
+    let Seeded { demo, login } = seeded;
     let content = json!({
-        "ingress_url": url(plan, "ingress"),
-        "api_url": url(plan, "management-api"),
+        "ingress_url": plan.url("ingress"),
+        "api_url": plan.url("management-api"),
+        "oidc_issuer": keycloak.address().issuer(),
+        "keycloak": keycloak.address(),
         "admin_urls": Service::ALL
             .iter()
-            .map(|service| (service.name(), url(plan, &format!("{}-admin", service.name()))))
+            .map(|service| (service.name(), plan.url(&format!("{}-admin", service.name()))))
             .collect::<std::collections::BTreeMap<_, _>>(),
         "database_url": plan.settings.get("RAVENPOST_DATABASE_URL"),
         "stores": stores,
@@ -220,22 +248,26 @@ fn write_stack_json(plan: &Plan, stores: &Addresses, demo: &Demo) -> Result<()> 
             "secret": demo.secret,
             "signing_secret": demo.signing_secret,
             "receiver_url": demo.receiver_url,
+            "login": login.shown(),
         },
     });
     folder::write_secret(&folder::stack_json(), &serde_json::to_vec_pretty(&content)?)
 }
 
-fn url(plan: &Plan, name: &str) -> String {
-    format!("http://127.0.0.1:{}", plan.ports.get(name))
+fn url(ports: &Ports, name: &str) -> String {
+    format!("http://127.0.0.1:{}", ports.get(name))
 }
 
-fn announce(system: &System, demo: &Demo, took: Duration, detached: bool) {
+fn announce(system: &System, seeded: &Seeded, took: Duration, detached: bool) {
+    let Seeded { demo, login } = seeded;
     println!("\nRavenpost runs (after {:.0} s).\n", took.as_secs_f32());
     for service in &system.services {
         println!("  {:<18} {}   operators: {}/metrics", service.name(), service.url(), service.admin_url());
     }
     println!("  {:<18} {}", "demo receiver", demo.receiver_url);
     println!("  {:<18} {}", "API key", demo.api_key);
+    println!("  {:<18} {}", "issuer of logins", system.keycloak.address().issuer());
+    println!("  {:<18} {}   password: {}", "demo login", login.email, login.password);
     println!("  {:<18} {}", "logs", folder::logs().display());
     println!("  {:<18} {}", "for programs", folder::stack_json().display());
     println!("\nSend a signed webhook (paste into bash):\n\n{}\n", demo::curl(demo));
@@ -257,7 +289,8 @@ async fn watch(system: &mut System) -> String {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let services = system.services.iter_mut().map(Process::daemon);
-        for daemon in services.chain(system.stores.daemons()) {
+        let stores = system.stores.daemons().into_iter().chain([system.keycloak.daemon()]);
+        for daemon in services.chain(stores) {
             if let Err(error) = daemon.ensure_running() {
                 return format!("{error:#}");
             }
@@ -273,6 +306,7 @@ async fn stop(mut system: System, signals: &mut Signals) -> Result<()> {
             receiver.stop()?;
         }
         let _ = fs::remove_file(folder::stack_json());
+        system.keycloak.daemon().stop()?;
         system.stores.stop()
     });
     tokio::pin!(stopping);

@@ -22,6 +22,7 @@ pub mod metrics;
 mod procfs;
 
 pub mod http;
+pub mod peer;
 pub mod problem;
 
 pub mod clock;

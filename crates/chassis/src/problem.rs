@@ -2,7 +2,8 @@
 //!
 //! ```json
 //! {"type": "urn:ravenpost:problem:invalid-field", "title": "A field is invalid", "status": 422,
-//!  "detail": "target_url: only http and https", "errors": [{"field": "target_url", "message": "only http and https"}]}
+//!  "detail": "target_url: only http and https", "errors": [
+//!   {"field": "target_url", "detail": "only http and https", "pointer": "#/target_url"}]}
 //! ```
 //!
 //! `type` is a URN: a stable name to compare with, not an address to fetch. Which status for bad input: what can't be
@@ -23,6 +24,8 @@ pub use extract::{Json, Path, Query};
 pub use guard::guard;
 pub use kind::Kind;
 
+/// What a problem of the body as a whole names.
+const WHOLE_BODY: &str = "(body)";
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -42,10 +45,15 @@ pub struct Problem {
 /// One wrong field or parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Its path, such as `verification.header` or `destinations[0].url`.
+    /// Its path, such as `verification.header` or `destinations[0].url`; or the parameter's or header's name.
     pub field: String,
     /// What is wrong with it.
+    #[serde(rename = "detail")]
     pub message: String,
+    /// Where it is in the body: a JSON pointer (RFC 6901) as a fragment, as RFC 9457 has it. `None` for what is not in
+    /// the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
 }
 
 /// A problem as it travels.
@@ -73,7 +81,8 @@ impl Problem {
     /// Several fields of the body can't be accepted, for one reason (422).
     pub fn invalid_fields(fields: Vec<String>, message: &str) -> Self {
         let detail = format!("{}: {message}", fields.join(", "));
-        let error = |field| FieldError { field, message: message.to_owned() };
+        let error =
+            |field: String| FieldError { pointer: Some(pointer(&field)), field, message: message.to_owned() };
         Self { errors: fields.into_iter().map(error).collect(), ..Self::new(Kind::InvalidField, detail) }
     }
 
@@ -108,7 +117,18 @@ impl Problem {
 
     fn of_field(kind: Kind, field: String, message: String) -> Self {
         let detail = format!("{field}: {message}");
-        Self { errors: vec![FieldError { field, message }], ..Self::new(kind, detail) }
+        let pointer = (kind == Kind::InvalidField).then(|| pointer(&field));
+        Self { errors: vec![FieldError { field, message, pointer }], ..Self::new(kind, detail) }
+    }
+
+    /// This problem and another one of the same request, told together. They are of one kind, or only the first is told.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        if self.kind == other.kind {
+            self.detail = format!("{}; {}", self.detail, other.detail);
+            self.errors.extend(other.errors);
+        }
+        self
     }
 
     /// The document, as it is sent.
@@ -124,6 +144,22 @@ impl Problem {
     }
 }
 
+/// `destinations[0].url` as `#/destinations/0/url`. What is escaped is what RFC 6901 and a fragment (RFC 3986) want.
+fn pointer(field: &str) -> String {
+    if field == WHOLE_BODY {
+        return "#".to_owned();
+    }
+    let mut pointer = String::from("#");
+    for part in field.split(['.', '[']) {
+        let part = part.strip_suffix(']').unwrap_or(part).replace('~', "~0").replace('/', "~1");
+        pointer.push('/');
+        pointer.extend(
+            url::form_urlencoded::byte_serialize(part.as_bytes()).map(|text| text.replace('+', "%20")),
+        );
+    }
+    pointer
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.kind.status(), self.to_json()).into_response();
@@ -135,11 +171,18 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.kind.status() == axum::http::StatusCode::UNAUTHORIZED {
-            // RFC 9110 wants a challenge with every 401; what the API takes is a bearer token.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, challenge(self.kind));
         }
         response
     }
+}
+
+/// RFC 9110 wants a challenge with every 401; what the API takes is a bearer token (RFC 6750, section 3).
+fn challenge(kind: Kind) -> HeaderValue {
+    HeaderValue::from_static(match kind {
+        Kind::AccessTokenInvalid => r#"Bearer error="invalid_token""#,
+        _ => "Bearer",
+    })
 }
 
 #[cfg(test)]

@@ -90,6 +90,10 @@ id!(
     UserId
 );
 id!(
+    /// An invitation to become a member.
+    InvitationId
+);
+id!(
     /// Where alerts are sent.
     ChannelId
 );

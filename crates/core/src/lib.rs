@@ -31,6 +31,7 @@ pub mod statistics;
 pub mod alert;
 
 pub mod access;
+pub mod audit;
 pub mod duration;
 pub mod secret;
 pub mod trace;

@@ -7,7 +7,7 @@ mod histogram;
 
 use std::ops::RangeInclusive;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Outcome;
@@ -62,6 +62,17 @@ impl Grain {
         DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
+    /// The grain from which all figures of a span are added up: about 60 buckets, for a span of up to two months.
+    pub fn coarse(span: TimeDelta) -> Self {
+        if span <= TimeDelta::hours(1) {
+            Self::Minute
+        } else if span <= TimeDelta::hours(48) {
+            Self::Hour
+        } else {
+            Self::Day
+        }
+    }
+
     /// The grain in which a span of time is neither a few bars nor a thicket: at most 360 minutes, 14 days of hours.
     pub fn fitting(span: TimeDelta) -> Self {
         if span <= TimeDelta::hours(6) {
@@ -94,6 +105,9 @@ pub enum InvalidSpan {
     /// It ends before it begins.
     #[error("has to be before `to`")]
     Reversed,
+    /// It lies where no figures can be.
+    #[error("has to be in the years 1970 to 9999")]
+    OutOfRange,
     /// It has too many buckets.
     #[error("leads to {0} buckets, of at most {MOST_BUCKETS}: choose a longer bucket or a shorter span")]
     TooMany(i64),
@@ -108,6 +122,9 @@ impl Span {
     ) -> Result<Self, InvalidSpan> {
         if from >= to {
             return Err(InvalidSpan::Reversed);
+        }
+        if from.year() < 1970 || to.year() > 9999 {
+            return Err(InvalidSpan::OutOfRange);
         }
         let grain = grain.unwrap_or_else(|| Grain::fitting(to - from));
         let first = grain.floor(from);
@@ -264,6 +281,9 @@ mod tests {
         assert_eq!(fitting(TimeDelta::days(14)), Grain::Hour);
         assert_eq!(fitting(TimeDelta::days(365)), Grain::Day);
         assert_eq!(Span::covering(from, from, None), Err(InvalidSpan::Reversed));
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        assert_eq!(Span::covering(from, last, None), Err(InvalidSpan::OutOfRange));
+        assert_eq!(Span::covering(first, from, Some(Grain::Day)), Err(InvalidSpan::OutOfRange));
         let many = Span::covering(from, from + TimeDelta::minutes(1_501), Some(Grain::Minute));
         assert_eq!(many, Err(InvalidSpan::TooMany(1_501)));
         let most = Span::covering(from, from + TimeDelta::minutes(1_500), Some(Grain::Minute)).unwrap();

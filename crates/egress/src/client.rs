@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ravenpost_core::delivery::{Answer, Failure, Response};
 use url::Url;
 
@@ -87,15 +86,6 @@ impl Client {
         let resolver = Resolver::new(&settings.egress_name_servers, &settings.egress_allowed_networks)
             .map_err(|error| BuildError::Resolver(Box::new(error)))?;
         Ok(Self::with(settings, resolver, Tls::new().ok_or(BuildError::NoRoots)??))
-    }
-
-    /// A client for URLs that the operator has configured, and nobody else: every network may be reached by it, and no
-    /// proxy is asked.
-    pub fn for_operator(settings: &Settings) -> Result<Self, BuildError> {
-        let every = [IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())];
-        let settings =
-            Settings { egress_allowed_networks: every.to_vec(), egress_proxy: None, ..settings.clone() };
-        Self::new(&settings)
     }
 
     /// With names looked up so, trusting these root certificates.

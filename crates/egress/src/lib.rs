@@ -4,6 +4,7 @@
 //! Request ──▶ client: URL fit to be sent to? ──▶ resolve: every address vetted ──▶ connect to a vetted one
 //!                                                     └─ address (pure)              └──▶ Answer, bounded
 //! certificates: what providers have us fetch, from hosts that their rows have pinned, by the same client
+//! operator: the other door, for addresses that the operator has configured
 //! ```
 //!
 //! Whatever a customer's URL, its DNS or its server's redirects say, a connection is only ever opened to an address
@@ -31,9 +32,11 @@ mod pool;
 mod classify;
 
 mod certificates;
+mod operator;
 
 pub use certificates::Certificates;
 pub use client::{BuildError, Client, Request};
+pub use operator::{OperatorClient, OperatorError};
 pub use proxy::Proxy;
 pub use settings::Settings;
 pub use tls::{InvalidTls, TlsProfile, TlsVersion};

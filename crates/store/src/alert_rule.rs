@@ -23,6 +23,7 @@ pub(crate) struct RuleRow {
     pub(crate) quiet_to: Option<i16>,
     pub(crate) channel_ids: Option<Vec<Uuid>>,
     pub(crate) enabled: bool,
+    pub(crate) version: i64,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
 }

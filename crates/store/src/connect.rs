@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::secret::Keyring;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -92,9 +93,9 @@ impl Store {
         Ok(bounded!(self, durable, fetch_one))
     }
 
-    /// Opens one organization; see [`Tenant`].
-    pub fn tenant(&self, organization: OrganizationId) -> Tenant {
-        Tenant::new(self.pool.clone(), self.keyring.clone(), organization)
+    /// Opens one organization for `author`, whose changes they are; see [`Tenant`].
+    pub fn tenant(&self, organization: OrganizationId, author: Author) -> Tenant {
+        Tenant::new(self.pool.clone(), self.keyring.clone(), organization, author)
     }
 
     /// Opens the hot paths; see [`System`].

@@ -16,12 +16,15 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A uniqueness rule was broken; names the constraint.
+    /// A uniqueness rule was broken, or something was to go that others need; names the constraint.
     #[error("`{constraint}` is violated")]
     Conflict {
         /// The constraint's name in the schema.
         constraint: String,
     },
+    /// Another request with the same `Idempotency-Key` has taken this one's place; nothing was done.
+    #[error("another request with the same key has taken over")]
+    Superseded,
     /// A stored value is not what it should be.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -58,7 +61,7 @@ impl Error {
     /// became of it is open: a connection that breaks says nothing, nor does a session that ends with an error.
     pub fn did_nothing(&self) -> bool {
         let (Self::Unavailable { cause, .. } | Self::Refused { cause, .. }) = self else {
-            return matches!(self, Self::Conflict { .. });
+            return matches!(self, Self::Conflict { .. } | Self::Superseded);
         };
         match cause.downcast_ref::<sqlx::Error>() {
             Some(sqlx::Error::Database(error)) => refused_and_went_on(error.as_ref()),
@@ -78,6 +81,9 @@ impl Error {
 /// SQLSTATE classes that say "not now": connection, resources, operator intervention, read-only standby, rollback,
 /// a lock that others hold.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
+
+/// SQLSTATE restrict_violation: what is to go is needed by others, or by a rule of the schema's.
+const RESTRICTED: &str = "23001";
 
 /// There was no connection to send a statement through.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +117,7 @@ impl From<sqlx::Error> for Error {
             };
         };
         let code = database.code().unwrap_or_default().into_owned();
-        if database.is_unique_violation() {
+        if database.is_unique_violation() || code == RESTRICTED {
             let constraint = database.constraint().unwrap_or_default().to_owned();
             return Self::Conflict { constraint };
         }

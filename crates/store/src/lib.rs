@@ -11,6 +11,7 @@ pub mod system;
 pub mod tenant;
 
 mod alert_rule;
+mod audit;
 mod cancel;
 mod connect;
 mod decode;

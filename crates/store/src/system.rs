@@ -2,6 +2,8 @@
 
 mod absence;
 mod accept;
+mod access_news;
+mod audit;
 mod bootstrap;
 mod cancel;
 mod configuration;
@@ -10,14 +12,17 @@ mod endpoints;
 mod expunge;
 mod identity;
 mod instances;
+mod invitations;
 mod ledger;
 mod leftovers;
+mod listener;
 mod live;
 mod maintenance;
 mod notifications;
 mod observe;
 mod pacing;
 mod partitions;
+mod people;
 mod record;
 mod rejected;
 mod replay_jobs;
@@ -38,19 +43,23 @@ use uuid::Uuid;
 
 pub use absence::{Absence, Fact};
 pub use accept::Accepted;
+pub use access_news::{AccessChange, AccessChanges};
+pub use audit::Verified;
 pub use bootstrap::Bootstrapped;
 pub use configuration::{Change, Changes};
 pub use destinations::{DeliveryConfig, Destination, FilterError, FormerSecret, Route};
 pub use endpoints::Endpoint;
 pub use expunge::Unerased;
-pub use identity::ApiKeyRecord;
+pub use identity::{ApiKeyRecord, ApiKeyUse};
 pub use instances::Peer;
+pub use invitations::DueInvitation;
 pub use ledger::{LedgerPage, StoredPayload};
 pub use leftovers::{Keeping, Leftover, Removed};
 pub use notifications::{Claim, Failed, Gathering, Notification, NotificationKind, ToldAlert};
 pub(crate) use observe::tell_resolved;
 pub use observe::{Firing, Observed, Subject, Turn};
 pub use pacing::{DisableAfter, Pace, PaceSettings};
+pub use people::{InvitationAccepted, Login, MAX_ORGANIZATIONS, Membership, NewOrganization, OrganizationOf};
 pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkReason, Record, Routed};
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
@@ -65,8 +74,8 @@ use crate::decode::{Damaged, Row};
 pub use crate::new_event::{Deduplication, Draft, KeyOfEndpoint, NewEvent, Winner};
 use crate::sealing::Sealing;
 
-/// Everything, for the services themselves. Of a customer's request only the API key is looked up here, since only the
-/// key says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
+/// Everything, for the services themselves. Of a customer's request only who asks is looked up here (API key,
+/// person, and what that person is a member of), since only that says whose request it is; and what a rejected request is verified with again, by the token of the customer's own
 /// endpoint, so that ingress and API can't judge by different secrets.
 #[derive(Clone)]
 pub struct System {

@@ -1,11 +1,13 @@
 //! The tenant door: one organization's rows and nothing else, by every query and by row-level security.
 //!
-//! Each operation is one transaction that first gives up the system's role and names the organization
-//! ([`Tenant::begin`]); what a query forgets to say, the policies of the schema still enforce. Time and randomness are
-//! arguments.
+//! Each operation is one transaction that first gives up the system's role and names the organization; what a query
+//! forgets to say, the policies of the schema still enforce. One that changes something can only be committed together
+//! with what the audit log says of it, by the author for whom the door was opened. Time and randomness are arguments.
 
 mod alert_rules;
 mod alerts;
+mod api_keys;
+mod audit;
 mod channels;
 mod dead_letters;
 mod deliveries;
@@ -14,7 +16,11 @@ mod endpoints;
 mod events;
 mod expunge;
 mod health;
+mod idempotency;
+mod invitations;
 mod live;
+mod members;
+mod organization;
 mod page;
 mod rejected;
 mod replay;
@@ -23,29 +29,40 @@ mod scheduled;
 mod secrets;
 mod signing_keys;
 mod statistics;
+mod transaction;
 mod waiting;
 pub(crate) mod yielding;
 
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_core::secret::{Keyring, Secret};
-use sqlx::postgres::{PgPool, Postgres};
-use sqlx::{AssertSqlSafe, Transaction};
+use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-pub use alert_rules::StoredRule;
+pub use alert_rules::{MAX_ALERT_RULES, RuleChanged, RuleRefused, StoredRule};
 pub use alerts::{Alert, AlertFilter, AlertState, Told};
-pub use channels::{Channel, ChannelChange, NewChannel};
+pub use api_keys::{ApiKey, MAX_API_KEYS, NewApiKey};
+pub use audit::{AuditFilter, AuditPage, AuditRow};
+pub use channels::{Channel, ChannelChange, ChannelChanged, NewChannel};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
 pub use destinations::{
     Destination, DestinationChange, DestinationChanged, MAX_FORMER_SECRETS, MOST_WAITING_COUNTED,
     NewDestination, NewSigningSecret, SecretRotated, Unsaid,
 };
-pub use endpoints::{Endpoint, EndpointChange, EndpointChanged, NewEndpoint, VerificationChange};
+pub use endpoints::{
+    Endpoint, EndpointChange, EndpointChanged, EndpointVersion, NewEndpoint, VerificationChange,
+};
 pub use events::{Event, EventFilter, EventHeaders};
 pub use expunge::Expunged;
 pub use health::EndpointHealth;
+pub use idempotency::{Claimed, KeyClaim};
+pub use invitations::{
+    Invitation, InvitationRevoked, Invited, MAX_INVITATIONS_A_DAY, Mailing, NewInvitation,
+};
 pub use live::{LiveAttempt, LiveEvent, WATCHED};
+pub use members::{Member, MemberChanged, MemberRemoved, Person};
+pub use organization::Organization;
 pub use page::{Listed, Page};
 pub use rejected::{Acceptance, Accepted, CountOfHour, RejectedFilter, RejectedHead, RejectedRequest};
 pub use replay::{ReplayError, Replayed};
@@ -62,6 +79,17 @@ pub(crate) use yielding::has_yielded;
 use crate::decode::Row;
 use crate::sealing::Sealing;
 
+/// What became of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is deleted.
+    Deleted,
+    /// There is none.
+    Missing,
+    /// Somebody has changed it since the version that was to be deleted.
+    Stale,
+}
+
 /// A secret and the fresh random bytes to seal it with.
 #[derive(Debug, Clone, Copy)]
 pub struct ToSeal<'a> {
@@ -77,36 +105,22 @@ pub struct Tenant {
     pool: PgPool,
     sealing: Sealing,
     organization: OrganizationId,
+    author: Author,
 }
 
 impl Tenant {
-    pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, organization: OrganizationId) -> Self {
-        Self { pool, sealing: Sealing(keyring), organization }
+    pub(crate) fn new(
+        pool: PgPool,
+        keyring: Option<Keyring>,
+        organization: OrganizationId,
+        author: Author,
+    ) -> Self {
+        Self { pool, sealing: Sealing(keyring), organization, author }
     }
 
     /// Whose rows these are.
     pub fn organization_id(&self) -> OrganizationId {
         self.organization
-    }
-
-    /// Begins a transaction that acts for the organization, in one round trip. Dropping it rolls back, which is also
-    /// how a reading one ends.
-    async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
-        self.begin_as("begin").await
-    }
-
-    /// As [`Tenant::begin`], for what takes several statements to read: all of them see the same moment.
-    async fn begin_reading(&self) -> Result<Transaction<'static, Postgres>> {
-        self.begin_as("begin isolation level repeatable read, read only").await
-    }
-
-    async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
-        // Safe to put together: a UUID prints as hexadecimal digits and hyphens.
-        let statement = format!(
-            "{begin}; set local role ravenpost_tenant; set local ravenpost.organization_id = '{}'",
-            self.organization
-        );
-        Ok(self.pool.begin_with(AssertSqlSafe(statement)).await?)
     }
 
     fn seal(&self, to_seal: ToSeal<'_>, owner: Uuid) -> Result<Vec<u8>> {

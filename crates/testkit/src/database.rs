@@ -1,6 +1,6 @@
 //! A database for one test: cloned in a blink from a template that was migrated once.
 
-use std::{fs, path::Path, str::FromStr as _};
+use std::{collections::BTreeMap, fs, path::Path, str::FromStr as _};
 
 use anyhow::{Context, Result};
 use rand::{RngExt as _, distr::Alphanumeric};
@@ -83,6 +83,30 @@ impl Database {
         let number = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(number)
+    }
+
+    /// A hash over all rows that have `value` in `column`, for each table that has it: equal as long as nothing changes.
+    pub async fn digests(&self, column: &str, value: &str) -> Result<BTreeMap<String, String>> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $1
+             WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace",
+        )
+        .bind(column)
+        .fetch_all(&mut connection)
+        .await?;
+        let mut digests = BTreeMap::new();
+        for table in tables {
+            let query = format!(
+                "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), ''))
+                 FROM {table} t WHERE {column}::text = $1"
+            );
+            let digest: String =
+                sqlx::query_scalar(AssertSqlSafe(query)).bind(value).fetch_one(&mut connection).await?;
+            digests.insert(table, digest);
+        }
+        connection.close().await?;
+        Ok(digests)
     }
 
     /// A small pool as the superuser, to whom no row security applies.

@@ -1,9 +1,13 @@
 //! Looking into a Keycloak and its realm `ravenpost`, as its administrator: clients for tests, and whether a token is right.
 
+mod login;
+
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt as _, distr::Alphanumeric};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use login::User;
 
 /// The administrator that a new Keycloak is given.
 pub const ADMIN: &str = "admin";
@@ -37,20 +41,29 @@ impl Address {
     /// Makes a confidential client that gets tokens by its own credentials (RFC 6749, section 4.4), good for `lifespan`
     /// seconds. Its name and secret are random, so that tests that share a Keycloak know nothing of each other.
     pub async fn service_client(&self, lifespan: u32) -> Result<ServiceClient> {
+        self.service_client_for(lifespan, None).await
+    }
+
+    /// As [`Address::service_client`], with tokens that are for `audience` as well.
+    pub async fn service_client_for(&self, lifespan: u32, audience: Option<&str>) -> Result<ServiceClient> {
         let random = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect();
         let (name, secret): (String, String) = (random(8), random(32));
         // What a form has to encode, since the credentials are encoded once more for Basic (RFC 6749, section 2.3.1).
         let client = ServiceClient { id: format!("test {name}"), secret: format!("{secret}+&:%") };
-        let audience = json!({
-            "name": "itself", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
-            "config": { "included.custom.audience": client.id, "access.token.claim": "true" },
-        });
+        let mapper = |name: &str, audience: &str| {
+            json!({
+                "name": name, "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
+                "config": { "included.custom.audience": audience, "access.token.claim": "true" },
+            })
+        };
+        // Keycloak tells a client of those tokens alone that are for it.
+        let mut mappers = vec![mapper("itself", &client.id)];
+        mappers.extend(audience.map(|audience| mapper("other", audience)));
         let body = json!({
             "clientId": client.id, "secret": client.secret, "publicClient": false,
             "serviceAccountsEnabled": true, "standardFlowEnabled": false, "directAccessGrantsEnabled": false,
             "attributes": { "access.token.lifespan": lifespan.to_string() },
-            // Keycloak tells a client of those tokens alone that are for it.
-            "protocolMappers": [audience],
+            "protocolMappers": mappers,
         });
         let request = crate::http_client()?.post(self.admin("clients")).body(body.to_string());
         let answer =
@@ -58,6 +71,18 @@ impl Address {
         let answer = answer.await?;
         ensure!(answer.status() == 201, "{} to a new client: {}", answer.status(), answer.text().await?);
         Ok(client)
+    }
+
+    /// A token of this client.
+    pub async fn client_token(&self, client: &ServiceClient) -> Result<String> {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", client.id.as_str()),
+            ("client_secret", &client.secret),
+        ];
+        let request = crate::http_client()?.post(self.token_url()).header("content-type", FORM);
+        let token = answered(request.body(form_of(&form)?)).await?;
+        token["access_token"].as_str().map(str::to_owned).context("no token for the client")
     }
 
     /// What the realm says of a token of this client (RFC 7662): `active` above all.
@@ -84,8 +109,8 @@ impl Address {
         format!("{}/admin/realms/ravenpost/{resource}", self.url)
     }
 
-    /// Anew each time, since it is good for a minute only.
-    async fn admin_token(&self) -> Result<String> {
+    /// A token of another realm, the administrator's. Anew each time, since it is good for a minute only.
+    pub async fn admin_token(&self) -> Result<String> {
         let form = [
             ("grant_type", "password"),
             ("client_id", "admin-cli"),

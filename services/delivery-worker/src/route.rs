@@ -76,17 +76,29 @@ impl Routes {
         needed: DateTime<Utc>,
     ) -> Result<Option<Arc<Route>>, Arc<Error>> {
         if let Some(known) = self.known.get(&endpoint).await {
-            if known.read_at >= needed || self.changes.rule_out(endpoint, &known, needed) {
+            if self.is_good(endpoint, &known, needed) {
                 return Ok(known.route);
             }
             // Rare, and large: it would be copied with each event.
             Box::pin(self.catch_up(needed)).await?;
-            if self.changes.rule_out(endpoint, &known, needed) {
+            if self.is_good(endpoint, &known, needed) {
                 return Ok(known.route);
             }
             self.known.invalidate(&endpoint).await;
         }
-        Ok(Box::pin(self.known.try_get_with(endpoint, self.read(endpoint))).await?.route)
+        let known = Box::pin(self.known.try_get_with(endpoint, self.read(endpoint))).await?;
+        if self.is_good(endpoint, &known, needed) {
+            return Ok(known.route);
+        }
+        // Somebody had begun to read it before, and this is what they saw.
+        let known = Box::pin(self.read(endpoint)).await?;
+        self.known.insert(endpoint, known.clone()).await;
+        Ok(known.route)
+    }
+
+    /// Whether what is remembered was so at `needed` or later.
+    fn is_good(&self, endpoint: EndpointId, known: &Known, needed: DateTime<Utc>) -> bool {
+        known.read_at >= needed || self.changes.rule_out(endpoint, known, needed)
     }
 
     /// The route that leads to `destination`, as it was a moment ago. It is read again before it is told that the

@@ -12,12 +12,12 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
+use ravenpost_chassis::peer::peer;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::limit::MediaType;
 use ravenpost_store::system::Endpoint;
 use tokio::time::timeout;
 
-use crate::peer::peer;
 use crate::receive::Ingress;
 pub use budget::{Budget, Share};
 use budget::{Full, Intake};

@@ -19,7 +19,6 @@ pub mod resolve;
 pub mod limit;
 
 pub mod admit;
-pub mod peer;
 
 pub mod handshake;
 pub mod verify;

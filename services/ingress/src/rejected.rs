@@ -153,14 +153,14 @@ impl RejectedRequests {
     }
 
     /// What is to be written now: requests, and counts by endpoint.
-    fn drain(&self, hour: DateTime<Utc>, now: Instant) -> (Vec<Waiting>, Vec<RejectedCount>) {
+    fn drain(&self, at: DateTime<Utc>, now: Instant) -> (Vec<Waiting>, Vec<RejectedCount>) {
         let mut state = self.state();
         let mut counts = Vec::new();
         state.endpoints.retain(|endpoint_id, tally| {
             let (kept, not_kept) = (std::mem::take(&mut tally.kept), std::mem::take(&mut tally.not_kept));
             if kept != 0 || not_kept != 0 {
                 let (organization_id, endpoint_id) = (tally.organization_id, *endpoint_id);
-                counts.push(RejectedCount { organization_id, endpoint_id, hour, kept, not_kept });
+                counts.push(RejectedCount { organization_id, endpoint_id, at, kept, not_kept });
             }
             // An endpoint with a full bucket is as good as unknown.
             !tally.bucket.is_full(OF_ENDPOINT, now)

@@ -6,8 +6,15 @@ mod failure;
 mod page;
 
 mod alert_rules;
+mod api_keys;
+mod invitations;
+mod me;
+mod members;
+mod organizations;
+
 mod alerts;
 mod analytics;
+mod audit_log;
 mod channels;
 mod dead_letters;
 mod deliveries;
@@ -16,6 +23,7 @@ mod endpoints;
 mod events;
 mod live;
 mod providers;
+mod reference;
 mod rejected_requests;
 mod replay;
 mod replays;
@@ -32,23 +40,26 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use ravenpost_chassis::problem;
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, OperatorClient};
 use ravenpost_store::{Payloads, Store};
 use url::Url;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use checks::MAX_ADDRESS;
 pub use failure::Failure;
 
-use crate::auth::Keys;
+use crate::auth::{Auth, Demands};
+use crate::conventions::{self, Conventions};
 use crate::live::Live;
 use crate::maintenance::statistics::Kept;
 use crate::metrics::{Metrics, measure};
 use crate::openapi;
+use crate::settings::ConventionSettings;
 
 /// The largest request body, in bytes.
-const MAX_BODY: usize = 64 * 1_024;
+pub(crate) const MAX_BODY: usize = 64 * 1_024;
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
 
@@ -56,23 +67,30 @@ pub const BASE: &str = "/api/v1";
 #[derive(Clone)]
 pub struct Api {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
+    pub(crate) auth: Auth,
+    /// What each route demands of its callers.
+    pub(crate) demands: Demands,
     payloads: Payloads,
     hook_base_url: Arc<str>,
     /// How long a producer's retry is recognised.
     deduplication_window: Duration,
     /// What verifying a request again needs from providers.
     certificates: Arc<Certificates>,
+    pub(crate) conventions: Conventions,
+    consoles: Arc<[Url]>,
+    behind_tls: bool,
     /// The way to our own ingress.
-    operator: Client,
+    operator: OperatorClient,
     live: Live,
     statistics: Kept,
 }
 
 /// What else handlers share.
 pub struct Beside {
+    /// Whoever is recognised.
+    pub auth: Auth,
     /// The way to the operator's own URLs.
-    pub operator: Client,
+    pub operator: OperatorClient,
     /// Whoever listens.
     pub live: Live,
     /// What is kept of statistics.
@@ -81,7 +99,7 @@ pub struct Beside {
 
 impl Api {
     /// An API over these stores, with endpoints whose URLs begin with `hook_base_url` and recognise their producers'
-    /// retries for as long as `deduplication_window`.
+    /// retries for as long as `deduplication_window`; for whom `auth` recognises.
     pub fn new(
         store: Store,
         payloads: Payloads,
@@ -91,11 +109,12 @@ impl Api {
         beside: Beside,
     ) -> Self {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
-        let (keys, certificates) = (Keys::new(store.clone()), Arc::new(certificates));
-        let Beside { operator, live, statistics } = beside;
-        Self {
+        let (demands, certificates) = (Demands::default(), Arc::new(certificates));
+        let Beside { auth, operator, live, statistics } = beside;
+        let api = Self {
             store,
-            keys,
+            auth,
+            demands,
             payloads,
             hook_base_url,
             deduplication_window,
@@ -103,7 +122,18 @@ impl Api {
             operator,
             live,
             statistics,
-        }
+            conventions: Conventions::new(&ConventionSettings::default()),
+            consoles: Arc::default(),
+            behind_tls: false,
+        };
+        api.with(&ConventionSettings::default())
+    }
+
+    /// The same with other conventions than the default ones.
+    #[must_use]
+    pub fn with(self, settings: &ConventionSettings) -> Self {
+        let (conventions, consoles) = (Conventions::new(settings), settings.console_url.as_slice().into());
+        Self { conventions, consoles, behind_tls: settings.api_behind_tls, ..self }
     }
 }
 
@@ -111,12 +141,24 @@ impl Api {
 pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
+    let api = Api { demands: Demands::of(&document), ..api };
+    let routes = conventions::around(routes, &api, &document);
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes
         .route(&format!("{BASE}/openapi.json"), get(async move || json(&document)))
+        .route(reference::PATH, get(reference::folder))
+        .route(&format!("{}/", reference::PATH), get(reference::index))
+        .route(&format!("{}/{{*file}}", reference::PATH), get(reference::file))
         .route(signing_keys::JWKS_PATH, get(signing_keys::jwks))
         .layer(DefaultBodyLimit::max(MAX_BODY));
-    problem::guard(routes).layer(from_fn_with_state(metrics, measure)).with_state(api)
+    let (consoles, behind_tls) = (api.consoles.clone(), api.behind_tls);
+    let routes = problem::guard(routes).with_state(api);
+    conventions::headers::around(routes, &consoles, behind_tls).layer(from_fn_with_state(metrics, measure))
+}
+
+/// Whether somebody can be mailed to at this address, as far as can be told by its form.
+pub(crate) fn check_email(address: &str) -> Result<(), problem::Problem> {
+    checks::email("email", address)
 }
 
 /// The document of the API, made of its handlers.
@@ -126,8 +168,25 @@ pub fn document() -> OpenApi {
     document
 }
 
+/// The document as handlers declare it, before anything is added.
+#[cfg(test)]
+pub(crate) fn declared() -> OpenApi {
+    resources().split_for_parts().1
+}
+
 fn resources() -> OpenApiRouter<Api> {
     let resources = OpenApiRouter::new()
+        .routes(routes!(me::get))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organizations::get, organizations::change))
+        .routes(routes!(organizations::leave))
+        .routes(routes!(members::list))
+        .routes(routes!(members::change, members::remove))
+        .routes(routes!(invitations::list, invitations::create))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(invitations::accept))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::get, endpoints::change, endpoints::delete))
         .routes(routes!(endpoints::steer::pause))
@@ -178,12 +237,13 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(routes!(channels::test))
         .routes(routes!(channels::notifications))
         .routes(routes!(alert_rules::list, alert_rules::create))
-        .routes(routes!(alert_rules::get, alert_rules::replace, alert_rules::delete))
+        .routes(routes!(alert_rules::get, alert_rules::change, alert_rules::delete))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::get))
         .routes(routes!(alerts::acknowledge))
         .routes(routes!(alerts::resolve))
-        .routes(routes!(alerts::mute));
+        .routes(routes!(alerts::mute))
+        .routes(routes!(audit_log::list));
     OpenApiRouter::with_openapi(openapi::outline()).nest(BASE, resources)
 }
 

@@ -1,16 +1,16 @@
 //! What customers run their webhooks with.
 //!
 //! ```text
-//! request ──▶ api ──▶ auth (API key → Caller, which holds one organization) ──▶ handler ──▶ Postgres, payload store
-//!              │
-//!              └── openapi: the document, made of the handlers themselves
+//! request ──▶ conventions ──▶ auth (API key or access token → Caller, who holds one organization) ──▶ api: handler ──▶ Postgres, payloads
+//!                 │
+//!                 └── openapi: the document, made of the handlers themselves
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! live: what has just happened, one source for each organization that somebody listens to
 //! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
 //!              deduplication keys that have expired, and whatever else nobody needs any more; statistics; payloads that
 //!              are still to be overwritten
-//! commands: migrate, bootstrap, reconcile, openapi
+//! commands: migrate, bootstrap, invite-owner, reconcile, audit, openapi
 //! ```
 //!
 //! A handler never holds more of the database than its caller's organization. There is no Kafka here: a replay is a row
@@ -19,6 +19,8 @@
 pub mod settings;
 
 pub mod auth;
+
+mod conventions;
 
 pub mod api;
 pub mod openapi;
@@ -37,10 +39,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ravenpost_chassis::{Context, clock, http, once, serve_with};
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, Client, OperatorClient};
 use ravenpost_store::{Payloads, Store};
 
 use api::{Api, Beside};
+use auth::Auth;
 use live::{Live, LiveLimits};
 use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
@@ -60,8 +63,14 @@ pub fn start(settings: Settings) -> ExitCode {
         Some(Command::Bootstrap(arguments)) => {
             once(settings, |settings| commands::bootstrap::run(settings, arguments))
         }
+        Some(Command::InviteOwner(arguments)) => {
+            once(settings, |settings| commands::invite_owner::run(settings, arguments))
+        }
         Some(Command::Reconcile(arguments)) => {
             once(settings, |settings| commands::reconcile::run(settings, arguments))
+        }
+        Some(Command::Audit(arguments)) => {
+            once(settings, |settings| commands::audit::run(settings, arguments))
         }
         Some(Command::Openapi) => openapi::print(),
     }
@@ -90,6 +99,8 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);
+    let auth = Auth::new(store.clone(), &settings.oidc, metrics.clone())?;
+    auth.start(&ctx);
     let statistics = Kept(settings.statistics.kept());
     ctx.spawn("statistics", maintenance::statistics::keep(store.system(), statistics, ctx.clone()));
     ctx.spawn(
@@ -97,11 +108,13 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         maintenance::expunged::keep(store.system(), payloads.clone(), ctx.clone()),
     );
     let beside = Beside {
-        operator: Client::for_operator(&settings.egress)?,
+        auth,
+        operator: OperatorClient::new()?,
         live: Live::new(LiveLimits::default(), ctx.stopping.clone()),
         statistics,
     };
-    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside);
+    let api = Api::new(store, payloads, &settings.hook_base_url, window, certificates, beside)
+        .with(&settings.conventions);
     http::serve(listener, api::router(api, metrics), http::Limits::default(), &ctx).await
 }
 

@@ -35,16 +35,16 @@ pub struct LiveLimits {
     pub all: usize,
     /// How often a source looks.
     pub every: Duration,
+    /// Items that wait for a listener; one that falls further behind reads on from the database.
+    pub buffered: usize,
 }
 
 impl Default for LiveLimits {
     fn default() -> Self {
-        Self { of_organization: 50, all: 1_000, every: Duration::from_millis(500) }
+        // As many items as one look may tell fit.
+        Self { of_organization: 50, all: 1_000, every: Duration::from_millis(500), buffered: 4_096 }
     }
 }
-
-/// Items that wait for a listener; one that falls further behind reads on from the database.
-const BUFFERED: usize = 1_024;
 
 /// There are as many listeners as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Live {
     }
 
     fn start(&self, tenant: &Tenant) -> Running {
-        let (sender, _) = broadcast::channel(BUFFERED);
+        let (sender, _) = broadcast::channel(self.0.limits.buffered);
         let over = self.0.stopping.child_token();
         let source = source::Source::new(tenant.clone(), sender.clone(), self.0.limits.every);
         let ends = over.clone();

@@ -13,11 +13,17 @@ use ravenpost_chassis::metrics::LATENCY_SECONDS;
 use ravenpost_store::Store;
 use tracing::Instrument;
 
+use crate::auth::Refusal;
+
 /// All metrics of the service. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
+    /// Access tokens that people came with, by what was made of them.
+    access_tokens: IntCounterVec,
+    /// How often the issuer of logins was asked for its keys, by whether it told them.
+    issuer_fetches: IntCounterVec,
     /// Rejected requests that were removed: too old, beyond a cap, or deleted.
     pub rejected_removed: IntCounter,
     /// What nobody needed any more and was removed, by kind.
@@ -48,6 +54,16 @@ impl Metrics {
                 LATENCY_SECONDS,
                 &["route", "method"],
             ),
+            access_tokens: metrics.counters(
+                "access_tokens_total",
+                "Access tokens that were looked at: accepted, or why they were refused.",
+                &["result"],
+            ),
+            issuer_fetches: metrics.counters(
+                "issuer_key_fetches_total",
+                "Fetches of the keys that the issuer of logins signs with: ok or failed.",
+                &["result"],
+            ),
             rejected_removed: metrics.counter(
                 "rejected_requests_removed_total",
                 "Rejected requests that were removed: too old, beyond their endpoint's caps, or deleted.",
@@ -72,6 +88,15 @@ impl Metrics {
             automatic_replays: metrics
                 .counter("automatic_replays_total", "Bulk replays made since a destination has recovered."),
         }
+    }
+
+    pub(crate) fn token_checked(&self, refused: Option<&Refusal>) {
+        let result = refused.map_or("accepted", |refusal| refusal.as_str());
+        self.access_tokens.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn issuer_asked(&self, told: bool) {
+        self.issuer_fetches.with_label_values(&[if told { "ok" } else { "failed" }]).inc();
     }
 
     fn observe(&self, route: &str, method: &str, status: &str, took: Duration) {

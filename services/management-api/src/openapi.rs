@@ -1,19 +1,34 @@
 //! The OpenAPI document: an outline, the operations from their handlers, and the problems that each can answer with.
 //!
 //! Which problems those are follows from an operation's shape (it has a body, a parameter, an id in its path), so
-//! that no handler lists them and none can forget one; only 409 is a handler's own to declare. What requests hold is
+//! that no handler lists them and none can forget one; only 409 and 429, and 404 where nothing in the path can be missing,
+//! are a handler's own to declare. What it demands of its callers is said by the table of operations. What requests hold is
 //! [`closed`].
 
 mod closed;
+mod conventions;
+mod examples;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use ravenpost_chassis::problem::{self, Kind};
-use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use ravenpost_chassis::problem::{self, Kind, Problem};
+use ravenpost_core::access::{Demand, Scope, demand_of};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{OpenApi as _, ToSchema};
+
+use crate::auth::ORGANIZATION_HEADER;
+
+/// The ways to prove who one is.
+const API_KEY: &str = "api_key";
+const ACCESS_TOKEN: &str = "access_token";
+/// The header that names an organization, among the components.
+const ORGANIZATION: &str = "Organization";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -21,10 +36,14 @@ use utoipa::{OpenApi as _, ToSchema};
         title = "Ravenpost",
         description = "Endpoints receive webhooks, destinations get them. Errors are RFC 9457 problems with a `type` \
             from a closed list. Lists are newest first and page by `limit` and `next`. Ids are UUIDv7, times are \
-            RFC 3339 UTC.",
+            RFC 3339 UTC. A POST that is about an organization may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
+            nothing. PATCH is a merge patch (RFC 7396) of the fields of a resource: what is absent stays, null removes, and an object in \
+            a field is a value of its own, which is replaced as a whole (`headers` go one by one). `ETag` and `If-Match` keep two \
+            people from undoing each other's changes. What is left of a caller's rate limit is told by `RateLimit`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
+        (name = "identity", description = "Who you are, organizations, their members and API keys."),
         (name = "endpoints", description = "Inbound addresses and how their producers are verified."),
         (name = "destinations", description = "Where an endpoint's events go."),
         (name = "events", description = "What was accepted, every attempt to deliver it, and replay."),
@@ -32,7 +51,8 @@ use utoipa::{OpenApi as _, ToSchema};
         (name = "replays", description = "What was given up, and putting back many events at once."),
         (name = "rejected requests", description = "What failed verification, kept for a while, to be looked at and \
             accepted once it verifies."),
-        (name = "alerts", description = "What is going wrong, and who is told.")
+        (name = "alerts", description = "What is going wrong, and who is told."),
+        (name = "audit log", description = "Who changed what.")
     ),
     components(schemas(ProblemDocument))
 )]
@@ -62,35 +82,77 @@ struct ProblemDocument {
 #[schema(as = FieldError)]
 #[expect(dead_code, reason = "only its schema is used; chassis writes it")]
 struct FieldErrorDocument {
-    /// Its path.
+    /// Its path in the body, or the name of the parameter or header.
     #[schema(example = "verification.header")]
     field: String,
     /// What is wrong with it.
-    message: String,
+    detail: String,
+    /// Where it is in the body, as a JSON pointer; absent for what is not in the body.
+    #[schema(required = false, example = "#/verification/header")]
+    pointer: String,
 }
 
 /// What stands in the document before any operation.
 pub fn outline() -> OpenApi {
     let mut document = Outline::openapi();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key, `rvp_…`. An operation names the scope that the key needs."))
-        .build();
+    let bearer = |text: &str| {
+        let builder = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text));
+        SecurityScheme::Http(builder.build())
+    };
+    let key = "An API key, `rvp_…`. An operation names the scope that the key needs.";
+    let token = "An access token (JWT) of a person, from the issuer that the operator has configured. An operation names \
+        the scope that the person's role has to carry; `docs/api/access.md` tells which roles do.";
     let components = document.components.get_or_insert_default();
-    components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    components.add_security_scheme(API_KEY, bearer(key));
+    components.add_security_scheme(ACCESS_TOKEN, bearer(token));
+    components.parameters.insert(ORGANIZATION.to_owned(), organization_parameter().into());
     document
 }
 
-/// Adds to each operation the problems that it can answer with, and closes what requests hold.
+fn organization_parameter() -> Parameter {
+    let text = "Which of your organizations the request is about, by its id. Not needed by who belongs to one alone, as \
+        every API key does.";
+    let uuid = SchemaFormat::KnownFormat(KnownFormat::Uuid);
+    let id = ObjectBuilder::new().schema_type(Type::String).format(Some(uuid));
+    ParameterBuilder::new()
+        .name(ORGANIZATION_HEADER)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(text))
+        .schema(Some(id))
+        .build()
+}
+
+/// Says of each operation what it demands and what holds for all of them, adds the problems that it can answer with, and closes what requests hold.
 pub fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
+        conventions::tell(item);
         for operation in operations(item) {
+            demand(operation);
             for kind in problems_of(operation) {
                 add(operation, kind);
             }
         }
     }
     closed::close(document);
+    examples::add(document);
+}
+
+/// What the table of operations says. An operation that has no row there gets no security here, and is refused.
+fn demand(operation: &mut Operation) {
+    let Some(demand) = operation.operation_id.as_deref().and_then(demand_of) else { return };
+    let by = |scheme: &str, scope: Option<Scope>| SecurityRequirement::new(scheme, scope.map(Scope::as_str));
+    operation.security = Some(match demand {
+        Demand::Scope(scope) => vec![by(API_KEY, Some(scope)), by(ACCESS_TOKEN, Some(scope))],
+        Demand::Known => vec![by(API_KEY, None), by(ACCESS_TOKEN, None)],
+        Demand::Person => vec![by(ACCESS_TOKEN, None)],
+    });
+    let parameters = operation.parameters.get_or_insert_default();
+    let by_path = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(found) if found.name == "organization_id");
+    if matches!(demand, Demand::Scope(_)) && !parameters.iter().any(by_path) {
+        let reference = Ref::new(format!("#/components/parameters/{ORGANIZATION}"));
+        parameters.push(RefOr::Ref(reference));
+    }
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -100,17 +162,28 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn problems_of(operation: &Operation) -> Vec<Kind> {
-    let mut kinds = vec![Kind::ApiKeyInvalid, Kind::Forbidden, Kind::Internal, Kind::Unavailable];
+    let mut kinds = vec![
+        // Of a parameter that is unknown.
+        Kind::InvalidParameter,
+        Kind::ApiKeyInvalid,
+        Kind::AccessTokenInvalid,
+        Kind::Forbidden,
+        Kind::TooManyRequests,
+        Kind::Internal,
+        Kind::Unavailable,
+    ];
     let parameters = operation.parameters.as_deref().unwrap_or_default();
-    if !parameters.is_empty() {
-        kinds.push(Kind::InvalidParameter);
-    }
     let in_path = |parameter: &RefOr<_>| match parameter {
-        RefOr::T(utoipa::openapi::path::Parameter { parameter_in, .. }) => *parameter_in == ParameterIn::Path,
+        RefOr::T(Parameter { parameter_in, .. }) => *parameter_in == ParameterIn::Path,
         RefOr::Ref(_) => false,
     };
-    if parameters.iter().any(in_path) {
+    let declared = |status: &str| operation.responses.responses.contains_key(status);
+    if parameters.iter().any(in_path) || declared("404") {
         kinds.push(Kind::NotFound);
+    }
+    // The header is the only parameter that is referred to.
+    if parameters.iter().any(|parameter| matches!(parameter, RefOr::Ref(_))) {
+        kinds.push(Kind::OrganizationRequired);
     }
     if operation.request_body.is_some() {
         kinds.extend([
@@ -120,12 +193,17 @@ fn problems_of(operation: &Operation) -> Vec<Kind> {
             Kind::InvalidField,
         ]);
     }
-    if operation.responses.responses.contains_key("409") {
+    if declared("409") {
         kinds.push(Kind::Conflict);
     }
-    if operation.responses.responses.contains_key("429") {
-        kinds.push(Kind::TooManyRequests);
+    if operation.responses.responses.contains_key("412") {
+        kinds.push(Kind::PreconditionFailed);
     }
+    if conventions::takes_key(operation) {
+        kinds.extend([Kind::IdempotencyKeyInUse, Kind::PayloadTooLarge, Kind::IdempotencyKeyReused]);
+    }
+    kinds.sort_by_key(|kind| Kind::ALL.iter().position(|one| one == kind));
+    kinds.dedup();
     kinds
 }
 
@@ -139,12 +217,24 @@ fn add(operation: &mut Operation, kind: Kind) {
         }
         _ => line,
     };
-    let schema = Ref::from_schema_name("Problem");
-    let response = ResponseBuilder::new()
-        .description(response)
-        .content(problem::CONTENT_TYPE, ContentBuilder::new().schema(Some(schema)).build())
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example(kind)))
         .build();
+    let response =
+        ResponseBuilder::new().description(response).content(problem::CONTENT_TYPE, content).build();
     operation.responses.responses.insert(status, response.into());
+}
+
+fn example(kind: Kind) -> serde_json::Value {
+    let detail = kind.title().to_lowercase();
+    let problem = match kind {
+        Kind::InvalidField => Problem::invalid_field("name", "1 to 200 characters"),
+        Kind::InvalidParameter => Problem::invalid_parameter("limit", "a number from 1 to 250"),
+        Kind::NotFound => Problem::not_found("endpoint"),
+        kind => Problem::new(kind, detail),
+    };
+    serde_json::from_str(&problem.to_json()).expect("a problem is JSON")
 }
 
 /// The document as text, the same at every call.
@@ -161,9 +251,24 @@ pub fn print() -> ExitCode {
     }
 }
 
+/// The operations of a document by their ids.
+#[cfg(test)]
+fn by_id(document: &OpenApi) -> std::collections::BTreeMap<String, Operation> {
+    let mut document = document.clone();
+    let operations = document.paths.paths.values_mut().flat_map(operations);
+    operations
+        .map(|operation| (operation.operation_id.clone().unwrap_or_default(), operation.clone()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ravenpost_core::access::{OPERATIONS, Scope, demand_of};
     use serde_json::Value;
+
+    use super::{Demand, by_id};
 
     #[test]
     fn every_operation_is_described_guarded_and_tells_its_problems() {
@@ -174,22 +279,52 @@ mod tests {
                 let name = format!("{method} {path}");
                 operations += 1;
                 assert!(operation["summary"].is_string(), "{name}");
-                let scope = &operation["security"][0]["api_key"][0];
-                let scope = ravenpost_core::access::Scope::parse(scope.as_str().unwrap_or_default());
-                assert!(scope.is_some(), "{name} names no scope");
+                assert!(operation["security"].as_array().is_some_and(|ways| !ways.is_empty()), "{name}");
                 let responses = operation["responses"].as_object().unwrap();
-                for status in ["401", "403", "500", "503"] {
+                for status in ["400", "401", "403", "429", "500", "503"] {
                     assert!(responses.contains_key(status), "{name} {status}");
                 }
                 for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
                     let problem = &response["content"]["application/problem+json"]["schema"]["$ref"];
                     assert_eq!(problem, "#/components/schemas/Problem", "{name} {status}");
                 }
-                assert_eq!(responses.contains_key("404"), path.contains('{'), "{name}");
-                assert_eq!(responses.contains_key("422"), operation["requestBody"].is_object(), "{name}");
+                let may_miss = path.contains('{') || operation["operationId"] == "accept_invitation";
+                assert_eq!(responses.contains_key("404"), may_miss, "{name}");
+                let id = operation["operationId"].as_str().unwrap();
+                let takes_key = method == "post" && matches!(demand_of(id), Some(Demand::Scope(_)));
+                let refuses = operation["requestBody"].is_object() || takes_key;
+                assert_eq!(responses.contains_key("422"), refuses, "{name}");
+                assert_eq!(
+                    responses.contains_key("412"),
+                    ["patch", "delete"].contains(&method.as_str())
+                        && path.contains("endpoints")
+                        && !path.contains("secrets"),
+                    "{name}"
+                );
             }
         }
-        assert_eq!(operations, 59);
+        assert_eq!(operations, OPERATIONS.len());
+    }
+
+    /// A route without a row would be refused to everybody, and a row without a route promises what is not there.
+    #[test]
+    fn the_table_of_operations_and_the_routes_are_the_same() {
+        let document = crate::api::document();
+        let routes: BTreeSet<String> = by_id(&document).into_keys().collect();
+        let rows: BTreeSet<String> = OPERATIONS.iter().map(|operation| operation.id.to_owned()).collect();
+        assert_eq!(routes, rows);
+    }
+
+    /// Where a handler says a scope as well, it says that of the table.
+    #[test]
+    fn what_handlers_say_is_what_the_table_demands() {
+        let declared = by_id(&crate::api::declared());
+        assert!(!declared.is_empty());
+        for (id, operation) in declared {
+            let said = serde_json::to_value(&operation.security).unwrap();
+            let Some(scope) = said[0]["api_key"][0].as_str() else { continue };
+            assert_eq!(demand_of(&id), Scope::parse(scope).map(Demand::Scope), "{id}");
+        }
     }
 
     #[test]

@@ -7,9 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_chassis::Service;
 use ravenpost_core::duration;
 use ravenpost_core::endpoint::base_url;
+use ravenpost_core::ids::OrganizationId;
+use ravenpost_core::limit::RateLimit;
+use ravenpost_core::signature::Network;
 use ravenpost_store::MasterKeySettings;
 use ravenpost_store::system::StatisticsKept;
 use url::Url;
+
+use crate::auth::OidcSettings;
 
 /// What customers run their webhooks with: the REST API, and the schema's keeper.
 #[derive(Debug, clap::Parser)]
@@ -35,6 +40,12 @@ pub struct Settings {
     #[arg(long, env = "RAVENPOST_HOOK_BASE_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     pub hook_base_url: Url,
 
+    /// What holds for every request.
+    #[command(flatten)]
+    pub conventions: ConventionSettings,
+    /// How people log in.
+    #[command(flatten)]
+    pub oidc: OidcSettings,
     /// The way out, for certificates of providers.
     #[command(flatten)]
     pub egress: ravenpost_egress::Settings,
@@ -54,6 +65,48 @@ pub struct Settings {
     /// A command instead of the service.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// What holds for every request of the API.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct ConventionSettings {
+    /// Most requests that a caller (an API key, or a person) makes a second, and at once after a pause, as in `1000:2000`, of each replica; what exceeds them is answered 429.
+    #[arg(long, env = "RAVENPOST_API_RATE_LIMIT", value_name = "PER_SECOND:BURST", default_value = "1000:2000", value_parser = rate_limit)]
+    pub api_rate_limit: RateLimit,
+    /// Most requests without a valid key that come from an address a second, and at once after a pause, of each replica; then all from there is answered 429 for a while.
+    #[arg(long, env = "RAVENPOST_API_GUESS_LIMIT", value_name = "PER_SECOND:BURST", default_value = "20:1000", value_parser = rate_limit)]
+    pub api_guess_limit: RateLimit,
+    /// Proxies in front of the API, as addresses and CIDRs separated by commas, such as `10.0.0.0/8`: only they are believed when `X-Forwarded-For` says where a request comes from.
+    #[arg(long, env = "RAVENPOST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Network>,
+    /// Pages of other origins that may call the API from a browser, separated by commas: where the console is when the API doesn't serve it. Only scheme, host and port count.
+    #[arg(long, env = "RAVENPOST_CONSOLE_URL", value_name = "URL,…", value_delimiter = ',', value_parser = base_url)]
+    pub console_url: Vec<Url>,
+    /// The API is reached by TLS alone, so browsers are told to use nothing else (`Strict-Transport-Security`).
+    #[arg(long, env = "RAVENPOST_API_BEHIND_TLS")]
+    pub api_behind_tls: bool,
+}
+
+impl Default for ConventionSettings {
+    fn default() -> Self {
+        Self {
+            api_rate_limit: RateLimit { per_second: 1_000, burst: 2_000 },
+            api_guess_limit: RateLimit { per_second: 20, burst: 1_000 },
+            trusted_proxies: Vec::new(),
+            console_url: Vec::new(),
+            api_behind_tls: false,
+        }
+    }
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let numbers =
+        text.split_once(':').and_then(|(rate, burst)| Some((rate.parse().ok()?, burst.parse().ok()?)));
+    let (per_second, burst) = numbers.ok_or("expected requests a second and at once, such as 1000:2000")?;
+    let limit = RateLimit { per_second, burst };
+    limit.check().map_err(|error| error.to_string())?;
+    Ok(limit)
 }
 
 /// What is kept of each endpoint's rejected requests; ingress keeps less of a flood than these allow.
@@ -134,8 +187,12 @@ pub enum Command {
     Migrate,
     /// Make an organization and an API key that carries every scope; prints both as one line of JSON.
     Bootstrap(Bootstrap),
+    /// Invite somebody to own an organization that has no owner to do so, such as one that `bootstrap` has made. Needs the master key; the notifier sends the mail.
+    InviteOwner(InviteOwner),
     /// Prove that the ledger balances: everything accepted was delivered, waits, is dead or was dropped, and its payload is there. Exits with 1, and names what is wrong, when it does not.
     Reconcile(Reconcile),
+    /// What becomes of the audit log.
+    Audit(Audit),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -146,6 +203,43 @@ pub struct Bootstrap {
     /// The organization's name.
     #[arg(long, value_name = "NAME")]
     pub organization: String,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Audit {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What can be done with the audit log.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum AuditCommand {
+    /// Prove that nothing was changed in or removed from the audit log. Prints each organization's number of rows and head; exits with 1, and names the first bad row, when something was.
+    Verify(AuditVerify),
+}
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditVerify {
+    /// Only this organization's; all unless given.
+    #[arg(long, value_name = "ID")]
+    pub organization: Option<OrganizationId>,
+    /// Print one JSON object for each organization instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `invite-owner`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InviteOwner {
+    /// The organization's id.
+    #[arg(long, value_name = "ID")]
+    pub organization_id: OrganizationId,
+    /// Whom to invite.
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: String,
 }
 
 /// Arguments of `reconcile`.
@@ -243,8 +337,13 @@ mod tests {
     fn the_service_needs_a_master_key_and_commands_do_not() {
         let settings = parse(&[], &[KEY]).unwrap();
         assert!(settings.command.is_none() && settings.master_key.is_some());
-        for args in [&["migrate"][..], &["openapi"], &["reconcile"], &["bootstrap", "--organization", "Acme"]]
-        {
+        for args in [
+            &["migrate"][..],
+            &["openapi"],
+            &["reconcile"],
+            &["bootstrap", "--organization", "Acme"],
+            &["audit", "verify"],
+        ] {
             assert!(parse(args, &[]).unwrap().command.is_some(), "{args:?}");
         }
         let Halt::Refuse(line) = parse(&[], &[]).unwrap_err() else { panic!() };
@@ -260,6 +359,13 @@ mod tests {
             ("RAVENPOST_REJECTED_COUNT", "0"),
             ("RAVENPOST_REJECTED_BYTES", "1"),
             ("RAVENPOST_REJECTED_AGE", "1m"),
+            ("RAVENPOST_API_RATE_LIMIT", "1000"),
+            ("RAVENPOST_API_GUESS_LIMIT", "0:1"),
+            ("RAVENPOST_TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("RAVENPOST_CONSOLE_URL", "console.example.com"),
+            ("RAVENPOST_OIDC_ISSUER", "login.example.com"),
+            ("RAVENPOST_OIDC_ISSUER", "https://me:hush@login.example.com"),
+            ("RAVENPOST_OIDC_SKEW", "5m"),
         ] {
             let Halt::Refuse(line) = parse(&["migrate"], &[(variable, value)]).unwrap_err() else { panic!() };
             assert!(line.contains(variable), "{line}");

@@ -63,7 +63,8 @@ fn turns(
     rules: &HashMap<OrganizationId, OfOrganization>,
     now: DateTime<Utc>,
 ) -> Vec<Turn> {
-    let open: HashSet<(Subject, RuleKey)> = absence.open.iter().copied().collect();
+    let open: HashSet<(Subject, RuleKey)> =
+        absence.open.iter().map(|(subject, rule, _)| (*subject, *rule)).collect();
     let mut turns = Vec::new();
     let mut settled = HashSet::new();
     for (subject, fact) in &absence.facts {
@@ -74,9 +75,9 @@ fn turns(
             if !covers || fact.condition() != rule.condition.name() {
                 continue;
             }
-            let judgement = match *fact {
-                Fact::Waits(waits) => judge_backlog(&rule.condition, waits, now),
-                Fact::Received(received) => judge_silence(&rule.condition, received, now),
+            let judgement = match fact {
+                Fact::Waits(waits) => judge_backlog(&rule.condition, *waits, now),
+                Fact::Received(received) => judge_silence(&rule.condition, *received, now),
                 Fact::Rejected(rejected) => judge_rejected(&rule.condition, rejected, now),
             };
             let key = (*subject, rule.key);
@@ -94,9 +95,12 @@ fn turns(
             turns.push(Turn { subject: *subject, rule: rule.key, fires });
         }
     }
-    // What waits no more, and is refused no more, is in no fact.
-    let over = absence.open.iter().filter(|key| !settled.contains(key));
-    let over = over.filter(|(_, rule)| *rule != RuleKey::Default(ConditionName::EndpointSilent));
-    turns.extend(over.map(|(subject, rule)| Turn { subject: *subject, rule: *rule, fires: None }));
+    // What waits no more, and is refused no more, is in no fact; and nor is what has been silent for very long.
+    let tells = |condition| condition != ConditionName::EndpointSilent && !absence.cut.contains(&condition);
+    let over = absence
+        .open
+        .iter()
+        .filter(|(subject, rule, condition)| tells(*condition) && !settled.contains(&(*subject, *rule)));
+    turns.extend(over.map(|(subject, rule, _)| Turn { subject: *subject, rule: *rule, fires: None }));
     turns
 }

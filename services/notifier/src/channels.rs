@@ -19,7 +19,7 @@ use ravenpost_egress::{Client, Request};
 use serde_json::Value;
 use url::Url;
 
-pub use email::{Email, SmtpSettings};
+pub use email::{Email, EmailError, Mail, SmtpSettings};
 
 use crate::message::Message;
 
@@ -107,7 +107,9 @@ impl Channels {
         now: DateTime<Utc>,
     ) -> Result<(), NotSent> {
         let post = match config {
-            ChannelConfig::Email { address } => return self.email.send(message, address).await,
+            ChannelConfig::Email { address } => {
+                return Ok(self.email.send(email::of_message(message, address)).await?);
+            }
             ChannelConfig::Slack { url } => slack::post(url, message),
             ChannelConfig::Teams { url } => teams::post(url, message),
             ChannelConfig::Pagerduty { routing_key } => {

@@ -7,6 +7,8 @@
 //!                               alerts and notifications, in one transaction (Postgres)
 //!                                                                                │
 //! channels: e-mail, Slack, Teams, PagerDuty, Opsgenie, webhook ◀── notify ◀──────┘
+//!
+//! Postgres ──▶ invitations: those that nobody was mailed of yet ──▶ e-mail
 //! ```
 
 pub mod settings;
@@ -20,6 +22,8 @@ pub mod rules;
 pub mod notify;
 
 pub mod message;
+
+pub mod invitations;
 
 pub mod channels;
 
@@ -50,8 +54,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = NotifierMetrics::new(&ctx.metrics);
     let store = Store::new(&settings.store, Some(settings.master_key.master_key))?;
-    let channels =
-        Channels::new(Email::new(&settings.smtp)?, Client::new(&settings.egress)?, settings.providers);
+    let email = Email::new(&settings.smtp)?;
+    let channels = Channels::new(email.clone(), Client::new(&settings.egress)?, settings.providers);
     let probed = store.clone();
     ctx.probe("postgres", PROBE_EVERY, PROBE_TIMEOUT, move || {
         let store = probed.clone();
@@ -66,6 +70,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     let system = store.system();
     let (console, gather) = (settings.console_url, settings.notification_gather);
+    invitations::start(&ctx, system.clone(), email, console.clone(), metrics.clone());
     notify::start(&ctx, Teller::new(system.clone(), channels, console, gather, metrics.clone()));
     let rules = Arc::new(Rules::new(system.clone(), settings.alert_consecutive_failures));
     absence::start(&ctx, system.clone(), Arc::clone(&rules), metrics.clone());

@@ -72,7 +72,8 @@ pub fn compose(claim: &Claim, group: &[&Notification], console: &Url) -> Message
         [] => about_channel(first),
         [alert] => (alert.severity, title(first.kind, &subject(alert), alert), facts(alert, true)),
         [alert, ..] => {
-            let told = format!("{} destinations: {}", alerts.len(), alert.rule_name);
+            let what = if alert.destination.is_some() { "destinations" } else { "endpoints" };
+            let told = format!("{} {what}: {}", alerts.len(), alert.rule_name);
             (alert.severity, prefixed(first.kind, alert.severity, &told), facts(alert, false))
         }
     };

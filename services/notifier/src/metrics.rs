@@ -22,6 +22,8 @@ pub struct NotifierMetrics {
     pub notifications: IntCounterVec,
     /// Channels that were disabled, since they take no messages.
     pub channels_disabled: IntCounter,
+    /// Invitations by what became of their mail: `sent`, `failed` (it is tried again), `given_up`.
+    pub invitations: IntCounterVec,
     lag_messages: IntGaugeVec,
     pool_connections: IntGauge,
     pool_idle: IntGauge,
@@ -45,6 +47,11 @@ impl NotifierMetrics {
             channels_disabled: metrics.counter(
                 "notifier_channels_disabled_total",
                 "Channels that were disabled after they had refused messages again and again",
+            ),
+            invitations: metrics.counters(
+                "notifier_invitations_total",
+                "Mails of invitations, by result",
+                &["result"],
             ),
             lag_messages: metrics.gauges(
                 "notifier_lag_messages",

@@ -10,6 +10,7 @@ use ravenpost_core::ids::NotificationId;
 use ravenpost_store::System;
 use ravenpost_store::system::{Claim, Failed, Gathering, Notification, NotificationKind};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use url::Url;
@@ -27,7 +28,9 @@ const PACE: Duration = Duration::from_secs(2);
 /// How much longer a storm may be gathered than a pause in it.
 const LONGEST: u32 = 10;
 /// How long a channel's messages may take all together before another sender takes them.
-const CLAIM: Duration = Duration::from_secs(30);
+const CLAIM: Duration = Duration::from_secs(45);
+/// No further message is begun after this; the longest that one takes is 25 seconds.
+const ENOUGH: Duration = Duration::from_secs(15);
 /// Permanent failures in a row after which a channel is disabled.
 const MOST_FAILURES: i32 = 5;
 /// Waits between two tries: doubled from the first up to the longest.
@@ -95,7 +98,12 @@ impl Teller {
     /// Tells a channel everything of a claim. What fails keeps the rest from being tried: it is for the next time, too.
     async fn tell(&self, claim: &Claim) {
         let mut failure: Option<NotSent> = None;
+        let begun = Instant::now();
         for group in message::group(&claim.notifications) {
+            if begun.elapsed() > ENOUGH {
+                // They are claimed again when this claim has run out.
+                break;
+            }
             if failure.is_none() {
                 failure = self.tell_group(claim, &group).await.err();
                 if failure.is_none() {

@@ -199,22 +199,24 @@ impl Observer {
 
     fn reports(&self, post: &Post, batch: Vec<Taken>) -> Vec<(i64, Report)> {
         let mut reports = Vec::with_capacity(batch.len());
+        let (mut skipped, mut first) = (0_u64, None);
         for (offset, read) in batch {
             let new = offset >= post.resume;
             match read {
                 Ok(report) => reports.push((offset, report)),
                 Err(cause) if new => {
-                    error!(
-                        partition = post.partition.id,
-                        offset,
-                        error = &cause as &dyn std::error::Error,
-                        "a message is no report and is skipped"
-                    );
-                    self.metrics.undecodable.inc();
+                    skipped += 1;
+                    first.get_or_insert((offset, cause));
                 }
                 Err(_) => {}
             }
             self.metrics.observed.inc_by(u64::from(new));
+        }
+        if let Some((offset, cause)) = first {
+            // One line, however many they are.
+            let (partition, error) = (post.partition.id, &cause as &dyn std::error::Error);
+            error!(partition, offset, skipped, error, "messages are no reports and are skipped");
+            self.metrics.undecodable.inc_by(skipped);
         }
         reports
     }

@@ -19,8 +19,8 @@ pub struct Settings {
     /// that does not pause is told of after ten times that.
     #[arg(long, env = "RAVENPOST_NOTIFICATION_GATHER", value_name = "DURATION", default_value = "3s", value_parser = gather)]
     pub notification_gather: Duration,
-    /// Where people reach the console: what messages link to.
-    #[arg(long, env = "RAVENPOST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = console_url)]
+    /// Where browsers find the console: what links in messages begin with.
+    #[arg(long, env = "RAVENPOST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = ravenpost_core::endpoint::base_url)]
     pub console_url: Url,
     /// Pagers.
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct Settings {
     /// The way to channels.
     #[command(flatten)]
     pub egress: ravenpost_egress::Settings,
-    /// The keys to the secrets of channels.
+    /// What opens the secrets of channels and the tokens of invitations; as the management API has it.
     #[command(flatten)]
     pub master_key: ravenpost_store::MasterKeySettings,
     /// Postgres.
@@ -48,11 +48,6 @@ pub struct Settings {
 fn gather(text: &str) -> Result<Duration, String> {
     let gather = duration::parse(text).map_err(|error| error.to_string())?;
     if gather <= Duration::from_mins(1) { Ok(gather) } else { Err("from 0s to 1m".to_owned()) }
-}
-
-fn console_url(text: &str) -> Result<Url, &'static str> {
-    let url: Url = text.parse().map_err(|_| "expected a URL such as https://console.example.com")?;
-    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("expected http:// or https://") }
 }
 
 impl ravenpost_chassis::Service for Settings {

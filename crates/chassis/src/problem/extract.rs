@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use super::{Kind, Problem};
+use super::{Kind, Problem, WHOLE_BODY};
 
 /// A JSON body. 415 without a JSON `Content-Type`, 413 over the body limit, 400 when it is no JSON, 422 when it is not
 /// what the type wants.
@@ -70,7 +70,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().first() == Some(&b'[') && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         // serde would fill a struct from an array, by position.
-        return Err(Problem::invalid_field("(body)", "send a JSON object"));
+        return Err(Problem::invalid_field(WHOLE_BODY, "send a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -101,7 +101,7 @@ fn field_and_message(path: &str, message: &str) -> (String, String) {
         Some(name) if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
         Some(name) if parent.is_empty() => name.to_owned(),
         Some(name) => format!("{parent}.{name}"),
-        None if parent.is_empty() => "(body)".to_owned(),
+        None if parent.is_empty() => WHOLE_BODY.to_owned(),
         None => parent.to_owned(),
     };
     (field, message.to_owned())

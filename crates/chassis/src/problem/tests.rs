@@ -85,7 +85,7 @@ fn a_problem_is_a_document_with_headers() {
         },
     )
     "#);
-    insta::assert_snapshot!(Problem::invalid_field("target_url", "only http and https").to_json(), @r#"{"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"target_url: only http and https","errors":[{"field":"target_url","message":"only http and https"}]}"#);
+    insta::assert_snapshot!(Problem::invalid_field("target_url", "only http and https").to_json(), @r##"{"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"target_url: only http and https","errors":[{"field":"target_url","detail":"only http and https","pointer":"#/target_url"}]}"##);
 }
 
 #[tokio::test]
@@ -94,21 +94,21 @@ async fn bodies_name_the_field() {
     assert_eq!(create(JSON, r#"{"name": "a", "verification": {}}"#).await, "200 created");
     insta::assert_snapshot!(create(JSON, r#"{"name": "#).await, @r#"400 {"type":"urn:ravenpost:problem:malformed-request","title":"The request can't be read","status":400,"detail":"the body is not JSON: EOF while parsing a value at line 1 column 9"}"#);
     insta::assert_snapshot!(create(JSON, r#"{"name": "a", "verification": {}} x"#).await, @r#"400 {"type":"urn:ravenpost:problem:malformed-request","title":"The request can't be read","status":400,"detail":"the body is not JSON: trailing characters at line 1 column 35"}"#);
-    insta::assert_snapshot!(create(JSON, r#"{"name": 5, "verification": {}}"#).await, @r#"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"name: invalid type: integer `5`, expected a string","errors":[{"field":"name","message":"invalid type: integer `5`, expected a string"}]}"#);
-    insta::assert_snapshot!(create(JSON, r#"{"name": "a", "verification": {"tolerance": -1}}"#).await, @r#"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"verification.tolerance: invalid value: integer `-1`, expected u32","errors":[{"field":"verification.tolerance","message":"invalid value: integer `-1`, expected u32"}]}"#);
-    insta::assert_snapshot!(create(JSON, r#"{"name": "a", "verification": {"tolerence": 1}}"#).await, @r#"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"verification.tolerence: unknown field `tolerence`, expected `tolerance`","errors":[{"field":"verification.tolerence","message":"unknown field `tolerence`, expected `tolerance`"}]}"#);
-    insta::assert_snapshot!(create(JSON, r#"{"verification": {}}"#).await, @r#"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"name: missing field `name`","errors":[{"field":"name","message":"missing field `name`"}]}"#);
-    insta::assert_snapshot!(create(JSON, "[]").await, @r#"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"(body): send a JSON object","errors":[{"field":"(body)","message":"send a JSON object"}]}"#);
+    insta::assert_snapshot!(create(JSON, r#"{"name": 5, "verification": {}}"#).await, @r##"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"name: invalid type: integer `5`, expected a string","errors":[{"field":"name","detail":"invalid type: integer `5`, expected a string","pointer":"#/name"}]}"##);
+    insta::assert_snapshot!(create(JSON, r#"{"name": "a", "verification": {"tolerance": -1}}"#).await, @r##"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"verification.tolerance: invalid value: integer `-1`, expected u32","errors":[{"field":"verification.tolerance","detail":"invalid value: integer `-1`, expected u32","pointer":"#/verification/tolerance"}]}"##);
+    insta::assert_snapshot!(create(JSON, r#"{"name": "a", "verification": {"tolerence": 1}}"#).await, @r##"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"verification.tolerence: unknown field `tolerence`, expected `tolerance`","errors":[{"field":"verification.tolerence","detail":"unknown field `tolerence`, expected `tolerance`","pointer":"#/verification/tolerence"}]}"##);
+    insta::assert_snapshot!(create(JSON, r#"{"verification": {}}"#).await, @r##"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"name: missing field `name`","errors":[{"field":"name","detail":"missing field `name`","pointer":"#/name"}]}"##);
+    insta::assert_snapshot!(create(JSON, "[]").await, @r##"422 {"type":"urn:ravenpost:problem:invalid-field","title":"A field is invalid","status":422,"detail":"(body): send a JSON object","errors":[{"field":"(body)","detail":"send a JSON object","pointer":"#"}]}"##);
     insta::assert_snapshot!(create("text/plain", "{}").await, @r#"415 {"type":"urn:ravenpost:problem:unsupported-media-type","title":"The content type is not accepted","status":415,"detail":"send JSON, with Content-Type: application/json"}"#);
     insta::assert_snapshot!(create(JSON, &" ".repeat(201)).await, @r#"413 {"type":"urn:ravenpost:problem:payload-too-large","title":"The body is too large","status":413,"detail":"the body is larger than this operation takes"}"#);
 }
 
 #[tokio::test]
 async fn parameters_are_named() {
-    insta::assert_snapshot!(fetch("/endpoints/abc").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"endpoint_id: it is not a valid u32","errors":[{"field":"endpoint_id","message":"it is not a valid u32"}]}"#);
-    insta::assert_snapshot!(fetch("/endpoints/1/events/abc").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"event_id: it is not a valid u32","errors":[{"field":"event_id","message":"it is not a valid u32"}]}"#);
-    insta::assert_snapshot!(fetch("/events?limit=many").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"limit: invalid digit found in string","errors":[{"field":"limit","message":"invalid digit found in string"}]}"#);
-    insta::assert_snapshot!(fetch("/events?limits=1").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"limits: unknown field `limits`, expected `limit`","errors":[{"field":"limits","message":"unknown field `limits`, expected `limit`"}]}"#);
+    insta::assert_snapshot!(fetch("/endpoints/abc").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"endpoint_id: it is not a valid u32","errors":[{"field":"endpoint_id","detail":"it is not a valid u32"}]}"#);
+    insta::assert_snapshot!(fetch("/endpoints/1/events/abc").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"event_id: it is not a valid u32","errors":[{"field":"event_id","detail":"it is not a valid u32"}]}"#);
+    insta::assert_snapshot!(fetch("/events?limit=many").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"limit: invalid digit found in string","errors":[{"field":"limit","detail":"invalid digit found in string"}]}"#);
+    insta::assert_snapshot!(fetch("/events?limits=1").await, @r#"400 {"type":"urn:ravenpost:problem:invalid-parameter","title":"A parameter is invalid","status":400,"detail":"limits: unknown field `limits`, expected `limit`","errors":[{"field":"limits","detail":"unknown field `limits`, expected `limit`"}]}"#);
 }
 
 #[tokio::test]

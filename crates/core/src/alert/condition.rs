@@ -19,6 +19,7 @@ const MOST: u32 = 1_000_000;
 /// When something is trouble.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = AlertCondition)]
 pub enum Condition {
     /// A destination has failed so many times in a row. Ends with its next success.
     ConsecutiveFailures {
@@ -133,6 +134,7 @@ mod optional {
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AlertConditionName)]
 pub enum ConditionName {
     /// See [`Condition::ConsecutiveFailures`].
     ConsecutiveFailures,

@@ -16,6 +16,7 @@ const ATTEMPTED: u32 = 3;
 /// What shows the trouble; what has no bearing on it is absent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
+#[schema(as = AlertEvidence)]
 pub struct Evidence {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,11 +265,20 @@ pub fn judge_silence(condition: &Condition, received: Received, now: DateTime<Ut
     }))
 }
 
-/// Judges by how many requests failed verification in the condition's window.
-pub fn judge_rejected(condition: &Condition, rejected: u32, now: DateTime<Utc>) -> Judgement {
+/// Judges by how many requests failed verification, of each minute that had any, in the condition's window; its first
+/// minute counts as a whole.
+pub fn judge_rejected(
+    condition: &Condition,
+    rejected: &[(DateTime<Utc>, u32)],
+    now: DateTime<Utc>,
+) -> Judgement {
     let Condition::SignatureFailures { count, window } = condition else { return Judgement::Undecided };
+    let since = start(*window, now);
+    let within = |minute: DateTime<Utc>| since.is_none_or(|since| minute + TimeDelta::minutes(1) > since);
+    let counts = rejected.iter().filter(|(minute, _)| within(*minute)).map(|(_, count)| *count);
+    let rejected = counts.fold(0, u32::saturating_add);
     Judgement::trouble_if(rejected >= *count, || Evidence {
-        since: start(*window, now),
+        since,
         rejected: Some(rejected),
         ..Evidence::default()
     })
@@ -295,7 +305,11 @@ pub fn headline(condition: ConditionName, evidence: &Evidence) -> String {
         ConditionName::DisableWarning => "is about to be disabled".to_owned(),
         ConditionName::DestinationDisabled => "was disabled".to_owned(),
         ConditionName::Latency => format!("answers slowly (p95 of {} ms)", number(evidence.p95_ms)),
-        ConditionName::Backlog => format!("has deliveries waiting ({})", number(evidence.waiting)),
+        ConditionName::Backlog => match number(evidence.waiting) {
+            // They are not counted much further than rules ask for.
+            many if many > 10_000 => format!("has deliveries waiting (at least {many})"),
+            few => format!("has deliveries waiting ({few})"),
+        },
         ConditionName::EndpointSilent => "has gone silent".to_owned(),
         ConditionName::SignatureFailures => {
             format!("is sent requests that fail verification ({} lately)", number(evidence.rejected))

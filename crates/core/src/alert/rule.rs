@@ -21,6 +21,7 @@ const MOST_CHANNELS: usize = 50;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AlertSeverity)]
 pub enum Severity {
     /// Good to know.
     Info,
@@ -52,6 +53,7 @@ impl Severity {
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = AlertScope)]
 pub enum Scope {
     /// Each destination, or endpoint, of the organization.
     Organization {},

@@ -1,13 +1,16 @@
 //! Making a job: for which destinations, up to which event.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::ReplayJobId;
 use ravenpost_core::replay::{ReplayFilter, ReplayKind};
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::candidates::{Matched, Sought, count};
 use crate::Result;
+use crate::audit::Entry;
 
 /// Most destinations of one job.
 pub(crate) const MOST_DESTINATIONS: usize = 1_000;
@@ -73,6 +76,14 @@ impl Job<'_> {
             })
             .collect();
         count(connection, &sought).await
+    }
+
+    /// What the audit log says of it.
+    pub(crate) fn told(&self, matched: Matched) -> Entry {
+        let made = json!({
+            "kind": self.kind.as_str(), "filter": self.filter, "rate": self.rate, "matched": matched.count,
+        });
+        Entry::of(Action::ReplayCreated, self.id).after(made)
     }
 
     /// Writes it, queued.

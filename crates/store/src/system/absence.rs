@@ -14,16 +14,18 @@ use crate::Result;
 const ABSENCE: i64 = 0x7261_7665_6eff;
 /// Most destinations or endpoints of one answer: the worst come first.
 const MOST: i64 = 5_000;
+/// Most deliveries that are counted of one destination, unless a rule asks for more.
+const MOST_COUNTED: i32 = 10_000;
 
 /// One thing that is known of a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// What waits for a destination.
     Waits(Waits),
     /// What an endpoint has received.
     Received(Received),
-    /// Requests to an endpoint that failed verification in this hour and the one before.
-    Rejected(u32),
+    /// Requests to an endpoint that failed verification, by the minutes of this hour and the one before that had any.
+    Rejected(Vec<(DateTime<Utc>, u32)>),
 }
 
 impl Fact {
@@ -43,7 +45,18 @@ pub struct Absence {
     /// By subject.
     pub facts: Vec<(Subject, Fact)>,
     /// Open alerts of these conditions.
-    pub open: Vec<(Subject, RuleKey)>,
+    pub open: Vec<(Subject, RuleKey, ConditionName)>,
+    /// Of these there are more facts than were read: a subject without one may have it nevertheless.
+    pub cut: Vec<ConditionName>,
+}
+
+impl Absence {
+    fn take(&mut self, condition: ConditionName, facts: Vec<(Subject, Fact)>) {
+        if i64::try_from(facts.len()).is_ok_and(|count| count >= MOST) {
+            self.cut.push(condition);
+        }
+        self.facts.extend(facts);
+    }
 }
 
 fn subject(organization: Uuid, endpoint: Option<Uuid>, destination: Option<Uuid>) -> Subject {
@@ -73,14 +86,14 @@ impl System {
         received(&mut transaction, &mut absence).await?;
         rejected(&mut transaction, &mut absence).await?;
         let open = sqlx::query!(
-            "select organization_id, endpoint_id, destination_id, kind from alerts
+            "select organization_id, endpoint_id, destination_id, kind, condition from alerts
              where resolved_at is null and condition in ('backlog', 'endpoint_silent', 'signature_failures')"
         )
         .fetch_all(&mut *transaction)
         .await?;
         absence.open.extend(open.into_iter().filter_map(|row| {
             let subject = subject(row.organization_id, row.endpoint_id, row.destination_id);
-            Some((subject, RuleKey::parse(&row.kind)?))
+            Some((subject, RuleKey::parse(&row.kind)?, ConditionName::parse(&row.condition)?))
         }));
         // Nothing was written.
         transaction.rollback().await?;
@@ -88,28 +101,35 @@ impl System {
     }
 }
 
-/// What has been due for a minute and waits, of destinations that are not held on purpose.
+/// What has been due for a minute and waits, of destinations that are not held on purpose. By destination, so that what
+/// is held is not read.
 async fn waits(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
     let rows = sqlx::query!(
-        r#"select s.organization_id, s.endpoint_id, s.destination_id, count(*) as "waiting!", min(s.due_at) as oldest
-           from scheduled_deliveries s
-           join destinations d on d.organization_id = s.organization_id and d.id = s.destination_id
-           where s.due_at <= now() - interval '1 minute' and s.reason <> 'held' and d.deleted_at is null
-           group by s.organization_id, s.endpoint_id, s.destination_id
-           order by min(s.due_at) limit $1"#,
-        MOST
+        r#"select d.organization_id, d.endpoint_id, d.id as destination_id, w.waiting as "waiting!", w.oldest
+           from destinations d
+           join endpoints e on e.organization_id = d.organization_id and e.id = d.endpoint_id
+           cross join lateral (select count(*) as waiting, min(due.due_at) as oldest from (
+               select s.due_at from scheduled_deliveries s
+               where s.destination_id = d.id and s.due_at <= now() - interval '1 minute' and s.reason <> 'held'
+               order by s.due_at limit (select greatest($2, max((r.condition ->> 'waiting')::integer)) + 1 from alert_rules r
+                   where r.enabled and r.condition ->> 'type' = 'backlog')) as due) as w
+           where d.deleted_at is null and d.status = 'active' and e.status = 'active' and w.waiting > 0
+           order by w.oldest limit $1"#,
+        MOST,
+        MOST_COUNTED
     )
     .fetch_all(connection)
     .await?;
-    absence.facts.extend(rows.into_iter().map(|row| {
+    let facts = rows.into_iter().map(|row| {
         let subject = subject(row.organization_id, Some(row.endpoint_id), Some(row.destination_id));
         (subject, Fact::Waits(Waits { waiting: bounded(row.waiting), oldest_due_at: row.oldest }))
-    }));
+    });
+    absence.take(ConditionName::Backlog, facts.collect());
     Ok(())
 }
 
-/// Endpoints that have received in most hours of a day, or that an open alert takes for silent. Paused ones and those that
-/// were made meanwhile are not asked.
+/// What endpoints have received in the day before they received last, of the last eight days. One that is paused
+/// accepts events as well.
 async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
     let rows = sqlx::query!(
         r#"select e.organization_id, e.id as endpoint_id, count(*) as "busy!", max(t.starts_at) as "last!",
@@ -118,7 +138,7 @@ async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Resul
            join endpoints e on e.organization_id = t.organization_id and e.id = t.endpoint_id
            where t.grain = 'hour' and t.destination_id = '00000000-0000-0000-0000-000000000000'
                and t.endpoint_id <> '00000000-0000-0000-0000-000000000000' and t.accepted > 0
-               and t.starts_at > now() - interval '8 days' and e.deleted_at is null and e.status = 'active'
+               and t.starts_at > now() - interval '8 days' and e.deleted_at is null
                and t.starts_at > (select max(l.starts_at) - interval '24 hours' from delivery_stats l
                    where l.organization_id = t.organization_id and l.endpoint_id = t.endpoint_id
                        and l.destination_id = t.destination_id and l.grain = 'hour' and l.accepted > 0)
@@ -128,11 +148,12 @@ async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Resul
     )
     .fetch_all(connection)
     .await?;
-    absence.facts.extend(rows.into_iter().map(|row| {
+    let facts = rows.into_iter().map(|row| {
         let last_at = Some(end_of_hour(row.last, row.now));
         let fact = Fact::Received(Received { busy_hours: bounded(row.busy), last_at });
         (subject(row.organization_id, Some(row.endpoint_id), None), fact)
-    }));
+    });
+    absence.take(ConditionName::EndpointSilent, facts.collect());
     Ok(())
 }
 
@@ -143,15 +164,20 @@ fn end_of_hour(start: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
 
 async fn rejected(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
     let rows = sqlx::query!(
-        r#"select organization_id, endpoint_id, sum(kept + not_kept)::bigint as "rejected!" from rejected_counts
-           where hour >= date_trunc('hour', now() - interval '1 hour', 'UTC')
-           group by organization_id, endpoint_id order by sum(kept + not_kept) desc limit $1"#,
+        r#"select organization_id, endpoint_id, array_agg(hour + (place - 1) * interval '1 minute') as "minutes!",
+               array_agg(rejected) as "rejected!"
+           from rejected_counts, unnest(by_minute) with ordinality as t (rejected, place)
+           where hour >= date_trunc('hour', now() - interval '1 hour', 'UTC') and rejected > 0
+           group by organization_id, endpoint_id order by sum(rejected) desc limit $1"#,
         MOST
     )
     .fetch_all(connection)
     .await?;
-    absence.facts.extend(rows.into_iter().map(|row| {
-        (subject(row.organization_id, Some(row.endpoint_id), None), Fact::Rejected(bounded(row.rejected)))
-    }));
+    let facts = rows.into_iter().map(|row| {
+        let counts = row.rejected.into_iter().map(bounded);
+        let rejected = row.minutes.into_iter().zip(counts).collect();
+        (subject(row.organization_id, Some(row.endpoint_id), None), Fact::Rejected(rejected))
+    });
+    absence.take(ConditionName::SignatureFailures, facts.collect());
     Ok(())
 }

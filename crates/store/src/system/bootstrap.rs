@@ -27,9 +27,11 @@ impl System {
         bounded!(
             self,
             sqlx::query!(
-                "with organization as (insert into organizations (id, name) values ($1, $2) returning id)
-             insert into api_keys (organization_id, id, name, prefix, hash, scopes)
-             select id, $3, 'bootstrap', $4, $5, $6 from organization",
+                r#"with organization as (insert into organizations (id, name) values ($1, $2) returning id),
+             key as (insert into api_keys (organization_id, id, name, prefix, hash, scopes)
+                 select id, $3, 'bootstrap', $4, $5, $6 from organization returning id)
+             select append_audit($1, now(), 'operator', null, null, 'organization.created', $1, null, json_build_object(
+                 'name', $2::text, 'api_key_id', id, 'scopes', $6::text[])) as "sequence!" from key"#,
                 new.organization_id.0,
                 new.name,
                 new.api_key_id.0,
@@ -37,7 +39,7 @@ impl System {
                 &new.api_key.hash()[..],
                 &scopes
             ),
-            execute
+            fetch_one
         );
         Ok(())
     }

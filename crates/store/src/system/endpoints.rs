@@ -97,17 +97,19 @@ impl System {
         let kept = bounded!(
             self,
             sqlx::query!(
-                "update endpoints set secret_key = $2, secret_key_id = $3, secret_key_set_at = $4, updated_at = $4
+                r#"update endpoints set secret_key = $2, secret_key_id = $3, secret_key_set_at = $4, updated_at = $4
                  where id = $1 and verification = $5 and secret_key is null and deleted_at is null and not exists (
-                     select from endpoint_secrets where endpoint_id = $1 and (expires_at is null or expires_at > $4))",
+                     select from endpoint_secrets where endpoint_id = $1 and (expires_at is null or expires_at > $4))
+                 returning append_audit(organization_id, $4, 'system', null, null, 'endpoint.secret_added', id, null,
+                     json_build_object('secret_id', $3::uuid, 'brought_by', 'handshake')) as "sequence!""#,
                 endpoint.0,
                 sealed,
                 id.0,
                 now,
                 decided_on
             ),
-            execute
+            fetch_optional
         );
-        Ok(kept.rows_affected() == 1)
+        Ok(kept.is_some())
     }
 }

@@ -30,7 +30,7 @@ impl System {
     /// Overwrites what is expunged and still there, of one event or of any. Answers how many were; those of an object
     /// that somebody else holds are for the next time.
     pub async fn erase(&self, payloads: &Payloads, of: Option<EventId>, holder: Uuid) -> Result<usize> {
-        let mut erased = 0;
+        let (mut erased, mut failed) = (0, None);
         for left in self.unerased(of).await? {
             if !self.hold_payload(&left.payload.s3_key, holder).await? {
                 continue;
@@ -41,9 +41,10 @@ impl System {
                 erased += 1;
             }
             self.release_payload(&left.payload.s3_key, holder).await?;
-            done?;
+            // One that can't be overwritten keeps no other from it.
+            failed = failed.or(done.err());
         }
-        Ok(erased)
+        failed.map_or(Ok(erased), Err)
     }
 
     /// Whether the payload of this expunged event is overwritten.

@@ -1,6 +1,6 @@
 //! Removing what nobody needs any more, in small steps by one elected process for each kind of it.
 //!
-//! A step reaches only what the policies of the maintenance role let it see (migration 0011): what has expired, belongs to
+//! A step reaches only what the policies of the maintenance role let it see (migration 0011 and those after it): what has expired, belongs to
 //! something deleted, or has come to its end, by the database's own clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -34,6 +34,8 @@ pub enum Leftover {
     SigningKeys,
     /// Bulk replays that have ended, of which nothing waits any more.
     ReplayJobs,
+    /// Answers to requests with an `Idempotency-Key` whose time is over.
+    IdempotencyKeys,
     /// Changes of routes that every worker has heard of, or believes nothing any more.
     RouteChanges,
     /// What channels were told, ninety days ago.
@@ -65,7 +67,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -73,6 +75,7 @@ impl Leftover {
         Self::EndpointSecrets,
         Self::SigningKeys,
         Self::ReplayJobs,
+        Self::IdempotencyKeys,
         Self::RouteChanges,
         Self::Notifications,
         Self::Alerts,
@@ -88,6 +91,7 @@ impl Leftover {
             Self::EndpointSecrets => "endpoint_secrets",
             Self::SigningKeys => "signing_keys",
             Self::ReplayJobs => "replay_jobs",
+            Self::IdempotencyKeys => "idempotency_keys",
             Self::RouteChanges => "route_changes",
             Self::Notifications => "notifications",
             Self::Alerts => "alerts",
@@ -155,6 +159,7 @@ async fn remove(
         Leftover::EndpointSecrets => endpoint_secrets(connection, now, deleted, most).await,
         Leftover::SigningKeys => signing_keys(connection, now, most).await,
         Leftover::ReplayJobs => replay_jobs(connection, now - keeping.replay_jobs, most).await,
+        Leftover::IdempotencyKeys => idempotency_keys(connection, now, most).await,
         Leftover::RouteChanges => route_changes(connection, most).await,
         Leftover::Notifications => notifications(connection, now - ALERTS, most).await,
         Leftover::Alerts => alerts(connection, now - ALERTS, most).await,
@@ -258,6 +263,19 @@ async fn signing_keys(connection: &mut PgConnection, expired: DateTime<Utc>, mos
     let done = sqlx::query!(
         "delete from signing_keys where (organization_id, id) in (
              select organization_id, id from signing_keys where expires_at <= $1 limit $2)",
+        expired,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn idempotency_keys(connection: &mut PgConnection, expired: DateTime<Utc>, most: i64) -> Result<u64> {
+    let done = sqlx::query!(
+        "delete from idempotency_keys where (organization_id, actor_id, key) in (
+             select organization_id, actor_id, key from idempotency_keys where expires_at <= $1
+             order by expires_at limit $2)",
         expired,
         most
     )

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_core::alert::{ConditionName, Evidence, RuleKey, Severity};
 use ravenpost_core::ids::{AlertId, ChannelId, DestinationId, EndpointId, OrganizationId};
 use serde_json::{Value, json};
-use sqlx::{Postgres, Transaction as Open};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::System;
@@ -233,7 +233,7 @@ impl System {
     }
 }
 
-async fn take(transaction: &mut Open<'_, Postgres>, observed: &[Observed]) -> Result<HashSet<Uuid>> {
+async fn take(connection: &mut PgConnection, observed: &[Observed]) -> Result<HashSet<Uuid>> {
     if observed.is_empty() {
         return Ok(HashSet::new());
     }
@@ -259,7 +259,7 @@ async fn take(transaction: &mut Open<'_, Postgres>, observed: &[Observed]) -> Re
          returning destination_id",
         Value::from(rows)
     )
-    .fetch_all(&mut **transaction)
+    .fetch_all(&mut *connection)
     .await?;
     Ok(taken.into_iter().collect())
 }
@@ -281,19 +281,19 @@ fn health(observed: &Observed) -> Value {
 }
 
 /// As few statements as the order allows: alerts that open one after the other are one, and those that resolve.
-async fn turn_all(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+async fn turn_all(connection: &mut PgConnection, turns: &[&Turn]) -> Result<Vec<bool>> {
     let mut came = Vec::with_capacity(turns.len());
     for run in turns.chunk_by(|one, next| one.fires.is_some() == next.fires.is_some()) {
         let done = match run[0].fires {
-            Some(_) => open(transaction, run).await?,
-            None => resolve(transaction, run).await?,
+            Some(_) => open(connection, run).await?,
+            None => resolve(connection, run).await?,
         };
         came.extend(done);
     }
     Ok(came)
 }
 
-async fn open(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+async fn open(connection: &mut PgConnection, turns: &[&Turn]) -> Result<Vec<bool>> {
     let rows: Vec<Value> =
         turns.iter().filter_map(|turn| Some(firing(turn, turn.fires.as_deref()?))).collect();
     let opened = sqlx::query!(
@@ -312,12 +312,12 @@ async fn open(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<V
          returning organization_id, id",
         Value::from(rows)
     )
-    .fetch_all(&mut **transaction)
+    .fetch_all(&mut *connection)
     .await?;
     let (organizations, alerts): (Vec<Uuid>, Vec<Uuid>) =
         opened.iter().map(|alert| (alert.organization_id, alert.id)).unzip();
     if !alerts.is_empty() {
-        tell(transaction, &organizations, &alerts).await?;
+        tell(connection, &organizations, &alerts).await?;
     }
     let came = |turn: &&Turn| turn.fires.as_ref().is_some_and(|firing| alerts.contains(&firing.alert_id.0));
     Ok(turns.iter().map(came).collect())
@@ -347,7 +347,7 @@ fn firing(turn: &Turn, firing: &Firing) -> Value {
 
 /// Writes what channels are to be told of alerts that have opened. A rule that names no channel that works is told to all. An alert
 /// that nobody can be told of, or may be told of yet, stays due.
-async fn tell(transaction: &mut Open<'_, Postgres>, organizations: &[Uuid], alerts: &[Uuid]) -> Result<()> {
+async fn tell(connection: &mut PgConnection, organizations: &[Uuid], alerts: &[Uuid]) -> Result<()> {
     sqlx::query!(
         "with told as (
              insert into notifications (organization_id, channel_id, alert_id, kind)
@@ -367,12 +367,12 @@ async fn tell(transaction: &mut Open<'_, Postgres>, organizations: &[Uuid], aler
         organizations,
         alerts
     )
-    .execute(&mut **transaction)
+    .execute(&mut *connection)
     .await?;
     Ok(())
 }
 
-async fn resolve(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Result<Vec<bool>> {
+async fn resolve(connection: &mut PgConnection, turns: &[&Turn]) -> Result<Vec<bool>> {
     let (subjects, rules): (Vec<Uuid>, Vec<String>) =
         turns.iter().map(|turn| (turn.subject.id(), turn.rule.to_string())).unzip();
     let resolved = sqlx::query!(
@@ -384,11 +384,11 @@ async fn resolve(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Resul
         &subjects,
         &rules
     )
-    .fetch_all(&mut **transaction)
+    .fetch_all(&mut *connection)
     .await?;
     let alerts: Vec<Uuid> = resolved.iter().map(|alert| alert.id).collect();
     if !alerts.is_empty() {
-        tell_resolved(transaction, &alerts).await?;
+        tell_resolved(connection, &alerts).await?;
     }
     let came = subjects
         .iter()
@@ -398,7 +398,7 @@ async fn resolve(transaction: &mut Open<'_, Postgres>, turns: &[&Turn]) -> Resul
 }
 
 /// Whoever was told, or is being told, that it is wrong is told that it is well again.
-pub(crate) async fn tell_resolved(transaction: &mut Open<'_, Postgres>, alerts: &[Uuid]) -> Result<()> {
+pub(crate) async fn tell_resolved(connection: &mut PgConnection, alerts: &[Uuid]) -> Result<()> {
     sqlx::query!(
         "insert into notifications (organization_id, channel_id, alert_id, kind)
          select n.organization_id, n.channel_id, n.alert_id, 'resolved' from notifications n
@@ -407,7 +407,7 @@ pub(crate) async fn tell_resolved(transaction: &mut Open<'_, Postgres>, alerts: 
          on conflict do nothing",
         alerts
     )
-    .execute(&mut **transaction)
+    .execute(&mut *connection)
     .await?;
     Ok(())
 }

@@ -45,6 +45,9 @@ with owner as (
     from state s
     where s.disabled_reason is not null and d.id = s.destination_id and d.status = 'active' and d.deleted_at is null
         and d.resumed_at is not distinct from s.follows
+    returning append_audit(d.organization_id, now(), 'system', null, null, 'destination.disabled', d.id,
+        json_build_object('status', 'active'),
+        json_build_object('status', 'disabled', 'disabled_reason', d.disabled_reason))
 ), recorded as (
     -- A late success replaces a failure of the same key: success is terminal, whoever records it.
     insert into deliveries as d (id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,

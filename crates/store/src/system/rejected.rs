@@ -48,15 +48,15 @@ pub struct NewRejected {
     pub body_sha256: [u8; 32],
 }
 
-/// How much is to be added to the counts of an endpoint's hour. Negative when what was kept turns out not to be.
+/// How much is to be added to the counts of an endpoint. Negative when what was kept turns out not to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RejectedCount {
     /// Whose endpoint.
     pub organization_id: OrganizationId,
     /// Which one.
     pub endpoint_id: EndpointId,
-    /// The beginning of the hour.
-    pub hour: DateTime<Utc>,
+    /// When; it counts for the hour and the minute around it.
+    pub at: DateTime<Utc>,
     /// Rejected and kept.
     pub kept: i64,
     /// Rejected and not kept.
@@ -116,7 +116,7 @@ impl Columns {
 struct CountColumns {
     organization_id: Vec<Uuid>,
     endpoint_id: Vec<Uuid>,
-    hour: Vec<DateTime<Utc>>,
+    at: Vec<DateTime<Utc>>,
     kept: Vec<i64>,
     not_kept: Vec<i64>,
 }
@@ -127,7 +127,7 @@ impl CountColumns {
         for count in counts {
             columns.organization_id.push(count.organization_id.0);
             columns.endpoint_id.push(count.endpoint_id.0);
-            columns.hour.push(count.hour);
+            columns.at.push(count.at);
             columns.kept.push(count.kept);
             columns.not_kept.push(count.not_kept);
         }
@@ -136,8 +136,8 @@ impl CountColumns {
 }
 
 impl System {
-    /// Keeps rejected requests and counts them, in one statement however many they are. `counts` names each endpoint's
-    /// hour once.
+    /// Keeps rejected requests and counts them, in one statement however many they are. `counts` names each endpoint
+    /// once.
     pub async fn keep_rejected(&self, requests: &[NewRejected], counts: &[RejectedCount]) -> Result<()> {
         let rows = Columns::of(requests, self.sealing.keyring()?);
         let counts = CountColumns::of(counts);
@@ -150,13 +150,19 @@ impl System {
                 select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::bigint[],
                     $6::bytea[], $7::text[], $8::text[], $9::text[], $10::text[], $11::bytea[])
             )
-            insert into rejected_counts as c (organization_id, endpoint_id, hour, kept, not_kept)
-            select * from unnest($12::uuid[], $13::uuid[], $14::timestamptz[], $15::bigint[], $16::bigint[])
-                as n (organization_id, endpoint_id, hour, kept, not_kept)
+            insert into rejected_counts as c (organization_id, endpoint_id, hour, kept, not_kept, by_minute)
+            select organization_id, endpoint_id, date_trunc('hour', at, 'UTC'), kept, not_kept,
+                array_fill(0::bigint, array[60 - left_of_hour]) || (kept + not_kept)
+                    || array_fill(0::bigint, array[left_of_hour - 1])
+            from unnest($12::uuid[], $13::uuid[], $14::timestamptz[], $15::bigint[], $16::bigint[])
+                as n (organization_id, endpoint_id, at, kept, not_kept),
+                lateral (select 60 - extract(minute from at)::integer as left_of_hour) as m
             -- In one order, so that two processes never wait for each other.
-            order by organization_id, endpoint_id, hour
+            order by 1, 2, 3
             on conflict (organization_id, endpoint_id, hour) do update
-                set kept = c.kept + excluded.kept, not_kept = c.not_kept + excluded.not_kept",
+                set kept = c.kept + excluded.kept, not_kept = c.not_kept + excluded.not_kept,
+                    by_minute = (select array_agg(coalesce(had, 0) + got order by place)
+                        from unnest(c.by_minute, excluded.by_minute) with ordinality as t (had, got, place))",
                 &rows.organization_id,
                 &rows.id,
                 &rows.endpoint_id,
@@ -170,7 +176,7 @@ impl System {
                 &rows.head,
                 &counts.organization_id,
                 &counts.endpoint_id,
-                &counts.hour,
+                &counts.at,
                 &counts.kept,
                 &counts.not_kept,
             ),

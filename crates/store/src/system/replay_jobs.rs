@@ -1,6 +1,7 @@
 //! Working on bulk replays of all organizations, a step at a time, and making those that a recovery asks for.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_core::audit::Author;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, OrganizationId, ReplayJobId};
 use ravenpost_core::replay::{AUTOMATIC_RUNS, ReplayFilter, ReplayKind};
@@ -8,6 +9,7 @@ use sqlx::{Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::System;
+use crate::audit::append;
 use crate::lease::bounded;
 use crate::replay::create::{Job, Target};
 use crate::replay::step::Track;
@@ -175,7 +177,8 @@ async fn make_automatic(
     let targets = [Target { destination: row.destination, endpoint: row.endpoint }];
     let matched = job.count(&mut *connection, &targets).await?;
     if matched.count > 0 {
-        job.insert(connection, &targets, matched, now).await?;
+        job.insert(&mut *connection, &targets, matched, now).await?;
+        append(connection, row.organization.into(), &Author::SYSTEM, &job.told(matched), now).await?;
     }
     Ok(matched.count > 0)
 }

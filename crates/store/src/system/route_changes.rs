@@ -32,7 +32,8 @@ impl System {
         let query = sqlx::query!(
             "select pg_snapshot_xmin(pg_current_snapshot())::text as \"running!\",
                  c.xid::text as xid, c.endpoint_id
-             from (values (1)) as one left join route_changes c on c.xid >= $1::text::xid8",
+             from (values (1)) as one left join route_changes c
+                 on c.xid >= coalesce($1::text::xid8, pg_snapshot_xmin(pg_current_snapshot()))",
             mark.running
         );
         let rows = bounded!(self, query, fetch_all);

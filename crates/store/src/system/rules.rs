@@ -18,7 +18,7 @@ impl System {
             sqlx::query_as!(
                 RuleRow,
                 "select organization_id, id, name, condition, scope, severity, cool_down_seconds, muted_until,
-                     quiet_from, quiet_to, channel_ids, enabled, created_at, updated_at
+                     quiet_from, quiet_to, channel_ids, enabled, version, created_at, updated_at
                  from alert_rules where organization_id = any($1) order by id",
                 &ids
             ),

@@ -2,10 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::alert::{ConditionName, Evidence, Severity};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{AlertId, ChannelId, DestinationId, EndpointId, NotificationId};
 
+use super::transaction::Changing;
 use super::{Listed, Page, Tenant, unsigned};
 use crate::Result;
+use crate::audit::{Entry, Of, snapshot};
 use crate::decode::Row;
 use crate::system::NotificationKind;
 
@@ -255,79 +258,116 @@ impl Tenant {
     }
 
     /// Somebody sees to an open alert; pagers are told. `false`: it is not open, or somebody does already.
-    pub async fn acknowledge_alert(&self, id: AlertId, by: &str) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    pub async fn acknowledge_alert(&self, id: AlertId, now: DateTime<Utc>) -> Result<bool> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Alert(id.0)).await?;
         let done = sqlx::query!(
-            "update alerts set acknowledged_at = now(), acknowledged_by = $3
+            "update alerts set acknowledged_at = $4, acknowledged_by = $3
              where organization_id = $1 and id = $2 and resolved_at is null and acknowledged_at is null",
             self.organization.0,
             id.0,
-            by
+            self.who(),
+            now
         )
         .execute(&mut *transaction)
         .await?;
-        if done.rows_affected() == 1 {
-            sqlx::query!(
-                "insert into notifications (organization_id, channel_id, alert_id, kind)
-                 select n.organization_id, n.channel_id, n.alert_id, 'acknowledged' from notifications n
-                 join channels c on c.organization_id = n.organization_id and c.id = n.channel_id
-                     and c.state = 'enabled' and c.type in ('pagerduty', 'opsgenie', 'webhook')
-                 where n.organization_id = $1 and n.alert_id = $2 and n.kind = 'fired' and n.state <> 'failed'
-                 on conflict do nothing",
-                self.organization.0,
-                id.0
-            )
-            .execute(&mut *transaction)
-            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
         }
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        sqlx::query!(
+            "insert into notifications (organization_id, channel_id, alert_id, kind)
+             select n.organization_id, n.channel_id, n.alert_id, 'acknowledged' from notifications n
+             join channels c on c.organization_id = n.organization_id and c.id = n.channel_id
+                 and c.state = 'enabled' and c.type in ('pagerduty', 'opsgenie', 'webhook')
+             where n.organization_id = $1 and n.alert_id = $2 and n.kind = 'fired' and n.state <> 'failed'
+             on conflict do nothing",
+            self.organization.0,
+            id.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        self.commit_alert(transaction, Action::AlertAcknowledged, id, before, now).await?;
+        Ok(true)
     }
 
-    /// A person says that an open alert is over. It opens again when the same trouble begins anew. `false`: it is not open.
-    pub async fn resolve_alert(&self, id: AlertId, by: &str) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    /// Somebody says that an open alert is over. It opens again when the same trouble begins anew. `false`: it is not open.
+    pub async fn resolve_alert(&self, id: AlertId, now: DateTime<Utc>) -> Result<bool> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Alert(id.0)).await?;
         let done = sqlx::query!(
-            "update alerts set resolved_at = now(), resolved_by = $3, tell_at = 'infinity'
+            "update alerts set resolved_at = $4, resolved_by = $3, tell_at = 'infinity'
              where organization_id = $1 and id = $2 and resolved_at is null",
             self.organization.0,
             id.0,
-            by
+            self.who(),
+            now
         )
         .execute(&mut *transaction)
         .await?;
-        if done.rows_affected() == 1 {
-            crate::system::tell_resolved(&mut transaction, &[id.0]).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
         }
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        crate::system::tell_resolved(&mut transaction, &[id.0]).await?;
+        self.commit_alert(transaction, Action::AlertResolved, id, before, now).await?;
+        Ok(true)
     }
 
     /// Nobody is told of an open alert before `until`; with `None` it is no longer muted. What is on its way already is not
     /// called back. `false`: it is not open.
-    pub async fn mute_alert(&self, id: AlertId, until: Option<DateTime<Utc>>) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    pub async fn mute_alert(
+        &self,
+        id: AlertId,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Alert(id.0)).await?;
         let done = sqlx::query!(
             "update alerts set muted_until = $3,
-                 tell_at = case when tell_at < 'infinity' then coalesce($3, now()) else tell_at end
+                 tell_at = case when tell_at < 'infinity' then coalesce($3, $4::timestamptz) else tell_at end
              where organization_id = $1 and id = $2 and resolved_at is null",
             self.organization.0,
             id.0,
-            until
+            until,
+            now
         )
         .execute(&mut *transaction)
         .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
         sqlx::query!(
-            "update notifications set next_at = coalesce($3, now())
+            "update notifications set next_at = coalesce($3, $4::timestamptz)
              where organization_id = $1 and alert_id = $2 and state = 'pending'
                  and coalesce(claimed_until, '-infinity') < now()",
             self.organization.0,
             id.0,
-            until
+            until,
+            now
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        self.commit_alert(transaction, Action::AlertMuted, id, before, now).await?;
+        Ok(true)
+    }
+
+    /// Who makes the change, as it is kept with the alert: a kind and, of a caller, the id.
+    fn who(&self) -> String {
+        match self.author.who.parts() {
+            (kind, Some(id)) => format!("{kind}:{id}"),
+            (kind, None) => kind.to_owned(),
+        }
+    }
+
+    async fn commit_alert(
+        &self,
+        mut transaction: Changing,
+        action: Action,
+        id: AlertId,
+        before: Option<serde_json::Value>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let after = snapshot(&mut transaction, self.organization, Of::Alert(id.0)).await?;
+        transaction.commit(&Entry::of(action, id).before(before).after(after), now).await
     }
 }

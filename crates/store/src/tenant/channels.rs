@@ -2,10 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::alert::{ChannelConfig, ChannelType};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{ChannelId, NotificationId};
 use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 
-use super::{Listed, Page, Tenant, ToSeal};
+use super::{Deleted, Listed, Page, Tenant, ToSeal};
+use crate::audit::{Entry, Of, snapshot};
 use crate::decode::Row;
 use crate::{Error, Result};
 
@@ -29,6 +32,8 @@ pub struct Channel {
     pub disabled_reason: Option<String>,
     /// When it last took a message.
     pub last_sent_at: Option<DateTime<Utc>>,
+    /// Of which version it is.
+    pub version: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -51,10 +56,23 @@ pub struct NewChannel<'a> {
 /// What to change of a channel.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelChange {
+    /// Only if it is of this version.
+    pub if_version: Option<i64>,
     /// What people call it.
     pub name: Option<String>,
     /// Whether it is sent to. Enabling one has open alerts told that it was not told of.
     pub enabled: Option<bool>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum ChannelChanged {
+    /// It is changed: as it is now.
+    Changed(Channel),
+    /// There is none.
+    Missing,
+    /// It is of another version than the change is for.
+    Stale,
 }
 
 struct ChannelRow {
@@ -65,6 +83,7 @@ struct ChannelRow {
     state: String,
     disabled_reason: Option<String>,
     last_sent_at: Option<DateTime<Utc>>,
+    version: i64,
     created_at: DateTime<Utc>,
 }
 
@@ -81,6 +100,7 @@ fn decode(found: ChannelRow) -> Result<Channel> {
         enabled: found.state == "enabled",
         disabled_reason: found.disabled_reason,
         last_sent_at: found.last_sent_at,
+        version: found.version,
         created_at: found.created_at,
     })
 }
@@ -108,12 +128,12 @@ impl Tenant {
         let secret = new.config.to_sealed();
         let sealed =
             self.seal_if(secret.as_ref().map(|secret| ToSeal { secret, nonce: new.nonce }), new.id.0)?;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let inserted = sqlx::query_as!(
             ChannelRow,
             "insert into channels (organization_id, id, type, address, name, config, created_at)
              values ($1, $2, $3, $4, $5, $6, $7)
-             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at",
+             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, version, created_at",
             self.organization.0,
             new.id.0,
             new.config.kind().as_str(),
@@ -126,7 +146,9 @@ impl Tenant {
         .await;
         match inserted.map_err(Error::from) {
             Ok(channel) => {
-                transaction.commit().await?;
+                let after = snapshot(&mut transaction, self.organization, Of::Channel(new.id.0)).await?;
+                let entry = Entry::of(Action::ChannelCreated, new.id).after(after);
+                transaction.commit(&entry, new.now).await?;
                 decode(channel).map(Some)
             }
             Err(error) if error.constraint() == Some(ADDRESS_TAKEN) => Ok(None),
@@ -139,7 +161,7 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
             ChannelRow,
-            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at from channels
+            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, version, created_at from channels
              where organization_id = $1 and id < $2 order by id desc limit $3",
             self.organization.0,
             page.below(),
@@ -156,8 +178,8 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let row = sqlx::query_as!(
             ChannelRow,
-            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at from channels
-             where organization_id = $1 and id = $2",
+            "select id, type as kind, name, address, state, disabled_reason, last_sent_at, version, created_at
+             from channels where organization_id = $1 and id = $2",
             self.organization.0,
             id.0
         )
@@ -166,43 +188,72 @@ impl Tenant {
         row.map(decode).transpose()
     }
 
-    /// Changes a channel and answers it; `None` when there is none.
-    pub async fn change_channel(&self, id: ChannelId, change: &ChannelChange) -> Result<Option<Channel>> {
-        let mut transaction = self.begin().await?;
+    /// Changes a channel, if it is of a version.
+    pub async fn change_channel(
+        &self,
+        id: ChannelId,
+        change: &ChannelChange,
+        now: DateTime<Utc>,
+    ) -> Result<ChannelChanged> {
+        let mut transaction = self.begin_change().await?;
+        let Some(before) = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await? else {
+            return Ok(ChannelChanged::Missing);
+        };
         let row = sqlx::query_as!(
             ChannelRow,
             "update channels set name = coalesce($3, name),
                  state = case $4::boolean when true then 'enabled' when false then 'disabled' else state end,
                  failures = case when $4 then 0 else failures end,
                  disabled_reason = case when $4 is not null then null else disabled_reason end
-             where organization_id = $1 and id = $2
-             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, created_at",
+             where organization_id = $1 and id = $2 and version = coalesce($5, version)
+             returning id, type as kind, name, address, state, disabled_reason, last_sent_at, version, created_at",
             self.organization.0,
             id.0,
             change.name,
-            change.enabled
+            change.enabled,
+            change.if_version
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        if row.is_some() && change.enabled == Some(true) {
-            sqlx::query!(
-                "update notifications n set state = 'pending', next_at = now()
-                 where n.organization_id = $1 and n.channel_id = $2 and n.state = 'failed' and n.kind = 'fired'
-                     and exists (select from alerts a where a.organization_id = n.organization_id and a.id = n.alert_id
-                         and a.resolved_at is null)",
-                self.organization.0,
-                id.0
-            )
-            .execute(&mut *transaction)
-            .await?;
+        let Some(row) = row else { return Ok(ChannelChanged::Stale) };
+        if change.enabled == Some(true) {
+            self.tell_again(&mut transaction, id, now).await?;
         }
-        transaction.commit().await?;
-        row.map(decode).transpose()
+        let after = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await?;
+        let entry = Entry::of(Action::ChannelChanged, id).before(before).after(after);
+        transaction.commit(&entry, now).await?;
+        Ok(ChannelChanged::Changed(decode(row)?))
+    }
+
+    /// A channel that is enabled is told of open alerts that it was not told of.
+    async fn tell_again(
+        &self,
+        connection: &mut PgConnection,
+        id: ChannelId,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        sqlx::query!(
+            "update notifications n set state = 'pending', next_at = $3
+             where n.organization_id = $1 and n.channel_id = $2 and n.state = 'failed' and n.kind = 'fired'
+                 and exists (select from alerts a where a.organization_id = n.organization_id and a.id = n.alert_id
+                     and a.resolved_at is null)",
+            self.organization.0,
+            id.0,
+            now
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 
     /// Has a channel sent a message that says nothing; `false` when there is no such channel, or it is disabled.
-    pub async fn test_channel(&self, id: ChannelId, notification: NotificationId) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    pub async fn test_channel(
+        &self,
+        id: ChannelId,
+        notification: NotificationId,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let mut transaction = self.begin_change().await?;
         let inserted = sqlx::query!(
             "insert into notifications (organization_id, id, channel_id, kind)
              select organization_id, $3, id, 'test' from channels
@@ -213,21 +264,36 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(inserted.rows_affected() == 1)
+        if inserted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        transaction.commit(&Entry::of(Action::ChannelTested, id), now).await?;
+        Ok(true)
     }
 
-    /// Deletes a channel, with what it was told; `false` when there is none.
-    pub async fn delete_channel(&self, id: ChannelId) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    /// Deletes a channel, if it is of a version, with what it was told.
+    pub async fn delete_channel(
+        &self,
+        id: ChannelId,
+        if_version: Option<i64>,
+        now: DateTime<Utc>,
+    ) -> Result<Deleted> {
+        let mut transaction = self.begin_change().await?;
+        let Some(before) = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await? else {
+            return Ok(Deleted::Missing);
+        };
         let deleted = sqlx::query!(
-            "delete from channels where organization_id = $1 and id = $2",
+            "delete from channels where organization_id = $1 and id = $2 and version = coalesce($3, version)",
             self.organization.0,
-            id.0
+            id.0,
+            if_version
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(deleted.rows_affected() == 1)
+        if deleted.rows_affected() == 0 {
+            return Ok(Deleted::Stale);
+        }
+        transaction.commit(&Entry::of(Action::ChannelDeleted, id).before(before), now).await?;
+        Ok(Deleted::Deleted)
     }
 }

@@ -7,6 +7,7 @@ mod row;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::destination::authentication::Authentication;
 use ravenpost_core::destination::headers::{CustomHeaders, HeaderChange, InvalidHeader};
 use ravenpost_core::destination::tls::TlsSettings;
@@ -19,8 +20,9 @@ use ravenpost_core::secret::Secret;
 use sqlx::PgConnection;
 use url::Url;
 
-use super::{Listed, Page, Tenant, ToSeal};
+use super::{Deleted, Listed, Page, Tenant, ToSeal};
 use crate::Result;
+use crate::audit::{Entry, Of, snapshot};
 use crate::system::{DisableAfter, FilterError};
 
 use row::{DestinationRow, destination_rows};
@@ -73,6 +75,8 @@ pub struct Destination {
     pub health: Health,
     /// Pairs that wait for it: counted up to [`MOST_WAITING_COUNTED`] and one more.
     pub waiting: u32,
+    /// Rises with each change of what a person may set.
+    pub version: i64,
     /// When it was made; events accepted earlier are not for it.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -121,6 +125,8 @@ pub struct NewDestination<'a> {
 /// What to change; what is `None` stays.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DestinationChange<'a> {
+    /// Only if it is of this version.
+    pub if_version: Option<i64>,
     /// The name.
     pub name: Option<&'a str>,
     /// Where to POST.
@@ -158,6 +164,8 @@ pub enum DestinationChanged {
     Changed(Box<Destination>),
     /// There is none.
     Missing,
+    /// It is of another version than the change is for.
+    Stale,
     /// With the headers that it has it would have too many.
     Headers(InvalidHeader),
     /// Its URL would lead to another origin, and credentials that were given for the one before would go along.
@@ -172,7 +180,7 @@ impl Tenant {
         new: &NewDestination<'_>,
         now: DateTime<Utc>,
     ) -> Result<Option<Destination>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         // Held until the commit, so that the endpoint's deletion can't pass by and miss the new destination.
         let found = sqlx::query!(
             "select id from endpoints where organization_id = $1 and id = $2 and deleted_at is null for update",
@@ -185,7 +193,8 @@ impl Tenant {
             return Ok(None);
         }
         let destination = self.insert_destination(&mut transaction, endpoint, new, now).await?;
-        transaction.commit().await?;
+        let made = snapshot(&mut transaction, self.organization, Of::Destination(new.id.0)).await?;
+        transaction.commit(&Entry::of(Action::DestinationCreated, new.id).after(made), now).await?;
         Ok(Some(destination))
     }
 
@@ -270,7 +279,8 @@ impl Tenant {
         change: &DestinationChange<'_>,
         now: DateTime<Utc>,
     ) -> Result<DestinationChanged> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Destination(id.0)).await?;
         let mut headers = None;
         if change.url.is_some() || change.headers.is_some() {
             let Some(locked) = self.lock_destination(&mut transaction, endpoint, id).await? else {
@@ -286,10 +296,15 @@ impl Tenant {
             };
         }
         let changed = self.update_destination(&mut transaction, endpoint, id, change, headers, now).await?;
-        transaction.commit().await?;
-        Ok(changed.map_or(DestinationChanged::Missing, |destination| {
-            DestinationChanged::Changed(Box::new(destination))
-        }))
+        let Some(destination) = changed else {
+            let stale =
+                change.if_version.is_some() && self.has_destination(&mut transaction, endpoint, id).await?;
+            return Ok(if stale { DestinationChanged::Stale } else { DestinationChanged::Missing });
+        };
+        let after = snapshot(&mut transaction, self.organization, Of::Destination(id.0)).await?;
+        let entry = Entry::of(Action::DestinationChanged, id).before(before).after(after);
+        transaction.commit(&entry, now).await?;
+        Ok(DestinationChanged::Changed(Box::new(destination)))
     }
 
     async fn update_destination(
@@ -322,6 +337,7 @@ impl Tenant {
                  limits = case when $22 then $23 else limits end,
                  disable_after_ms = case when $24 then $25 else disable_after_ms end
              where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
+                 and version = coalesce($26, version)
              returning",
             "",
             self.organization.0,
@@ -348,7 +364,8 @@ impl Tenant {
             change.limits.is_some(),
             change.limits.and_then(as_stored),
             change.disable_after.is_some(),
-            change.disable_after.and_then(DisableAfter::stored)
+            change.disable_after.and_then(DisableAfter::stored),
+            change.if_version
         )
         .fetch_optional(connection)
         .await?
@@ -356,30 +373,53 @@ impl Tenant {
         .transpose()
     }
 
-    /// Deletes a destination and cancels what waits for it, in steps. `false` when there is none.
+    /// Deletes a destination, if it is of a version, and cancels what waits for it, in steps.
     pub async fn delete_destination(
         &self,
         endpoint: EndpointId,
         id: DestinationId,
+        if_version: Option<i64>,
         now: DateTime<Utc>,
-    ) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    ) -> Result<Deleted> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Destination(id.0)).await?;
         let deleted = sqlx::query!(
             "update destinations set deleted_at = $4, updated_at = $4
-             where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
+             where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null
+                 and version = coalesce($5, version)",
             self.organization.0,
             endpoint.0,
             id.0,
-            now
+            now,
+            if_version
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
         if deleted.rows_affected() == 0 {
-            return Ok(false);
+            let stale = if_version.is_some() && self.has_destination(&mut transaction, endpoint, id).await?;
+            return Ok(if stale { Deleted::Stale } else { Deleted::Missing });
         }
+        transaction.commit(&Entry::of(Action::DestinationDeleted, id).before(before), now).await?;
         self.cancel_waiting(id, now).await?;
-        Ok(true)
+        Ok(Deleted::Deleted)
+    }
+
+    async fn has_destination(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+        id: DestinationId,
+    ) -> Result<bool> {
+        let found = sqlx::query!(
+            "select id from destinations
+             where organization_id = $1 and endpoint_id = $2 and id = $3 and deleted_at is null",
+            self.organization.0,
+            endpoint.0,
+            id.0
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(found.is_some())
     }
 }
 

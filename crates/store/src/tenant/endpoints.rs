@@ -1,16 +1,21 @@
 //! Endpoints: made with their first destination, changed, deleted with all of them.
 
+mod row;
+
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::endpoint::{EndpointStatus, Verification};
 use ravenpost_core::ids::{DestinationId, EndpointId, SecretId, Slot};
 use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use url::Url;
 
-use super::{Destination, DestinationChange, Listed, NewDestination, Page, Tenant, ToSeal, Unsaid, unsigned};
+use super::{Deleted, Destination, DestinationChange, Listed, NewDestination, Page, Tenant, ToSeal, Unsaid};
 use crate::Result;
-use crate::decode::Row;
+use crate::audit::{Entry, Of, snapshot};
+use row::EndpointRow;
 
 /// An inbound address. Its secret is not part of it.
 #[derive(Debug, Clone)]
@@ -35,10 +40,21 @@ pub struct Endpoint {
     pub status: EndpointStatus,
     /// The URL of its first destination, if it still has one.
     pub target_url: Option<Url>,
+    /// Of which version it is.
+    pub version: EndpointVersion,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// The version of an endpoint with its [`Endpoint::target_url`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointVersion {
+    /// Rises with each change of the endpoint itself.
+    pub own: i64,
+    /// That of its first destination; 0 when it has none.
+    pub first_destination: i64,
 }
 
 /// An endpoint to be made.
@@ -69,6 +85,8 @@ pub struct NewEndpoint<'a> {
 /// What to change; what is `None` stays.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EndpointChange<'a> {
+    /// Only if it is of this version.
+    pub if_version: Option<EndpointVersion>,
     /// The name.
     pub name: Option<&'a str>,
     /// Deliver, or hold.
@@ -94,6 +112,8 @@ pub enum EndpointChanged {
     Changed(Box<Endpoint>),
     /// There is none, or it is verified otherwise than was thought.
     Missing,
+    /// It is of another version than the change is for.
+    Stale,
     /// The URL would lead to another origin, and credentials of the first destination would go along.
     Unsaid(Unsaid),
 }
@@ -113,44 +133,10 @@ pub struct VerificationChange<'a> {
     pub forget_secrets: bool,
 }
 
-/// A row as it is stored.
-struct EndpointRow {
-    id: uuid::Uuid,
-    name: String,
-    token: String,
-    verification: serde_json::Value,
-    max_body_bytes: Option<i32>,
-    rate_limit: Option<serde_json::Value>,
-    content_types: Option<serde_json::Value>,
-    answer: Option<serde_json::Value>,
-    status: String,
-    target_url: Option<String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl EndpointRow {
-    fn decode(self) -> Result<Endpoint> {
-        let row = Row { table: "endpoints", id: self.id };
-        let target_url = self.target_url.map(|url| row.value("target_url", Url::parse(&url))).transpose()?;
-        Ok(Endpoint {
-            id: self.id.into(),
-            verification: row.json("verification", self.verification)?,
-            max_body_bytes: self
-                .max_body_bytes
-                .map(|bytes| unsigned(row, "max_body_bytes", bytes))
-                .transpose()?,
-            rate_limit: self.rate_limit.map(|value| row.json("rate_limit", value)).transpose()?,
-            content_types: self.content_types.map(|value| row.json("content_types", value)).transpose()?,
-            answer: self.answer.map(|value| row.json("answer", value)).transpose()?,
-            status: row.word("status", &self.status, EndpointStatus::parse)?,
-            name: self.name,
-            token: self.token,
-            target_url,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
+/// The destination that an endpoint's `target_url` stands for.
+struct FirstDestination {
+    id: DestinationId,
+    url: String,
 }
 
 impl Tenant {
@@ -160,11 +146,18 @@ impl Tenant {
         new: &NewEndpoint<'_>,
         now: DateTime<Utc>,
     ) -> Result<(Endpoint, Destination)> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let mut endpoint = self.insert_endpoint(&mut transaction, new, now).await?;
         let destination = self.insert_destination(&mut transaction, new.id, &new.destination, now).await?;
-        transaction.commit().await?;
+        let mut made = snapshot(&mut transaction, self.organization, Of::Endpoint(new.id.0)).await?;
+        let first = snapshot(&mut transaction, self.organization, Of::Destination(destination.id.0)).await?;
+        if let Some(made) = &mut made {
+            made["destination"] = json!({ "id": destination.id, "row": first });
+        }
+        let entry = Entry::of(Action::EndpointCreated, new.id).after(made);
+        transaction.commit(&entry, now).await?;
         endpoint.target_url = Some(destination.url.clone());
+        endpoint.version.first_destination = destination.version;
         Ok((endpoint, destination))
     }
 
@@ -181,7 +174,7 @@ impl Tenant {
                  created_at, updated_at, rate_limit, content_types, answer)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)
              returning id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
-                 created_at, updated_at, null::text as target_url",
+                 created_at, updated_at, null::text as target_url, version, null::bigint as first_version",
             self.organization.0,
             new.id.0,
             new.name,
@@ -213,11 +206,13 @@ impl Tenant {
     ) -> Result<Option<Endpoint>> {
         sqlx::query_as!(
             EndpointRow,
-            "select id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
-                 created_at, updated_at,
-                 (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
-                  and d.deleted_at is null order by d.id limit 1) as target_url
-             from endpoints e where organization_id = $1 and id = $2 and deleted_at is null",
+            "select e.id, e.name, e.token, e.verification, e.max_body_bytes, e.rate_limit, e.content_types, e.answer,
+                 e.status, e.created_at, e.updated_at, e.version, d.url as \"target_url?\",
+                 d.version as \"first_version?\"
+             from endpoints e left join lateral (select url, version from destinations d
+                 where d.organization_id = e.organization_id and d.endpoint_id = e.id and d.deleted_at is null
+                 order by d.id limit 1) d on true
+             where e.organization_id = $1 and e.id = $2 and e.deleted_at is null",
             self.organization.0,
             id.0
         )
@@ -232,12 +227,14 @@ impl Tenant {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query_as!(
             EndpointRow,
-            "select id, name, token, verification, max_body_bytes, rate_limit, content_types, answer, status,
-                 created_at, updated_at,
-                 (select url from destinations d where d.organization_id = e.organization_id and d.endpoint_id = e.id
-                  and d.deleted_at is null order by d.id limit 1) as target_url
-             from endpoints e where organization_id = $1 and id < $2 and deleted_at is null
-             order by id desc limit $3",
+            "select e.id, e.name, e.token, e.verification, e.max_body_bytes, e.rate_limit, e.content_types, e.answer,
+                 e.status, e.created_at, e.updated_at, e.version, d.url as \"target_url?\",
+                 d.version as \"first_version?\"
+             from endpoints e left join lateral (select url, version from destinations d
+                 where d.organization_id = e.organization_id and d.endpoint_id = e.id and d.deleted_at is null
+                 order by d.id limit 1) d on true
+             where e.organization_id = $1 and e.id < $2 and e.deleted_at is null
+             order by e.id desc limit $3",
             self.organization.0,
             page.below(),
             page.to_read()
@@ -256,17 +253,30 @@ impl Tenant {
         change: &EndpointChange<'_>,
         now: DateTime<Utc>,
     ) -> Result<EndpointChanged> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let mut before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+        // Its version is part of the endpoint's, and compared: nobody else may change it from here on.
+        let of_first = change.target_url.is_some() || change.if_version.is_some();
+        let first = if of_first { self.lock_first_destination(&mut transaction, id).await? } else { None };
         if !self.update_endpoint(&mut transaction, id, change, now).await? {
-            return Ok(EndpointChanged::Missing);
+            let present = self.select_endpoint(&mut transaction, id).await?;
+            let stale = present.zip(change.if_version).is_some_and(|(it, expected)| it.version != expected);
+            return Ok(if stale { EndpointChanged::Stale } else { EndpointChanged::Missing });
         }
-        if let Some(url) = change.target_url
-            && let Some(unsaid) = self.update_first_url(&mut transaction, id, url, now).await?
+        let redirected = change.target_url.zip(first);
+        if let Some((url, first)) = &redirected
+            && let Some(unsaid) = self.update_first_url(&mut transaction, id, first.id, url, now).await?
         {
             return Ok(EndpointChanged::Unsaid(unsaid));
         }
         let changed = self.select_endpoint(&mut transaction, id).await?;
-        transaction.commit().await?;
+        let mut after = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+        if let (Some((url, first)), Some(before), Some(after)) = (redirected, &mut before, &mut after) {
+            before["first_destination"] = json!({ "id": first.id, "url": first.url });
+            after["first_destination"] = json!({ "id": first.id, "url": url });
+        }
+        let entry = Entry::of(Action::EndpointChanged, id).before(before).after(after);
+        transaction.commit(&entry, now).await?;
         Ok(changed.map_or(EndpointChanged::Missing, |endpoint| EndpointChanged::Changed(Box::new(endpoint))))
     }
 
@@ -294,7 +304,10 @@ impl Tenant {
                  content_types = case when $14 then $15 else content_types end,
                  answer = case when $16 then $17 else answer end,
                  updated_at = $11
-             where organization_id = $1 and id = $2 and deleted_at is null and verification = coalesce($5, verification)",
+             where organization_id = $1 and id = $2 and deleted_at is null and verification = coalesce($5, verification)
+                 and ($19::bigint is null or version = $19 and $20 = coalesce((select d.version from destinations d
+                     where d.organization_id = $1 and d.endpoint_id = $2 and d.deleted_at is null
+                     order by d.id limit 1), 0))",
             self.organization.0,
             id.0,
             change.name,
@@ -312,7 +325,9 @@ impl Tenant {
             change.content_types.flatten().map(as_json),
             change.answer.is_some(),
             change.answer.flatten().map(as_json),
-            change.verification.map(|change| change.secret_id.0)
+            change.verification.map(|change| change.secret_id.0),
+            change.if_version.map(|version| version.own),
+            change.if_version.map(|version| version.first_destination)
         )
         .execute(&mut *connection)
         .await?;
@@ -322,23 +337,31 @@ impl Tenant {
         Ok(updated.rows_affected() == 1)
     }
 
-    /// `Some`: it would take these credentials along to another origin. Does nothing when there is no destination.
+    async fn lock_first_destination(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: EndpointId,
+    ) -> Result<Option<FirstDestination>> {
+        let first = sqlx::query!(
+            "select id, url from destinations where organization_id = $1 and endpoint_id = $2 and deleted_at is null
+             order by id limit 1 for update",
+            self.organization.0,
+            endpoint.0
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(first.map(|first| FirstDestination { id: first.id.into(), url: first.url }))
+    }
+
+    /// `Some`: it would take these credentials along to another origin.
     async fn update_first_url(
         &self,
         connection: &mut PgConnection,
         endpoint: EndpointId,
+        first: DestinationId,
         url: &Url,
         now: DateTime<Utc>,
     ) -> Result<Option<Unsaid>> {
-        let first = sqlx::query_scalar!(
-            "select id from destinations where organization_id = $1 and endpoint_id = $2 and deleted_at is null
-             order by id limit 1",
-            self.organization.0,
-            endpoint.0
-        )
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(first) = first.map(DestinationId) else { return Ok(None) };
         let Some(locked) = self.lock_destination(&mut *connection, endpoint, first).await? else {
             return Ok(None);
         };
@@ -358,6 +381,19 @@ impl Tenant {
         Ok(None)
     }
 
+    /// Notes in the audit log that a test event is sent to an endpoint, with this id of its producer's. Before it is, so
+    /// that none is sent twice for one `Idempotency-Key`.
+    pub async fn note_test_event(
+        &self,
+        endpoint: EndpointId,
+        producer_event_id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let told = json!({ "producer_event_id": producer_event_id });
+        let entry = Entry::of(Action::EventTested, endpoint).after(told);
+        self.begin_change().await?.commit(&entry, now).await
+    }
+
     /// Puts another token in the place of the present one, whose URL is unknown from then on. Answers the endpoint as it is
     /// now; `None` when there is none.
     pub async fn rotate_token(
@@ -366,7 +402,8 @@ impl Tenant {
         token: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<Endpoint>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
         sqlx::query!(
             "update endpoints set token = $3, updated_at = $4
              where organization_id = $1 and id = $2 and deleted_at is null",
@@ -378,27 +415,43 @@ impl Tenant {
         .execute(&mut *transaction)
         .await?;
         let endpoint = self.select_endpoint(&mut transaction, id).await?;
-        transaction.commit().await?;
+        if endpoint.is_some() {
+            let after = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
+            let entry = Entry::of(Action::EndpointTokenRotated, id).before(before).after(after);
+            transaction.commit(&entry, now).await?;
+        }
         Ok(endpoint)
     }
 
-    /// Deletes an endpoint and its destinations, and cancels what waits for them. `false` when there is none.
+    /// Deletes an endpoint, if it is of a version, and its destinations, and cancels what waits for them.
     ///
     /// The deletion is one transaction; the cancelling follows in steps, and what a crash leaves of it the worker
     /// finishes, because nothing is sent to a deleted destination.
-    pub async fn delete_endpoint(&self, id: EndpointId, now: DateTime<Utc>) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+    pub async fn delete_endpoint(
+        &self,
+        id: EndpointId,
+        if_version: Option<EndpointVersion>,
+        now: DateTime<Utc>,
+    ) -> Result<Deleted> {
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Endpoint(id.0)).await?;
         let deleted = sqlx::query!(
             "update endpoints set deleted_at = $3, updated_at = $3
-             where organization_id = $1 and id = $2 and deleted_at is null",
+             where organization_id = $1 and id = $2 and deleted_at is null
+                 and ($4::bigint is null or version = $4 and $5 = coalesce((select d.version from destinations d
+                     where d.organization_id = $1 and d.endpoint_id = $2 and d.deleted_at is null
+                     order by d.id limit 1), 0))",
             self.organization.0,
             id.0,
-            now
+            now,
+            if_version.map(|version| version.own),
+            if_version.map(|version| version.first_destination)
         )
         .execute(&mut *transaction)
         .await?;
         if deleted.rows_affected() == 0 {
-            return Ok(false);
+            let there = self.select_endpoint(&mut transaction, id).await?.is_some();
+            return Ok(if there { Deleted::Stale } else { Deleted::Missing });
         }
         let destinations = sqlx::query_scalar!(
             "update destinations set deleted_at = $3, updated_at = $3
@@ -409,11 +462,12 @@ impl Tenant {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let entry = Entry::of(Action::EndpointDeleted, id).before(before);
+        transaction.commit(&entry.after(json!({ "destinations": destinations })), now).await?;
         for destination in destinations {
             self.cancel_waiting(DestinationId(destination), now).await?;
         }
-        Ok(true)
+        Ok(Deleted::Deleted)
     }
 }
 

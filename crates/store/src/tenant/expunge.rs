@@ -1,13 +1,16 @@
 //! Expunging one payload: nothing reads or sends it from now on, and its bytes are overwritten (PROTOCOLS D2).
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::EventId;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Tenant;
 use super::yielding::{TRIES, has_yielded};
 use crate::Result;
+use crate::audit::Entry;
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,8 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let given_up = json!({ "given_up_for": given_up });
+        transaction.commit(&Entry::of(Action::EventExpunged, event).after(given_up), now).await?;
         Ok(Expunged::Since(now))
     }
 

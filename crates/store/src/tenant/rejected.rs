@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::{EndpointId, EventId, RejectedRequestId};
 use ravenpost_core::rejected::Head;
@@ -16,6 +17,7 @@ pub use accept::{Acceptance, Accepted};
 
 use super::{Listed, Page, Tenant};
 use crate::Result;
+use crate::audit::Entry;
 use crate::decode::Row;
 
 const TABLE: &str = "rejected_requests";
@@ -227,7 +229,7 @@ impl Tenant {
 
     /// Deletes a rejected request: nobody sees it from now on, and within minutes it is gone. `false` when there is none.
     pub async fn delete_rejected_request(&self, id: RejectedRequestId, now: DateTime<Utc>) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let deleted = sqlx::query!(
             "update rejected_requests set deleted_at = $3
              where organization_id = $1 and id = $2 and deleted_at is null",
@@ -237,8 +239,11 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(deleted.rows_affected() == 1)
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        transaction.commit(&Entry::of(Action::RejectedRequestDeleted, id), now).await?;
+        Ok(true)
     }
 
     /// How many requests of an endpoint were rejected in each hour that had any, newest first.

@@ -1,12 +1,15 @@
 //! Replay: an event put back by a person, as rows in the schedule; the worker does the rest (PROTOCOLS W5, W8).
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::yielding::{TRIES, has_yielded};
 use super::{Tenant, unsigned};
+use crate::audit::Entry;
 use crate::decode::Row;
 use crate::{Error, Result};
 
@@ -90,7 +93,12 @@ impl Tenant {
             self.schedule_replay(&mut transaction, (event, endpoint), &targets, only.is_some(), now).await?;
         self.reopen(&mut transaction, event, &targets, now).await?;
         self.exhume(&mut transaction, event, &targets).await?;
-        transaction.commit().await?;
+        let runs: Vec<_> = replayed
+            .iter()
+            .map(|replayed| json!({ "destination_id": replayed.destination_id, "run": replayed.run }))
+            .collect();
+        let entry = Entry::of(Action::EventReplayed, event).after(json!({ "runs": runs }));
+        transaction.commit(&entry, now).await?;
         Ok(replayed)
     }
 

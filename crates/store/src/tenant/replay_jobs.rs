@@ -1,13 +1,16 @@
 //! Bulk replays of an organization: made, looked at and steered. The work is the system's (`System::replay_step`).
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{DestinationId, ReplayJobId};
 use ravenpost_core::replay::{ReplayFilter, ReplayKind, ReplayState, Steer};
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::yielding::{TRIES, has_yielded};
 use super::{Listed, Page, Tenant, unsigned};
+use crate::audit::Entry;
 use crate::decode::Row;
 use crate::replay::create::{Job, MOST_DESTINATIONS, Target, targets};
 use crate::{Error, Result};
@@ -173,14 +176,14 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> std::result::Result<ReplayJob, ReplayJobError> {
         let matched = self.count_replay(new.filter).await?;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let targets = self.replay_targets(&mut transaction, new.filter).await?;
         if self.unfinished_jobs(&mut transaction).await? >= MOST_JOBS {
             return Err(ReplayJobError::TooManyJobs);
         }
         self.as_job(new).insert(&mut transaction, &targets, matched, now).await?;
         let made = self.select_job(&mut transaction, new.id).await?;
-        transaction.commit().await.map_err(Error::from)?;
+        transaction.commit(&self.as_job(new).told(matched), now).await?;
         Ok(made
             .ok_or_else(|| Row { table: "replay_jobs", id: new.id.0 }.damaged("id", &"not there"))
             .map_err(Error::from)?)
@@ -302,8 +305,8 @@ impl Tenant {
         let mut transaction = self.begin_yielding().await?;
         // First the destinations, as a step does: whoever has them all keeps steps away.
         self.steer_destinations(&mut transaction, id, steer).await?;
-        let Some(state) = self.lock_job(&mut transaction, id).await? else { return Ok(Steered::NoJob) };
-        let Some(next) = steer.leads_from(state) else { return Ok(Steered::Refused(state)) };
+        let Some(current) = self.lock_job(&mut transaction, id).await? else { return Ok(Steered::NoJob) };
+        let Some(next) = steer.leads_from(current) else { return Ok(Steered::Refused(current)) };
         sqlx::query!(
             "update replay_jobs set state = $3, updated_at = $4,
                  finished_at = case when $5 then $4::timestamptz end
@@ -317,7 +320,9 @@ impl Tenant {
         .execute(&mut *transaction)
         .await?;
         let job = self.select_job(&mut transaction, id).await?;
-        transaction.commit().await?;
+        let state = |state: ReplayState| json!({ "state": state.as_str() });
+        let entry = Entry::of(told(steer), id).before(state(current)).after(state(next));
+        transaction.commit(&entry, now).await?;
         Ok(job.map_or(Steered::NoJob, |job| Steered::Changed(Box::new(job))))
     }
 
@@ -354,5 +359,13 @@ impl Tenant {
         let row = Row { table: "replay_jobs", id: id.0 };
         let word = |state: String| row.word("state", &state, ReplayState::parse);
         Ok(state.map(word).transpose()?)
+    }
+}
+
+fn told(steer: Steer) -> Action {
+    match steer {
+        Steer::Pause => Action::ReplayPaused,
+        Steer::Resume => Action::ReplayResumed,
+        Steer::Cancel => Action::ReplayCancelled,
     }
 }

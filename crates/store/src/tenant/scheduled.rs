@@ -4,13 +4,16 @@
 //! completes it, and what is parked is due already or in the air and runs by itself (PROTOCOLS W7, W8).
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::delivery::{KeptBy, WaitingReason};
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::yielding::{TRIES, has_yielded};
 use super::{Tenant, unsigned};
 use crate::Result;
+use crate::audit::Entry;
 use crate::decode::Row;
 
 /// An attempt to come, with what keeps it.
@@ -159,8 +162,8 @@ impl Tenant {
         destination: DestinationId,
         now: DateTime<Utc>,
     ) -> Result<Option<Scheduled>> {
-        let mut transaction = self.begin().await?;
-        sqlx::query!(
+        let mut transaction = self.begin_change().await?;
+        let hastened = sqlx::query!(
             "update scheduled_deliveries set due_at = $4
              where organization_id = $1 and event_id = $2 and destination_id = $3 and due_at > $4 and reason <> 'parked'",
             self.organization.0,
@@ -170,7 +173,10 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        if hastened.rows_affected() > 0 {
+            let entry = Entry::of(Action::ScheduledDeliveryHastened, event);
+            transaction.commit(&entry.after(json!({ "destination_id": destination })), now).await?;
+        }
         let filter = ScheduledFilter {
             event: Some(event),
             destination: Some(destination),
@@ -180,7 +186,7 @@ impl Tenant {
     }
 
     /// Gives up what waits: it becomes a dead letter with the reason `cancelled`, unless the event was delivered there
-    /// before. An attempt in the air is not called back: a success of it counts. `false`: nothing waits.
+    /// before. What a worker has in its memory is not called back: a success of it counts. `false`: nothing waits.
     pub async fn cancel_scheduled(
         &self,
         event: EventId,
@@ -238,7 +244,8 @@ impl Tenant {
             .execute(&mut *transaction)
             .await?;
         }
-        transaction.commit().await?;
+        let entry = Entry::of(Action::ScheduledDeliveryCancelled, event);
+        transaction.commit(&entry.after(json!({ "destination_id": destination })), now).await?;
         Ok(true)
     }
 }

@@ -4,12 +4,15 @@
 //! endpoint. A change touches the endpoint's row, so whoever watches endpoints hears of it.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::ids::{EndpointId, SecretId};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{Tenant, ToSeal};
 use crate::Result;
+use crate::audit::Entry;
 use crate::decode::Row;
 
 /// Most secrets that an endpoint has at once.
@@ -102,7 +105,7 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<SecretAdded> {
         let sealed = self.seal(new.secret, endpoint.0)?;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let verification = self.lock_verification(&mut transaction, endpoint).await?;
         if verification.as_ref() != Some(new.verification) {
             return Ok(SecretAdded::Changed);
@@ -123,7 +126,9 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let added = json!({ "secret_id": new.id, "others_expire_at": new.others_expire_at });
+        let entry = Entry::of(Action::EndpointSecretAdded, endpoint).after(added);
+        transaction.commit(&entry, now).await?;
         Ok(SecretAdded::Added)
     }
 
@@ -199,7 +204,7 @@ impl Tenant {
         secret: SecretId,
         now: DateTime<Utc>,
     ) -> Result<SecretRemoved> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let Some(verification) = self.lock_verification(&mut transaction, endpoint).await? else {
             return Ok(SecretRemoved::Missing);
         };
@@ -230,7 +235,8 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let removed = json!({ "secret_id": secret });
+        transaction.commit(&Entry::of(Action::EndpointSecretRemoved, endpoint).before(removed), now).await?;
         Ok(SecretRemoved::Removed)
     }
 

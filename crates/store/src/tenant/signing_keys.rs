@@ -1,12 +1,15 @@
 //! The key pairs that an organization's deliveries are signed with, as far as anybody may see them.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::SigningKeyId;
 use ravenpost_core::signature::signing_key::{SigningKey, VerifyingKey};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{Tenant, ToSeal};
 use crate::Result;
+use crate::audit::Entry;
 use crate::decode::Row;
 
 /// Most keys of an organization at once: each may be one more signature in every delivery.
@@ -85,9 +88,10 @@ impl Tenant {
 
     /// Keeps `new` as the organization's first key, which signs at once; does nothing when there is one.
     pub async fn ensure_signing_key(&self, new: &NewSigningKey<'_>, now: DateTime<Utc>) -> Result<()> {
-        let mut transaction = self.begin().await?;
-        self.insert_key(&mut transaction, new, now, now).await?;
-        transaction.commit().await?;
+        let mut transaction = self.begin_change().await?;
+        if self.insert_key(&mut transaction, new, now, now).await? {
+            transaction.commit_part(&told(new, now), now).await?;
+        }
         Ok(())
     }
 
@@ -98,14 +102,9 @@ impl Tenant {
         rotation: KeyRotation,
         now: DateTime<Utc>,
     ) -> Result<KeyRotated> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         // One rotation at a time: the second one has to see the key of the first.
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended('signing_keys:' || $1::text, 0)) is null as \"locked\"",
-            self.organization.to_string()
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
+        self.one_at_a_time(&mut transaction, "signing_keys").await?;
         let newest = sqlx::query_as!(
             KeyRow,
             "select id, public_key, created_at, signs_from, expires_at from signing_keys
@@ -125,7 +124,7 @@ impl Tenant {
         let keys = self.select_keys(&mut transaction, now).await?;
         match keys.iter().find(|key| key.expires_at.is_none()) {
             Some(key) if keys.len() <= MAX_SIGNING_KEYS => {
-                transaction.commit().await?;
+                transaction.commit(&told(new, signs_from), now).await?;
                 Ok(KeyRotated::Rotated(*key))
             }
             _ => Ok(KeyRotated::TooMany),
@@ -155,16 +154,17 @@ impl Tenant {
         Ok(())
     }
 
+    /// `false`: there is one already that has no end.
     async fn insert_key(
         &self,
         connection: &mut PgConnection,
         new: &NewSigningKey<'_>,
         signs_from: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (private, public) = (new.key.to_secret(), new.key.verifying_key());
         let sealed = self.seal(ToSeal { secret: &private, nonce: new.nonce }, new.id.0)?;
-        sqlx::query!(
+        let inserted = sqlx::query!(
             "insert into signing_keys (organization_id, id, public_key, private_key, created_at, signs_from)
              values ($1, $2, $3, $4, $5, $6)
              on conflict (organization_id) where expires_at is null do nothing",
@@ -177,8 +177,12 @@ impl Tenant {
         )
         .execute(connection)
         .await?;
-        Ok(())
+        Ok(inserted.rows_affected() == 1)
     }
+}
+
+fn told(new: &NewSigningKey<'_>, signs_from: DateTime<Utc>) -> Entry {
+    Entry::of(Action::SigningKeyCreated, new.id).after(json!({ "signs_from": signs_from }))
 }
 
 struct KeyRow {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use ravenpost_core::statistics::{Figures, Grain, Histogram, Outcomes, Span};
 use sqlx::PgConnection;
@@ -102,17 +102,6 @@ impl FiguresRow {
     }
 }
 
-/// What all figures of a span are added up from: few rows for each endpoint.
-fn coarse(span: TimeDelta) -> Grain {
-    if span <= TimeDelta::hours(1) {
-        Grain::Minute
-    } else if span <= TimeDelta::hours(48) {
-        Grain::Hour
-    } else {
-        Grain::Day
-    }
-}
-
 impl Tenant {
     /// Figures by bucket. What is not there has none.
     pub async fn series(&self, counted: Counted, span: Span) -> Result<Series> {
@@ -205,16 +194,16 @@ impl Tenant {
         Ok(rows)
     }
 
-    /// The endpoints that are not deleted, newest first, each with what it came to in about this span: whole minutes,
-    /// hours or days, as long as the span has no more than 60 of them.
+    /// The endpoints that are not deleted, newest first, each with what it came to in this span, from the start of the
+    /// bucket of `grain` that it begins in.
     pub async fn endpoint_figures(
         &self,
+        grain: Grain,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
         page: Page,
     ) -> Result<Listed<EndpointFigures>> {
-        let grain = coarse(to - from);
-        let (from, to) = (grain.floor(from), to);
+        let from = grain.floor(from);
         let mut transaction = self.begin_reading().await?;
         let endpoints = sqlx::query!(
             "select id, name from endpoints where organization_id = $1 and id < $2 and deleted_at is null

@@ -3,25 +3,12 @@
 //! Two such transactions may wait for each other. Postgres would end either after its `deadlock_timeout` (1 s); here it is
 //! always ours that gives up, well before, and starts over: a customer can wait a moment, a record never has to.
 
-use sqlx::postgres::Postgres;
-use sqlx::{Executor, Transaction};
-
-use super::Tenant;
-use crate::{Error, Result};
+use crate::Error;
 
 /// How often an operation starts over before it is reported as unavailable.
 pub(crate) const TRIES: u32 = 10;
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-
-impl Tenant {
-    /// As [`Tenant::begin`], and no lock is waited for longer than 200 ms.
-    pub(super) async fn begin_yielding(&self) -> Result<Transaction<'static, Postgres>> {
-        let mut transaction = self.begin().await?;
-        transaction.execute("set local lock_timeout = '200ms'").await?;
-        Ok(transaction)
-    }
-}
 
 /// Whether an operation gave up waiting for a lock, so that it may start over.
 pub(crate) fn has_yielded(error: &Error) -> bool {

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ravenpost_core::alert::{
     ChannelConfig, Condition, ConditionName, Evidence, Rule, RuleKey, Scope, Severity,
 };
 use ravenpost_core::ids::{AlertId, AlertRuleId, ChannelId, NotificationId};
+use ravenpost_store::Error;
 use ravenpost_store::system::{
     Failed, Firing, Gathering, Keeping, Leftover, NotificationKind, Observed, Subject, Turn,
 };
-use ravenpost_store::tenant::{AlertFilter, AlertState, ChannelChange, NewChannel, Page};
+use ravenpost_store::tenant::{
+    AlertFilter, AlertState, Channel, ChannelChange, Deleted, NewChannel, Page, Tenant,
+};
 use sqlx::Executor;
 
 use crate::support::{Organization, World, random};
@@ -89,12 +93,18 @@ fn resolves(organization: &Organization) -> Turn {
     Turn { subject: subject(organization), rule: FAILING, fires: None }
 }
 
-async fn channel(world: &World, organization: &Organization, address: &str) -> ChannelId {
-    let id = ChannelId::new(world.now, random());
-    let config = ChannelConfig::Email { address: address.to_owned() };
-    let new = NewChannel { id, name: "Mine", config: &config, nonce: random(), now: world.now };
-    organization.tenant.create_channel(&new).await.unwrap().unwrap();
-    id
+/// A channel by e-mail; `None` when there is one to the address.
+pub(crate) async fn email_channel(
+    tenant: &Tenant,
+    address: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Channel>, Error> {
+    let (id, config) = (ChannelId::new(now, random()), ChannelConfig::Email { address: address.to_owned() });
+    tenant.create_channel(&NewChannel { id, name: "Mine", config: &config, nonce: random(), now }).await
+}
+
+pub(crate) async fn channel(world: &World, organization: &Organization, address: &str) -> ChannelId {
+    email_channel(&organization.tenant, address, world.now).await.unwrap().unwrap().id
 }
 
 /// What is to be told now, by channel; all of it is noted as sent.
@@ -165,21 +175,22 @@ async fn a_person_acknowledges_mutes_and_resolves() {
     system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
     let id = tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows[0].id;
     let until = world.now + chrono::TimeDelta::hours(1);
-    assert!(tenant.mute_alert(id, Some(until)).await.unwrap());
+    assert!(tenant.mute_alert(id, Some(until), world.now).await.unwrap());
     assert_eq!(told(&world).await, []);
-    assert!(tenant.mute_alert(id, None).await.unwrap());
+    assert!(tenant.mute_alert(id, None, world.now).await.unwrap());
     assert_eq!(told(&world).await.len(), 1);
-    assert!(tenant.acknowledge_alert(id, "user:1").await.unwrap());
-    assert!(!tenant.acknowledge_alert(id, "user:2").await.unwrap());
+    assert!(tenant.acknowledge_alert(id, world.now).await.unwrap());
+    assert!(!tenant.acknowledge_alert(id, world.now).await.unwrap());
     let in_state = |state| AlertFilter { state: Some(state), ..AlertFilter::default() };
     for (state, count) in [(AlertState::Firing, 0), (AlertState::Acknowledged, 1), (AlertState::Resolved, 0)]
     {
         assert_eq!(tenant.alerts(in_state(state), ALL).await.unwrap().rows.len(), count, "{state:?}");
     }
-    assert!(tenant.resolve_alert(id, "user:1").await.unwrap());
-    assert!(!tenant.resolve_alert(id, "user:1").await.unwrap());
+    let later = world.now + chrono::TimeDelta::microseconds(1);
+    assert!(tenant.resolve_alert(id, later).await.unwrap());
+    assert!(!tenant.resolve_alert(id, later).await.unwrap());
     let alert = tenant.alert(id).await.unwrap().unwrap();
-    assert_eq!((alert.state(), alert.resolved_by.as_deref()), (AlertState::Resolved, Some("user:1")));
+    assert_eq!((alert.state(), alert.resolved_by.as_deref()), (AlertState::Resolved, Some("system")));
     // The same trouble does not open it again, although nothing has to cool down.
     let mut again = fires(&world, &organization, FAILING);
     again.fires.as_mut().unwrap().cool_down = Duration::ZERO;
@@ -208,11 +219,11 @@ async fn a_broken_channel_is_disabled_and_another_one_hears_of_it() {
     let other = channel(&world, &organization, "b@example.com").await;
     assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
     assert_eq!(told(&world).await, [(other, vec![NotificationKind::Fired])]);
-    let change = ChannelChange { name: None, enabled: Some(true) };
-    organization.tenant.change_channel(broken, &change).await.unwrap().unwrap();
+    let change = ChannelChange { enabled: Some(true), ..ChannelChange::default() };
+    organization.tenant.change_channel(broken, &change, world.now).await.unwrap();
     assert_eq!(told(&world).await, [(broken, vec![NotificationKind::Fired])]);
     let id = NotificationId::new(world.now, random());
-    assert!(organization.tenant.test_channel(other, id).await.unwrap());
+    assert!(organization.tenant.test_channel(other, id, world.now).await.unwrap());
     for disabled in [false, true] {
         let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
         assert_eq!(system.notifications_failed(&claim, &[id], &failed).await.unwrap(), disabled);
@@ -249,7 +260,7 @@ async fn rules_read_back_and_end_what_they_replace() {
     let failing = Rule { enabled: false, ..rule(Condition::ConsecutiveFailures { failures: 9 }) };
     for rule in [&rate, &failing] {
         let RuleKey::Own(id) = rule.key else { panic!("a rule of its own") };
-        assert!(tenant.put_alert_rule(id, rule).await.unwrap());
+        tenant.create_alert_rule(id, rule, world.now).await.unwrap().unwrap();
         assert_eq!(tenant.alert_rule(id).await.unwrap().unwrap().rule, *rule);
     }
     assert_eq!(system.longest_alert_window().await.unwrap(), 1_200);
@@ -259,8 +270,11 @@ async fn rules_read_back_and_end_what_they_replace() {
     let open = AlertFilter { open: true, ..AlertFilter::default() };
     assert!(tenant.alerts(open, ALL).await.unwrap().rows.is_empty());
     let RuleKey::Own(id) = rate.key else { panic!("a rule of its own") };
-    assert!(tenant.delete_alert_rule(id).await.unwrap());
-    assert!(!tenant.delete_alert_rule(id).await.unwrap());
+    let stale = tenant.delete_alert_rule(id, Some(2), world.now).await.unwrap();
+    assert_eq!(stale, Deleted::Stale);
+    for deleted in [Deleted::Deleted, Deleted::Missing] {
+        assert_eq!(tenant.delete_alert_rule(id, Some(1), world.now).await.unwrap(), deleted);
+    }
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ async fn changes_are_heard_of() {
     let paused = EndpointChange { status: Some(EndpointStatus::Paused), ..EndpointChange::default() };
     tenant.change_endpoint(id, &paused, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, this, "a change");
-    tenant.delete_endpoint(id, world.now).await.unwrap();
+    tenant.delete_endpoint(id, None, world.now).await.unwrap();
     assert_eq!(next(&mut changes).await, this, "a deletion");
 
     let rename = "update organizations set name = 'Other'";

@@ -72,7 +72,7 @@ async fn cost_of_session(world: &World, ask: &impl AsyncFn(&System)) -> i64 {
     (blocks(world).await - before) / RUNS
 }
 
-/// All that is asked for, by a worker that has both destinations.
+/// All that is asked for, by a worker that has both destinations and by a notifier.
 async fn costs(world: &World, acme: &Organization) -> Cost {
     let now = world.now + TimeDelta::minutes(1);
     let rows = |ids: &[DestinationId]| ids.iter().map(|id| Ask::oldest(*id, ROOM)).collect::<Vec<_>>();
@@ -84,7 +84,13 @@ async fn costs(world: &World, acme: &Organization) -> Cost {
         cost(world, async |system| drop(system.due(&asked, now).await.unwrap())).await
     };
     let (held, other, both) = (due(&[held]).await, due(&[other]).await, due(&[held, other]).await);
+    // What is held on purpose is no backlog, and not counted.
+    let backlog = match acme.tenant.destination(acme.endpoint, acme.first).await.unwrap().unwrap().status {
+        DestinationStatus::Paused => cost(world, async |system| drop(system.absence().await.unwrap())).await,
+        _ => 0,
+    };
     vec![
+        ("backlog", backlog),
         ("waiting", waiting),
         ("paces", paces),
         ("due of the one", held),

@@ -94,7 +94,7 @@ async fn a_deleted_destination_is_told_as_cancelled() {
     let world = World::new().await;
     let acme = world.organization().await;
     world.routed(&acme, &[(acme.first, None), (acme.second, Some(true))]).await;
-    acme.tenant.delete_destination(acme.endpoint, acme.first, world.now).await.unwrap();
+    acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap();
     workers_have_passed(&world).await;
     let (account, findings) = books(&world, 10).await;
     assert_eq!((findings, account.of(State::Cancelled), account.of(State::Delivered)), (vec![], 1, 1));
@@ -232,7 +232,7 @@ async fn a_lost_event_that_is_for_nobody_is_dropped() {
     let world = World::new().await;
     let acme = world.organization().await;
     for destination in [acme.first, acme.second] {
-        acme.tenant.delete_destination(acme.endpoint, destination, world.now).await.unwrap();
+        acme.tenant.delete_destination(acme.endpoint, destination, None, world.now).await.unwrap();
     }
     let event = world.event(&acme).await;
     let swept = world.store.system().sweep_events(&[event]).await.unwrap();

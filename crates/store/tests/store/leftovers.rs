@@ -7,6 +7,7 @@ use ravenpost_core::ids::DestinationId;
 use ravenpost_core::pacing::Health;
 use ravenpost_core::replay::{ReplayState, Steer};
 use ravenpost_store::system::{Keeping, Leftover, Record, Removed};
+use ravenpost_store::tenant::Deleted;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::replay_jobs::{job, make, number, seed, steered, step, steps, to_first};
@@ -90,7 +91,10 @@ async fn of_what_was_deleted_credentials_and_state_go_and_the_row_stays() {
     has_state(&world, &owner, owner.second).await;
     sql(&world, "update destinations set headers = 'h', authentication = 'a', tls = 't'").await;
     let deleted = world.now - TimeDelta::hours(23);
-    assert!(owner.tenant.delete_destination(owner.endpoint, owner.first, deleted).await.unwrap());
+    assert_eq!(
+        owner.tenant.delete_destination(owner.endpoint, owner.first, None, deleted).await.unwrap(),
+        Deleted::Deleted
+    );
     assert_eq!(removed(&world, KEEPING, world.now).await, [], "its deletion can be taken back");
 
     let expected = [("destination_states", 1), ("destination_credentials", 1), ("destination_secrets", 1)];
@@ -108,7 +112,10 @@ async fn an_endpoint_that_was_deleted_answers_so_without_its_secrets() {
     let world = World::new().await;
     let (owner, event) = world.everything().await;
     let token = owner.tenant.endpoint(owner.endpoint).await.unwrap().unwrap().token;
-    assert!(owner.tenant.delete_endpoint(owner.endpoint, world.now).await.unwrap());
+    assert_eq!(
+        owner.tenant.delete_endpoint(owner.endpoint, None, world.now).await.unwrap(),
+        Deleted::Deleted
+    );
     let expected = [
         ("destination_states", 1),
         ("destination_credentials", 2),
@@ -131,7 +138,10 @@ async fn an_endpoint_that_was_deleted_answers_so_without_its_secrets() {
 async fn a_destination_whose_deletion_was_taken_back_keeps_everything() {
     let world = World::new().await;
     let (owner, _) = world.everything().await;
-    assert!(owner.tenant.delete_destination(owner.endpoint, owner.first, world.now).await.unwrap());
+    assert_eq!(
+        owner.tenant.delete_destination(owner.endpoint, owner.first, None, world.now).await.unwrap(),
+        Deleted::Deleted
+    );
     assert_eq!(
         sql(&world, "update destinations set deleted_at = null where deleted_at is not null").await,
         1
@@ -239,7 +249,7 @@ async fn one_process_removes_and_gives_way_to_whoever_holds_a_row() {
     rotate(&world, &owner, world.now - TimeDelta::hours(2), 3_600).await;
     let secrets = Leftover::DestinationSecrets;
     let mut elected = world.pool.begin().await.unwrap();
-    let lock = "select pg_advisory_xact_lock(125762923752962 + n) from generate_series(0, 7) n";
+    let lock = "select pg_advisory_xact_lock(125762923752962 + n) from generate_series(0, 8) n";
     elected.execute(lock).await.unwrap();
     assert_eq!(remove(&world, secrets, KEEPING, world.now).await, None, "another one is at it");
     elected.rollback().await.unwrap();

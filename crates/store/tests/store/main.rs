@@ -1,14 +1,18 @@
 //! The store on a real Postgres: what its two doors promise, and what the tenant door refuses.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
+mod absence;
 mod accept;
 mod alerts;
+mod audit;
 mod configuration;
 mod held;
+mod idempotency;
 mod isolation;
 mod ledger;
 mod leftovers;
 mod pacing;
+mod people;
 mod record;
 mod recovery;
 mod rejected;
@@ -17,6 +21,7 @@ mod replay_jobs;
 
 mod route_changes;
 mod scheduled;
+
 mod secrets;
 mod sending;
 mod statistics;

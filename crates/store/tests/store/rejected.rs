@@ -1,6 +1,6 @@
 //! Rejected requests: kept in batches, removed beyond their caps, and accepted each once (PROTOCOLS I10).
 
-use chrono::TimeDelta;
+use chrono::{DurationRound, TimeDelta};
 use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{InstanceId, RejectedRequestId};
@@ -55,17 +55,17 @@ async fn a_batch_reads_back_and_its_counts_add_up() {
     let mut odd = World::new_rejected(&acme, world.now);
     odd.detail = "a\0b".to_owned();
     odd.reason = "stale";
-    let hour = world.now - TimeDelta::hours(5);
-    let count = |hour, kept, not_kept| RejectedCount {
+    let hour = (world.now - TimeDelta::hours(5)).duration_trunc(TimeDelta::hours(1)).unwrap();
+    let count = |at, kept, not_kept| RejectedCount {
         organization_id: acme.id,
         endpoint_id: acme.endpoint,
-        hour,
+        at,
         kept,
         not_kept,
     };
     let system = world.store.system();
     system.keep_rejected(std::slice::from_ref(&odd), &[count(hour, 1, 40)]).await.unwrap();
-    system.keep_rejected(&[], &[count(hour, -1, 2)]).await.unwrap();
+    system.keep_rejected(&[], &[count(hour + TimeDelta::minutes(59), -1, 2)]).await.unwrap();
 
     let page = Page { after: None, limit: 250 };
     let all = acme.tenant.rejected_requests(&RejectedFilter::default(), page).await.unwrap().rows;

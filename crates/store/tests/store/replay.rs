@@ -6,7 +6,7 @@ use ravenpost_core::delivery::{DeliveryKey, WaitingReason};
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::system::Record;
-use ravenpost_store::tenant::{Attempts, Event, ReplayError, Replayed};
+use ravenpost_store::tenant::{Attempts, Deleted, Event, ReplayError, Replayed};
 use ravenpost_testkit::wait;
 use sqlx::{Postgres, Transaction};
 
@@ -139,11 +139,14 @@ async fn nothing_is_replayed_where_it_makes_no_sense() {
     let other = world.organization().await;
     assert!(matches!(refused(id, Some(other.first)).await, ReplayError::NoDestination));
     for destination in [acme.first, acme.second] {
-        assert!(acme.tenant.delete_destination(acme.endpoint, destination, world.now).await.unwrap());
+        assert_eq!(
+            acme.tenant.delete_destination(acme.endpoint, destination, None, world.now).await.unwrap(),
+            Deleted::Deleted
+        );
     }
     assert!(matches!(refused(id, Some(acme.first)).await, ReplayError::NoDestination));
     assert!(matches!(refused(id, None).await, ReplayError::NoDestinations));
-    assert!(acme.tenant.delete_endpoint(acme.endpoint, world.now).await.unwrap());
+    assert_eq!(acme.tenant.delete_endpoint(acme.endpoint, None, world.now).await.unwrap(), Deleted::Deleted);
     assert!(matches!(refused(id, None).await, ReplayError::EndpointDeleted));
     assert!(attempts(&acme, id).await.waiting.is_empty());
 }
@@ -158,7 +161,10 @@ async fn deleting_a_destination_cancels_what_waits_for_it_and_nothing_else() {
     let given_up = world.routed(&acme, &[(first, None), (second, Some(false))]).await;
     let alone = world.routed(&acme, &[(first, None)]).await;
 
-    assert!(acme.tenant.delete_destination(acme.endpoint, first, world.now).await.unwrap());
+    assert_eq!(
+        acme.tenant.delete_destination(acme.endpoint, first, None, world.now).await.unwrap(),
+        Deleted::Deleted
+    );
     for (id, status) in [
         (both, EventStatus::Pending),
         (delivered, EventStatus::Success),
@@ -168,9 +174,12 @@ async fn deleting_a_destination_cancels_what_waits_for_it_and_nothing_else() {
         assert_eq!(event(&acme, id).await.status, status);
         assert!(attempts(&acme, id).await.waiting.iter().all(|waiting| waiting.destination_id == second));
     }
-    assert!(!acme.tenant.delete_destination(acme.endpoint, first, world.now).await.unwrap());
+    assert_eq!(
+        acme.tenant.delete_destination(acme.endpoint, first, None, world.now).await.unwrap(),
+        Deleted::Missing
+    );
 
-    assert!(acme.tenant.delete_endpoint(acme.endpoint, world.now).await.unwrap());
+    assert_eq!(acme.tenant.delete_endpoint(acme.endpoint, None, world.now).await.unwrap(), Deleted::Deleted);
     assert_eq!(event(&acme, both).await.status, EventStatus::Dropped);
     assert!(
         acme.tenant
@@ -192,7 +201,7 @@ async fn replaying_while_a_destination_is_deleted_leaves_nothing_behind() {
         let now = world.now;
         let (endpoint, first) = (acme.endpoint, acme.first);
         let deleting =
-            tokio::spawn(async move { tenant.delete_destination(endpoint, first, now).await.unwrap() });
+            tokio::spawn(async move { tenant.delete_destination(endpoint, first, None, now).await.unwrap() });
         let replaying = acme.tenant.replay(id, Some(acme.first), world.now).await;
         deleting.await.unwrap();
         assert!(matches!(replaying, Ok(_) | Err(ReplayError::NoDestination)), "{replaying:?}");

@@ -10,7 +10,7 @@ use ravenpost_core::ids::{EventId, ReplayJobId};
 use ravenpost_core::replay::{ReplayFilter, ReplayKind, ReplayState, Steer};
 use ravenpost_store::system::{Record, ReplayStep};
 use ravenpost_store::tenant::{
-    DeadLetterFilter, DeadLetterPage, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered,
+    DeadLetterFilter, DeadLetterPage, Deleted, Matched, NewReplayJob, ReplayJob, ReplayJobError, Steered,
 };
 use ravenpost_testkit::wait;
 use sqlx::Executor;
@@ -322,7 +322,10 @@ async fn a_destination_that_goes_midway_ends_its_part_and_no_other() {
     let id = make(&world, &acme, &filter, None).await.id;
     let (one, other) = (step(&world).await.unwrap(), step(&world).await.unwrap());
     assert_ne!(one.destination_id, other.destination_id, "they take turns");
-    assert!(acme.tenant.delete_destination(acme.endpoint, acme.first, world.now).await.unwrap());
+    assert_eq!(
+        acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap(),
+        Deleted::Deleted
+    );
     steps(&world).await;
     let left = job(&acme, id).await;
     assert_eq!(left.error.as_deref(), Some("the destination was deleted"));
@@ -412,7 +415,10 @@ async fn jobs_are_made_only_where_they_make_sense_and_are_another_organizations_
     let error = acme.tenant.create_replay_job(&new, world.now).await.unwrap_err();
     assert!(matches!(error, ReplayJobError::TooManyJobs));
     for destination in [acme.first, acme.second] {
-        assert!(acme.tenant.delete_destination(acme.endpoint, destination, world.now).await.unwrap());
+        assert_eq!(
+            acme.tenant.delete_destination(acme.endpoint, destination, None, world.now).await.unwrap(),
+            Deleted::Deleted
+        );
     }
     let error = acme.tenant.count_replay(&ReplayFilter::default()).await.unwrap_err();
     assert!(matches!(error, ReplayJobError::NoDestinations));

@@ -46,7 +46,7 @@ async fn each_change_is_told_of_once() {
     assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "an endpoint was paused");
     rotate(&world, &other, world.now, 3_600).await;
     assert_eq!(heard(&world, &mut mark).await, Some(vec![other.endpoint]), "a secret was rotated");
-    assert!(acme.tenant.delete_destination(acme.endpoint, acme.first, world.now).await.unwrap());
+    acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap();
     assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "a destination was deleted");
     first_key(&world, &acme).await;
     assert_eq!(heard(&world, &mut mark).await, None, "an organization's keys concern all its endpoints");

@@ -1,15 +1,18 @@
 //! A database for one test, and a small world in it.
 
-use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use ravenpost_core::access::ApiKey;
-use ravenpost_core::alert::{ChannelConfig, Condition, ConditionName, RuleKey};
+use ravenpost_core::alert::{Condition, ConditionName, RuleKey};
+use ravenpost_core::audit::Author;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
 use ravenpost_core::destination::Signing;
 use ravenpost_core::endpoint::Verification;
 use ravenpost_core::event::{EventStatus, PayloadLocation};
 use ravenpost_core::ids::{
-    ApiKeyId, ChannelId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId,
-    RejectedRequestId, ReplayJobId, SecretId, Slot,
+    ApiKeyId, DeliveryId, DestinationId, EndpointId, EventId, InstanceId, OrganizationId, RejectedRequestId,
+    ReplayJobId, SecretId, Slot,
 };
 use ravenpost_core::pacing::{Health, Limits};
 use ravenpost_core::rejected::Head;
@@ -21,7 +24,7 @@ use ravenpost_store::system::{
     Routed,
 };
 use ravenpost_store::tenant::{
-    NewChannel, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal,
+    KeyClaim, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal,
 };
 use ravenpost_store::{Settings, Store, Tenant};
 use ravenpost_testkit::database::Database;
@@ -79,7 +82,7 @@ impl World {
             api_key: &key,
         };
         self.store.system().bootstrap(&new).await.unwrap();
-        let tenant = self.store.tenant(id);
+        let tenant = self.store.tenant(id, Author::SYSTEM);
         let (endpoint, first) = self.endpoint(&tenant).await;
         let second = self.destination(&tenant, endpoint).await;
         Organization { id, tenant, endpoint, first, second }
@@ -225,28 +228,17 @@ impl World {
     pub(crate) async fn everything(&self) -> (Organization, EventId) {
         let organization = self.organization().await;
         self.another_secret(&organization).await;
+        crate::people::an_owner_who_has_invited(self, &organization).await;
         crate::sending::another_signing_secret(self, &organization).await;
         crate::sending::first_key(self, &organization).await;
         organization.tenant.watch(self.now).await.unwrap();
         let event = self
             .routed(&organization, &[(organization.first, Some(false)), (organization.second, None)])
             .await;
-        let channel = ChannelId::new(self.now, random());
-        organization
-            .tenant
-            .create_channel(&NewChannel {
-                id: channel,
-                name: "",
-                config: &ChannelConfig::Email { address: "ops@example.com".to_owned() },
-                nonce: random(),
-                now: self.now,
-            })
-            .await
-            .unwrap()
-            .unwrap();
+        alerts::channel(self, &organization, "ops@example.com").await;
         let rule = alerts::rule(Condition::ConsecutiveFailures { failures: 9 });
         let RuleKey::Own(id) = rule.key else { panic!("a rule of its own") };
-        assert!(organization.tenant.put_alert_rule(id, &rule).await.unwrap());
+        organization.tenant.create_alert_rule(id, &rule, self.now).await.unwrap().unwrap();
         let fires = alerts::fires(self, &organization, RuleKey::Default(ConditionName::ConsecutiveFailures));
         let observed = alerts::observed(&organization, 0, 1);
         assert_eq!(self.store.system().observe(&[observed], &[fires]).await.unwrap(), [true]);
@@ -255,6 +247,15 @@ impl World {
         let id = ReplayJobId::new(self.now, random());
         let job = NewReplayJob { id, kind: ReplayKind::Replay, filter: &filter, rate: None };
         organization.tenant.create_replay_job(&job, self.now).await.unwrap();
+        let claim = KeyClaim {
+            actor_id: Uuid::from_bytes(random()),
+            key: "a key",
+            fingerprint: random(),
+            request_id: Uuid::from_bytes(random()),
+            lock: Duration::from_secs(60),
+            keep: Duration::from_hours(24),
+        };
+        organization.tenant.claim_key(&claim, self.now).await.unwrap();
         let state = self.state(&organization, organization.first, Health::default());
         self.record(Record { states: vec![state], ..Record::default() }).await;
         self.counted_and_expunged(&organization).await;
@@ -279,7 +280,7 @@ impl World {
         let counts = [RejectedCount {
             organization_id: organization.id,
             endpoint_id: organization.endpoint,
-            hour: self.now.duration_trunc(TimeDelta::hours(1)).unwrap(),
+            at: self.now,
             kept: count,
             not_kept: 0,
         }];

@@ -51,6 +51,18 @@ impl Keycloak {
         options: &Options,
         progress: &Progress,
     ) -> Result<Self> {
+        let mut keycloak = Self::spawn(folder, placeholders, options, progress).await?;
+        keycloak.until_ready().await?;
+        Ok(keycloak)
+    }
+
+    /// As [`Keycloak::start`], for those who have something else to do until it is ready.
+    pub async fn spawn(
+        folder: &Path,
+        placeholders: &[(&str, &str)],
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Self> {
         let installed = Installed::fetch(progress).await?;
         let (folder, options) = (folder.to_path_buf(), *options);
         let (mut spec, address) =
@@ -58,9 +70,7 @@ impl Keycloak {
         let placeholders = placeholders.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         spec.environment.extend(placeholders);
         let daemon = Daemon::spawn(&spec, options.when_dropped)?;
-        let mut keycloak = Self { daemon, address };
-        keycloak.until_ready().await?;
-        Ok(keycloak)
+        Ok(Self { daemon, address })
     }
 
     /// Where it is, and how to get in.

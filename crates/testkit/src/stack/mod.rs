@@ -27,6 +27,7 @@ mod kafka;
 pub mod keycloak;
 mod postgres;
 mod progress;
+pub mod schemathesis;
 mod seaweedfs;
 mod smtp;
 
@@ -36,7 +37,7 @@ pub use keycloak::Keycloak;
 pub use postgres::Postgres;
 pub use progress::Progress;
 pub use seaweedfs::SeaweedFs;
-pub use smtp::Smtp;
+pub use smtp::{Guard, Smtp};
 
 /// Names the `stack.json` of the stack that tests shall use.
 pub const STACK_VARIABLE: &str = "RAVENPOST_STACK";

@@ -131,13 +131,13 @@ impl Owner {
         for row in rows {
             let place = (row.due_at, row.event_id);
             let beside = neighbours.get(&row.payload.s3_key).cloned();
-            let first =
-                beside.iter().find(|beside| ahead.last().is_none_or(|last| !Arc::ptr_eq(last, beside)));
-            ahead.extend(first.cloned());
-            entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, beside, now) };
+            entered =
+                if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, beside.clone(), now) };
             if entered != Entered::All {
                 break;
             }
+            let first = beside.filter(|beside| ahead.last().is_none_or(|last| !Arc::ptr_eq(last, beside)));
+            ahead.extend(first);
             last = Some(place);
         }
         if let Some(lane) = self.lanes.get_mut(&destination)
@@ -146,8 +146,10 @@ impl Owner {
             entered = Entered::NoRoom;
         }
         self.advance(destination, now);
-        let sender = Arc::clone(&self.shared.sender);
-        tokio::spawn(async move { Neighbours::prefetch(ahead, &sender.payloads).await });
+        if !ahead.is_empty() {
+            let sender = Arc::clone(&self.shared.sender);
+            tokio::spawn(async move { Neighbours::prefetch(ahead, &sender.payloads).await });
+        }
         entered
     }
 

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chrono::{DurationRound, TimeDelta};
 use futures::{StreamExt, stream};
 use ravenpost_chassis::{Context, clock, random};
 use ravenpost_core::event::PayloadLocation;
@@ -64,8 +63,7 @@ pub(super) fn start(ctx: &Context, rejected: RejectedRequests, system: System, p
 
 impl Recorder {
     async fn write(&self) {
-        let hour = clock::now().duration_trunc(TimeDelta::hours(1)).unwrap_or_default();
-        let (rejected, counts) = self.rejected.drain(hour, Instant::now());
+        let (rejected, counts) = self.rejected.drain(clock::now(), Instant::now());
         if counts.is_empty() && rejected.is_empty() {
             return;
         }

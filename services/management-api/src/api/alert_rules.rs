@@ -4,20 +4,25 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem};
 use ravenpost_chassis::{clock, random};
 use ravenpost_core::alert::rule::{COOL_DOWN, DEFAULT_FAILURES, QuietHours, defaults};
-use ravenpost_core::alert::{Condition, Rule, RuleKey, Scope, Severity};
+use ravenpost_core::alert::{Condition, Invalid, Rule, RuleKey, Scope, Severity};
 use ravenpost_core::duration;
 use ravenpost_core::ids::{AlertRuleId, ChannelId};
-use ravenpost_store::tenant::StoredRule;
+use ravenpost_store::tenant::{Deleted, MAX_ALERT_RULES, RuleChanged, RuleRefused, StoredRule};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::nullable;
 use super::{BASE, Failure, checks};
 use crate::auth::{AlertsRead, AlertsWrite, Caller};
+use crate::conventions::preconditions::{Preconditions, answer, failed};
+
+/// What is a rule's own, and no part of its condition.
+const OF_RULE: [&str; 4] = ["cool_down", "quiet_hours", "channels", "scope"];
 
 /// The path of one rule.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,7 +38,7 @@ pub(super) struct RulePath {
 #[schema(as = NewAlertRule)]
 pub(super) struct NewRuleBody {
     /// What people call it.
-    #[schema(example = "Orders fail")]
+    #[schema(min_length = 1, max_length = 200, example = "Orders fail")]
     name: String,
     /// When it is trouble.
     condition: Condition,
@@ -53,6 +58,42 @@ pub(super) struct NewRuleBody {
     channels: Option<Vec<ChannelId>>,
     /// Whether it counts; `true` unless it is given. A rule of the whole organization that does not switches off the default of
     /// its condition.
+    enabled: Option<bool>,
+}
+
+/// What to change; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AlertRuleChange)]
+pub(super) struct RuleChangeBody {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 200, example = "Orders fail")]
+    name: Option<String>,
+    /// When it is trouble.
+    condition: Option<Condition>,
+    /// Of what.
+    scope: Option<Scope>,
+    /// How bad it is.
+    severity: Option<Severity>,
+    /// How long the same trouble is not opened again after it was resolved, `0s` to `24h`.
+    #[schema(example = "5m")]
+    cool_down: Option<String>,
+    /// Nobody is told before then; null for at once.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    muted_until: Option<Option<DateTime<Utc>>>,
+    /// Nobody is told in these hours of each day; null for none.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<QuietHours>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    quiet_hours: Option<Option<QuietHours>>,
+    /// Who is told; null for all channels.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<ChannelId>>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    channels: Option<Option<Vec<ChannelId>>>,
+    /// Whether it counts.
     enabled: Option<bool>,
 }
 
@@ -136,8 +177,7 @@ impl From<StoredRule> for RuleBody {
 }
 
 /// List rules of alerts, and the defaults.
-#[utoipa::path(get, path = "/alert-rules", tag = "alerts", operation_id = "list_alert_rules",
-    security(("api_key" = ["alerts:read"])), responses((status = 200, body = RulesBody)))]
+#[utoipa::path(get, path = "/alert-rules", tag = "alerts", operation_id = "list_alert_rules", responses((status = 200, body = RulesBody)))]
 pub(super) async fn list(caller: Caller<AlertsRead>) -> Result<Answer<RulesBody>, Failure> {
     let own = caller.tenant.alert_rules().await?;
     let replaced = |default: &Rule| {
@@ -153,100 +193,155 @@ pub(super) async fn list(caller: Caller<AlertsRead>) -> Result<Answer<RulesBody>
 }
 
 /// Create a rule of alerts.
+///
+/// It counts within a few seconds.
 #[utoipa::path(post, path = "/alert-rules", tag = "alerts", operation_id = "create_alert_rule",
-    request_body = NewRuleBody, security(("api_key" = ["alerts:write"])),
-    responses((status = 201, body = RuleBody, headers(("Location" = String, description = "Its path."))),
-        (status = 409)))]
+    request_body = NewRuleBody, responses((status = 201, body = RuleBody,
+        headers(("Location" = String, description = "Its path."))), (status = 409)))]
 pub(super) async fn create(
     caller: Caller<AlertsWrite>,
     Json(body): Json<NewRuleBody>,
 ) -> Result<impl IntoResponse, Failure> {
-    let id = AlertRuleId::new(clock::now(), random::bytes());
-    let rule = put(&caller, id, body).await?;
+    let now = clock::now();
+    let id = AlertRuleId::new(now, random::bytes());
+    let rule = body.check(id)?;
+    let made = caller.tenant.create_alert_rule(id, &rule, now).await?.map_err(refused)?;
     let location = format!("{BASE}/alert-rules/{id}");
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(rule)))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(RuleBody::from(made))))
 }
 
 /// Get a rule of alerts.
 #[utoipa::path(get, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "get_alert_rule",
-    params(RulePath), security(("api_key" = ["alerts:read"])), responses((status = 200, body = RuleBody)))]
+    params(RulePath), responses((status = 200, body = RuleBody), (status = 304)))]
 pub(super) async fn get(
     caller: Caller<AlertsRead>,
     Path(path): Path<RulePath>,
-) -> Result<Answer<RuleBody>, Failure> {
-    let rule = caller.tenant.alert_rule(path.rule_id).await?;
-    Ok(Answer(rule.ok_or_else(|| Problem::not_found("alert rule"))?.into()))
+    preconditions: Preconditions,
+) -> Result<Response, Failure> {
+    let rule = caller.tenant.alert_rule(path.rule_id).await?.ok_or_else(missing)?;
+    Ok(preconditions.answer(rule.version, &RuleBody::from(rule)))
 }
 
-/// Replace a rule of alerts.
+/// Change a rule of alerts.
 ///
-/// What is left out is as if it were new. It counts within a few seconds.
-#[utoipa::path(put, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "replace_alert_rule",
-    params(RulePath), request_body = NewRuleBody, security(("api_key" = ["alerts:write"])),
-    responses((status = 200, body = RuleBody)))]
-pub(super) async fn replace(
+/// `condition`, `scope`, `quiet_hours` and `channels` are replaced as a whole. It counts within a few seconds. What is
+/// switched off or replaced by it has its open alerts resolved; nobody is told of that.
+#[utoipa::path(patch, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "change_alert_rule",
+    params(RulePath), request_body = RuleChangeBody,
+    responses((status = 200, body = RuleBody), (status = 412)))]
+pub(super) async fn change(
     caller: Caller<AlertsWrite>,
     Path(path): Path<RulePath>,
-    Json(body): Json<NewRuleBody>,
-) -> Result<Answer<RuleBody>, Failure> {
-    if caller.tenant.alert_rule(path.rule_id).await?.is_none() {
-        return Err(Problem::not_found("alert rule").into());
+    preconditions: Preconditions,
+    Json(body): Json<RuleChangeBody>,
+) -> Result<Response, Failure> {
+    let if_version = preconditions.version()?;
+    let cool_down = body.check()?;
+    let change = |present: Rule| {
+        let rule = body.apply(present, cool_down);
+        rule.check().map(|()| rule)
+    };
+    match caller.tenant.change_alert_rule(path.rule_id, if_version, change, clock::now()).await? {
+        RuleChanged::Changed(rule) => Ok(answer(rule.version, &RuleBody::from(*rule))),
+        RuleChanged::Missing => Err(missing().into()),
+        RuleChanged::Stale => Err(failed("alert rule").into()),
+        RuleChanged::Refused(why) => Err(refused(why).into()),
     }
-    Ok(Answer(put(&caller, path.rule_id, body).await?))
 }
 
 /// Delete a rule of alerts.
 ///
 /// Its open alerts are resolved; nobody is told of that.
 #[utoipa::path(delete, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "delete_alert_rule",
-    params(RulePath), security(("api_key" = ["alerts:write"])), responses((status = 204)))]
+    params(RulePath), responses((status = 204), (status = 412)))]
 pub(super) async fn delete(
     caller: Caller<AlertsWrite>,
     Path(path): Path<RulePath>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, Failure> {
-    let deleted = caller.tenant.delete_alert_rule(path.rule_id).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("alert rule").into()) }
+    match caller.tenant.delete_alert_rule(path.rule_id, preconditions.version()?, clock::now()).await? {
+        Deleted::Deleted => Ok(StatusCode::NO_CONTENT),
+        Deleted::Missing => Err(missing().into()),
+        Deleted::Stale => Err(failed("alert rule").into()),
+    }
 }
 
-async fn put(caller: &Caller<AlertsWrite>, id: AlertRuleId, body: NewRuleBody) -> Result<RuleBody, Failure> {
-    let rule = checked(id, body)?;
-    for channel in rule.channels.iter().flatten() {
-        if caller.tenant.channel(*channel).await?.is_none() {
-            let message = format!("there is no channel {channel}");
-            return Err(Problem::invalid_field("channels", message).into());
+impl NewRuleBody {
+    fn check(self, id: AlertRuleId) -> Result<Rule, Problem> {
+        checks::all! {
+            _name = checks::name("name", &self.name);
+            cool_down = self.cool_down.as_deref().map(cool_down).transpose();
+        }
+        let rule = Rule {
+            key: RuleKey::Own(id),
+            name: self.name,
+            condition: self.condition,
+            scope: self.scope.unwrap_or(Scope::Organization {}),
+            severity: self.severity.unwrap_or(Severity::Warning),
+            cool_down: cool_down.unwrap_or(COOL_DOWN),
+            muted_until: self.muted_until,
+            quiet_hours: self.quiet_hours,
+            channels: self.channels,
+            enabled: self.enabled.unwrap_or(true),
+        };
+        rule.check().map_err(invalid)?;
+        Ok(rule)
+    }
+}
+
+impl RuleChangeBody {
+    /// The new cool-down, when what stands alone is acceptable.
+    fn check(&self) -> Result<Option<Duration>, Problem> {
+        checks::all! {
+            _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
+            cool_down = self.cool_down.as_deref().map(cool_down).transpose();
+        }
+        Ok(cool_down)
+    }
+
+    fn apply(self, present: Rule, cool_down: Option<Duration>) -> Rule {
+        Rule {
+            key: present.key,
+            name: self.name.unwrap_or(present.name),
+            condition: self.condition.unwrap_or(present.condition),
+            scope: self.scope.unwrap_or(present.scope),
+            severity: self.severity.unwrap_or(present.severity),
+            cool_down: cool_down.unwrap_or(present.cool_down),
+            muted_until: self.muted_until.unwrap_or(present.muted_until),
+            quiet_hours: self.quiet_hours.unwrap_or(present.quiet_hours),
+            channels: self.channels.unwrap_or(present.channels),
+            enabled: self.enabled.unwrap_or(present.enabled),
         }
     }
-    if let Scope::Endpoint { id } = rule.scope
-        && caller.tenant.endpoint(id).await?.is_none()
-    {
-        return Err(Problem::invalid_field("scope.id", format!("there is no endpoint {id}")).into());
-    }
-    if !caller.tenant.put_alert_rule(id, &rule).await? {
-        return Err(Problem::new(Kind::Conflict, "there are as many rules as there may be").into());
-    }
-    let stored = caller.tenant.alert_rule(id).await?;
-    Ok(stored.ok_or_else(|| Problem::not_found("alert rule"))?.into())
 }
 
-fn checked(id: AlertRuleId, body: NewRuleBody) -> Result<Rule, Problem> {
-    checks::name("name", &body.name)?;
-    let cool_down = body.cool_down.as_deref().map_or(Ok::<Duration, _>(COOL_DOWN), duration::parse);
-    let rule = Rule {
-        key: RuleKey::Own(id),
-        name: body.name,
-        condition: body.condition,
-        scope: body.scope.unwrap_or(Scope::Organization {}),
-        severity: body.severity.unwrap_or(Severity::Warning),
-        cool_down: cool_down.map_err(|error| Problem::invalid_field("cool_down", error.to_string()))?,
-        muted_until: body.muted_until,
-        quiet_hours: body.quiet_hours,
-        channels: body.channels,
-        enabled: body.enabled.unwrap_or(true),
-    };
-    let of_rule = ["cool_down", "quiet_hours", "channels", "scope"];
-    rule.check().map_err(|invalid| {
-        let within = if of_rule.contains(&invalid.field) { "" } else { "condition." };
-        Problem::invalid_field(format!("{within}{}", invalid.field), invalid.message)
-    })?;
-    Ok(rule)
+fn cool_down(text: &str) -> Result<Duration, Problem> {
+    duration::parse(text).map_err(|error| Problem::invalid_field("cool_down", error.to_string()))
+}
+
+fn invalid(invalid: Invalid) -> Problem {
+    let within = if OF_RULE.contains(&invalid.field) { "" } else { "condition." };
+    Problem::invalid_field(format!("{within}{}", invalid.field), invalid.message)
+}
+
+fn refused(why: RuleRefused) -> Problem {
+    match why {
+        RuleRefused::Invalid(why) => invalid(why),
+        RuleRefused::NoChannel(id) => Problem::invalid_field("channels", format!("there is no channel {id}")),
+        RuleRefused::NoEndpoint(id) => {
+            Problem::invalid_field("scope.id", format!("there is no endpoint {id}"))
+        }
+        RuleRefused::NoDestination(id) => {
+            Problem::invalid_field("scope.id", format!("there is no destination {id}"))
+        }
+        RuleRefused::TooMany => {
+            let detail =
+                format!("there are {MAX_ALERT_RULES} rules, which is the most: delete one that nobody needs");
+            Problem::new(Kind::Conflict, detail)
+        }
+    }
+}
+
+fn missing() -> Problem {
+    Problem::not_found("alert rule")
 }

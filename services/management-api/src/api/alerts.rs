@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::Json as Answer;
 use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Kind, Path, Problem, Query};
-use ravenpost_core::access::Actor;
 use ravenpost_core::alert::Severity;
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId};
 use ravenpost_store::tenant::{Alert, AlertFilter};
@@ -65,8 +64,7 @@ pub(super) struct MuteBody {
 }
 
 /// List alerts.
-#[utoipa::path(get, path = "/alerts", tag = "alerts", operation_id = "list_alerts", params(AlertQuery),
-    security(("api_key" = ["alerts:read"])), responses((status = 200, body = List<AlertBody>)))]
+#[utoipa::path(get, path = "/alerts", tag = "alerts", operation_id = "list_alerts", params(AlertQuery), responses((status = 200, body = List<AlertBody>)))]
 pub(super) async fn list(
     caller: Caller<AlertsRead>,
     Query(query): Query<AlertQuery>,
@@ -84,8 +82,7 @@ pub(super) async fn list(
 }
 
 /// Get an alert, with what channels were told of it.
-#[utoipa::path(get, path = "/alerts/{alert_id}", tag = "alerts", operation_id = "get_alert", params(AlertPath),
-    security(("api_key" = ["alerts:read"])), responses((status = 200, body = AlertWithNotificationsBody)))]
+#[utoipa::path(get, path = "/alerts/{alert_id}", tag = "alerts", operation_id = "get_alert", params(AlertPath), responses((status = 200, body = AlertWithNotificationsBody)))]
 pub(super) async fn get(
     caller: Caller<AlertsRead>,
     Path(path): Path<AlertPath>,
@@ -102,13 +99,13 @@ pub(super) async fn get(
 ///
 /// Somebody sees to it. Pagers and webhooks are told.
 #[utoipa::path(post, path = "/alerts/{alert_id}/acknowledge", tag = "alerts", operation_id = "acknowledge_alert",
-    params(AlertPath), security(("api_key" = ["alerts:write"])),
+    params(AlertPath),
     responses((status = 200, body = AlertBody), (status = 409)))]
 pub(super) async fn acknowledge(
     caller: Caller<AlertsWrite>,
     Path(path): Path<AlertPath>,
 ) -> Result<Answer<AlertBody>, Failure> {
-    let done = caller.tenant.acknowledge_alert(path.alert_id, &who(caller.actor)).await?;
+    let done = caller.tenant.acknowledge_alert(path.alert_id, clock::now()).await?;
     changed(&caller, path.alert_id, done, "the alert is acknowledged or resolved already").await
 }
 
@@ -116,13 +113,13 @@ pub(super) async fn acknowledge(
 ///
 /// It opens again when the same trouble begins anew, and not while it lasts.
 #[utoipa::path(post, path = "/alerts/{alert_id}/resolve", tag = "alerts", operation_id = "resolve_alert",
-    params(AlertPath), security(("api_key" = ["alerts:write"])),
+    params(AlertPath),
     responses((status = 200, body = AlertBody), (status = 409)))]
 pub(super) async fn resolve(
     caller: Caller<AlertsWrite>,
     Path(path): Path<AlertPath>,
 ) -> Result<Answer<AlertBody>, Failure> {
-    let done = caller.tenant.resolve_alert(path.alert_id, &who(caller.actor)).await?;
+    let done = caller.tenant.resolve_alert(path.alert_id, clock::now()).await?;
     changed(&caller, path.alert_id, done, "the alert is resolved already").await
 }
 
@@ -130,7 +127,7 @@ pub(super) async fn resolve(
 ///
 /// Nobody is told of it for a while. What was sent already is not called back.
 #[utoipa::path(post, path = "/alerts/{alert_id}/mute", tag = "alerts", operation_id = "mute_alert",
-    params(AlertPath), request_body = Option<MuteBody>, security(("api_key" = ["alerts:write"])),
+    params(AlertPath), request_body = Option<MuteBody>,
     responses((status = 200, body = AlertBody), (status = 409)))]
 pub(super) async fn mute(
     caller: Caller<AlertsWrite>,
@@ -139,7 +136,7 @@ pub(super) async fn mute(
 ) -> Result<Answer<AlertBody>, Failure> {
     let now = clock::now();
     let until = checks::after("duration", body.duration.as_deref(), MUTED, now)?;
-    let done = caller.tenant.mute_alert(path.alert_id, (until > now).then_some(until)).await?;
+    let done = caller.tenant.mute_alert(path.alert_id, (until > now).then_some(until), now).await?;
     changed(&caller, path.alert_id, done, "the alert is resolved already").await
 }
 
@@ -156,12 +153,4 @@ async fn changed(
 ) -> Result<Answer<AlertBody>, Failure> {
     let alert = found(caller, id).await?;
     if done { Ok(Answer(alert.into())) } else { Err(Problem::new(Kind::Conflict, why_not).into()) }
-}
-
-/// Who does something, as it is kept with the alert.
-fn who(actor: Actor) -> String {
-    match actor {
-        Actor::ApiKey(id) => format!("api_key:{id}"),
-        Actor::User(id) => format!("user:{id}"),
-    }
 }

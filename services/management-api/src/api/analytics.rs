@@ -17,6 +17,8 @@ use crate::auth::{Caller, EventsRead};
 
 /// What is looked at unless `from` says more.
 const LATELY: TimeDelta = TimeDelta::hours(24);
+/// Most buckets that are added up for each endpoint of a page.
+const MOST_BUCKETS_EACH: usize = 100;
 
 /// Of what, when, in which buckets.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -56,7 +58,7 @@ pub(super) enum Bucket {
 #[into_params(parameter_in = Query)]
 pub(super) struct EndpointsQuery {
     /// From the bucket that this time lies in (RFC 3339): minutes for a span of up to an hour, hours for one of up to 48,
-    /// days otherwise. 24 hours before `to` unless given.
+    /// days otherwise, or what is still kept of that time; at most 100 of them. 24 hours before `to` unless given.
     from: Option<DateTime<Utc>>,
     /// Up to this time (RFC 3339); now unless given.
     to: Option<DateTime<Utc>>,
@@ -222,7 +224,7 @@ fn between(
 }
 
 fn refused(invalid: &InvalidSpan) -> Problem {
-    let parameter = if *invalid == InvalidSpan::Reversed { "from" } else { "bucket" };
+    let parameter = if matches!(invalid, InvalidSpan::TooMany(_)) { "bucket" } else { "from" };
     Problem::invalid_parameter(parameter, invalid.to_string())
 }
 
@@ -259,12 +261,20 @@ pub(super) async fn series(
     responses((status = 200, body = List<EndpointFiguresBody>)))]
 pub(super) async fn endpoints(
     caller: Caller<EventsRead>,
+    State(api): State<Api>,
     Query(query): Query<EndpointsQuery>,
 ) -> Result<Answer<List<EndpointFiguresBody>>, Failure> {
     let page = page(query.limit, query.next.as_deref())?;
-    let (from, to) = between(query.from, query.to, clock::now());
-    Span::covering(from, to, Some(Grain::Day)).map_err(|invalid| refused(&invalid))?;
-    let endpoints = caller.tenant.endpoint_figures(from, to, page).await?;
+    let now = clock::now();
+    let (from, to) = between(query.from, query.to, now);
+    let grain = api.statistics.kept(Grain::coarse(to - from), from, now);
+    let span = Span::covering(from, to, Some(grain)).map_err(|invalid| refused(&invalid))?;
+    if span.starts().count() > MOST_BUCKETS_EACH {
+        let detail =
+            format!("at most {MOST_BUCKETS_EACH} buckets of what is kept before `to`: choose a shorter span");
+        return Err(Problem::invalid_parameter("from", detail).into());
+    }
+    let endpoints = caller.tenant.endpoint_figures(grain, from, to, page).await?;
     let show = |endpoint: EndpointFigures| EndpointFiguresBody {
         endpoint_id: endpoint.endpoint_id,
         name: endpoint.name,

@@ -23,12 +23,41 @@ use ravenpost_store::system::DisableAfter;
 use url::Url;
 
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
-const MAX_ADDRESS: usize = 254;
+pub(crate) const MAX_ADDRESS: usize = 254;
 
 /// The longest time that something former can be given.
 const MAX_GRACE: Duration = Duration::from_hours(24 * 90);
 
 type Checked<T> = Result<T, Problem>;
+
+/// Names the results of checks that don't need each other, or returns the problem of all of them that found something:
+/// who sends a body is told at once what is wrong with it.
+macro_rules! all {
+    ($($name:ident = $check:expr;)+) => {
+        let mut found = None;
+        $(let $name = $crate::api::checks::keep($check, &mut found);)+
+        if let Some(problem) = found {
+            return Err(problem);
+        }
+        let ($(Some($name),)+) = ($($name,)+) else { unreachable!("what is missing was found") };
+    };
+}
+
+pub(super) use all;
+
+/// The result, or its problem joins those `found`.
+pub(super) fn keep<T>(result: Checked<T>, found: &mut Option<Problem>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(problem) => {
+            *found = Some(match found.take() {
+                None => problem,
+                Some(first) => first.and(problem),
+            });
+            None
+        }
+    }
+}
 
 pub(super) fn name<'a>(field: &str, text: &'a str) -> Checked<&'a str> {
     let length = text.chars().count();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Failure;
-use super::page::{List, limit, some};
+use super::page::{List, limit, some, text};
 use crate::auth::{Caller, EventsRead};
 
 /// Which dead letters to list.
@@ -101,7 +101,7 @@ pub(super) async fn list(
     let filter = DeadLetterFilter {
         endpoint: query.endpoint_id,
         destination: query.destination_id,
-        reason: query.reason.as_deref(),
+        reason: text("reason", query.reason.as_deref())?,
         received_after: query.received_after,
         received_before: query.received_before,
     };

@@ -8,11 +8,11 @@ pub(super) mod try_filter;
 
 use axum::Json as Answer;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use ravenpost_chassis::clock;
 use ravenpost_chassis::problem::{Json, Path, Problem, Query};
 use ravenpost_core::ids::{DestinationId, EndpointId};
-use ravenpost_store::tenant::{DestinationChanged, Unsaid};
+use ravenpost_store::tenant::{Deleted, DestinationChange, DestinationChanged, Unsaid};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -24,6 +24,7 @@ use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
 use super::{BASE, Failure, checks, signing_keys};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
+use crate::conventions::preconditions::{Preconditions, answer, failed};
 
 /// Why a URL is not changed while its credentials stay.
 const OTHER_ORIGIN: &str = "given for the present url, and the new one leads to another scheme, host or port: to be given \
@@ -78,13 +79,15 @@ pub(super) async fn create(
 /// Get a destination.
 #[utoipa::path(get, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "get_destination", params(DestinationPath), security(("api_key" = ["endpoints:read"])),
-    responses((status = 200, body = DestinationBody)))]
+    responses((status = 200, body = DestinationBody), (status = 304)))]
 pub(super) async fn get(
     caller: Caller<EndpointsRead>,
     Path(path): Path<DestinationPath>,
-) -> Result<Answer<DestinationBody>, Failure> {
+    preconditions: Preconditions,
+) -> Result<Response, Failure> {
     let destination = caller.tenant.destination(path.endpoint_id, path.destination_id).await?;
-    Ok(Answer(destination.ok_or_else(missing)?.into()))
+    let destination = destination.ok_or_else(missing)?;
+    Ok(preconditions.answer(destination.version, &DestinationBody::from(destination)))
 }
 
 /// Change, pause, resume or enable a destination.
@@ -100,18 +103,24 @@ pub(super) async fn get(
 /// whole; null removes the first two.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "change_destination", params(DestinationPath), request_body = DestinationChangeBody,
-    security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody)))]
+    security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody), (status = 412)))]
 pub(super) async fn change(
     caller: Caller<EndpointsWrite>,
     Path(path): Path<DestinationPath>,
+    preconditions: Preconditions,
     Json(body): Json<DestinationChangeBody>,
-) -> Result<Answer<DestinationBody>, Failure> {
+) -> Result<Response, Failure> {
     let now = clock::now();
+    let if_version = preconditions.version()?;
     let draft = body.check()?;
     signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
     let (endpoint, id) = (path.endpoint_id, path.destination_id);
-    match caller.tenant.change_destination(endpoint, id, &draft.as_change(), now).await? {
-        DestinationChanged::Changed(destination) => Ok(Answer((*destination).into())),
+    let change = DestinationChange { if_version, ..draft.as_change() };
+    match caller.tenant.change_destination(endpoint, id, &change, now).await? {
+        DestinationChanged::Changed(destination) => {
+            Ok(answer(destination.version, &DestinationBody::from(*destination)))
+        }
+        DestinationChanged::Stale => Err(failed("destination").into()),
         DestinationChanged::Missing => Err(missing().into()),
         DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
         DestinationChanged::Unsaid(Unsaid(fields)) => {
@@ -125,14 +134,18 @@ pub(super) async fn change(
 /// What waits for it is cancelled. Its attempts stay readable.
 #[utoipa::path(delete, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "delete_destination", params(DestinationPath), security(("api_key" = ["endpoints:write"])),
-    responses((status = 204)))]
+    responses((status = 204), (status = 412)))]
 pub(super) async fn delete(
     caller: Caller<EndpointsWrite>,
     Path(path): Path<DestinationPath>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, Failure> {
-    let deleted =
-        caller.tenant.delete_destination(path.endpoint_id, path.destination_id, clock::now()).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(missing().into()) }
+    let (endpoint, id, if_version) = (path.endpoint_id, path.destination_id, preconditions.version()?);
+    match caller.tenant.delete_destination(endpoint, id, if_version, clock::now()).await? {
+        Deleted::Deleted => Ok(StatusCode::NO_CONTENT),
+        Deleted::Missing => Err(missing().into()),
+        Deleted::Stale => Err(failed("destination").into()),
+    }
 }
 
 pub(super) fn missing() -> Problem {

@@ -7,7 +7,7 @@ pub(super) mod test_event;
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
@@ -17,7 +17,8 @@ use ravenpost_core::limit::{CustomAnswer, MediaType, RateLimit};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::tenant::{
-    Endpoint, EndpointChange, EndpointChanged, NewEndpoint, ToSeal, Unsaid, VerificationChange,
+    Deleted, Endpoint, EndpointChange, EndpointChanged, EndpointVersion, NewEndpoint, ToSeal, Unsaid,
+    VerificationChange,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -28,6 +29,7 @@ use super::destinations::{CreatedDestinationBody, DestinationDraft};
 use super::page::{List, PageQuery, list as listed};
 use super::{Api, BASE, Failure, checks};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
+use crate::conventions::preconditions::{Preconditions, Version, answer, failed};
 
 /// The path of one endpoint.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -199,20 +201,26 @@ struct Draft {
 
 impl NewEndpointBody {
     fn check(self, now: DateTime<Utc>) -> Result<Draft, Problem> {
-        checks::name("name", &self.name)?;
-        checks::verification(&self.verification)?;
-        checks::limits(self.rate_limit, self.content_types.as_deref(), self.answer.as_ref())?;
-        let brought = self.secret.map(|secret| checks::secret(&self.verification, &secret)).transpose()?;
+        checks::all! {
+            _name = checks::name("name", &self.name);
+            target_url = checks::url("target_url", &self.target_url);
+            _verification = checks::verification(&self.verification);
+            brought = self.secret.map(|secret| checks::secret(&self.verification, &secret)).transpose();
+            max_body_bytes = self.max_body_bytes.map(checks::max_body_bytes).transpose();
+            _limits = checks::limits(self.rate_limit, self.content_types.as_deref(), self.answer.as_ref());
+            _policy = self.retry_policy.as_ref().map(checks::retry_policy).transpose();
+            _timeout = self.timeout.as_deref().map(|text| checks::timeout("timeout", text)).transpose();
+        }
         Ok(Draft {
             id: EndpointId::new(now, random::bytes()),
             secret: brought.or_else(|| checks::new_secret(&self.verification)),
             verification: self.verification,
-            max_body_bytes: self.max_body_bytes.map(checks::max_body_bytes).transpose()?,
+            max_body_bytes,
             rate_limit: self.rate_limit,
             content_types: self.content_types,
             answer: self.answer,
             destination: DestinationDraft::check(
-                checks::url("target_url", &self.target_url)?,
+                target_url,
                 self.name.clone(),
                 self.retry_policy,
                 self.timeout.as_deref(),
@@ -232,16 +240,17 @@ struct Decided {
 
 impl EndpointChangeBody {
     fn check(&self) -> Result<Option<Url>, Problem> {
-        self.name.as_deref().map(|name| checks::name("name", name)).transpose()?;
-        self.verification.as_ref().map(checks::verification).transpose()?;
-        self.max_body_bytes.flatten().map(checks::max_body_bytes).transpose()?;
         let (content_types, answer) = (self.content_types.as_ref(), self.answer.as_ref());
-        checks::limits(
-            self.rate_limit.flatten(),
-            content_types.and_then(|types| types.as_deref()),
-            answer.and_then(Option::as_ref),
-        )?;
-        self.target_url.as_deref().map(|url| checks::url("target_url", url)).transpose()
+        let content_types = content_types.and_then(|types| types.as_deref());
+        let answer = answer.and_then(Option::as_ref);
+        checks::all! {
+            _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
+            target_url = self.target_url.as_deref().map(|url| checks::url("target_url", url)).transpose();
+            _verification = self.verification.as_ref().map(checks::verification).transpose();
+            _bytes = self.max_body_bytes.flatten().map(checks::max_body_bytes).transpose();
+            _limits = checks::limits(self.rate_limit.flatten(), content_types, answer);
+        }
+        Ok(target_url)
     }
 
     /// The stored secrets stay while they are used in the same way; another way gets another secret.
@@ -314,14 +323,31 @@ pub(super) async fn create(
 
 /// Get an endpoint.
 #[utoipa::path(get, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "get_endpoint",
-    params(EndpointPath), security(("api_key" = ["endpoints:read"])), responses((status = 200, body = EndpointBody)))]
+    params(EndpointPath), security(("api_key" = ["endpoints:read"])),
+    responses((status = 200, body = EndpointBody), (status = 304)))]
 pub(super) async fn get(
     caller: Caller<EndpointsRead>,
     State(api): State<Api>,
     Path(path): Path<EndpointPath>,
-) -> Result<Answer<EndpointBody>, Failure> {
+    preconditions: Preconditions,
+) -> Result<Response, Failure> {
     let endpoint = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
-    Ok(Answer(EndpointBody::show(&api, endpoint, None)))
+    Ok(preconditions.answer(endpoint.version, &EndpointBody::show(&api, endpoint, None)))
+}
+
+impl Version for EndpointVersion {
+    fn parse(text: &str) -> Option<Self> {
+        let (own, first_destination) = text.split_once('.')?;
+        Some(Self { own: own.parse().ok()?, first_destination: first_destination.parse().ok()? })
+    }
+
+    fn write(self) -> String {
+        format!("{}.{}", self.own, self.first_destination)
+    }
+
+    fn never() -> Self {
+        Self { own: -1, first_destination: -1 }
+    }
 }
 
 /// A change of the endpoint can't say what becomes of its first destination's credentials.
@@ -337,14 +363,16 @@ fn guarded(credentials: &[String]) -> Problem {
 /// Change, pause or activate an endpoint.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "change_endpoint",
     params(EndpointPath), request_body = EndpointChangeBody, security(("api_key" = ["endpoints:write"])),
-    responses((status = 200, body = EndpointBody), (status = 409)))]
+    responses((status = 200, body = EndpointBody), (status = 409), (status = 412)))]
 pub(super) async fn change(
     caller: Caller<EndpointsWrite>,
     State(api): State<Api>,
     Path(path): Path<EndpointPath>,
+    preconditions: Preconditions,
     Json(body): Json<EndpointChangeBody>,
-) -> Result<Answer<EndpointBody>, Failure> {
+) -> Result<Response, Failure> {
     let now = clock::now();
+    let if_version = preconditions.version()?;
     let target_url = body.check()?;
     let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
     if target_url.is_some() && current.target_url.is_none() {
@@ -352,6 +380,7 @@ pub(super) async fn change(
     }
     let decided = body.decide(&current.verification)?;
     let change = EndpointChange {
+        if_version,
         name: body.name.as_deref(),
         status: body.status,
         target_url: target_url.as_ref(),
@@ -372,9 +401,12 @@ pub(super) async fn change(
         EndpointChanged::Missing => {
             return Err(conflict("the endpoint was changed by somebody else meanwhile").into());
         }
+        EndpointChanged::Stale => return Err(failed("endpoint").into()),
         EndpointChanged::Unsaid(Unsaid(credentials)) => return Err(guarded(&credentials).into()),
     };
-    Ok(Answer(EndpointBody::show(&api, changed, decided.and_then(|decided| decided.secret).as_ref())))
+    let version = changed.version;
+    let secret = decided.and_then(|decided| decided.secret);
+    Ok(answer(version, &EndpointBody::show(&api, changed, secret.as_ref())))
 }
 
 /// Delete an endpoint.
@@ -382,13 +414,19 @@ pub(super) async fn change(
 /// Its producers are answered 410 from now on, its destinations are deleted too, and what waits for them is cancelled.
 /// Its events stay readable.
 #[utoipa::path(delete, path = "/endpoints/{endpoint_id}", tag = "endpoints", operation_id = "delete_endpoint",
-    params(EndpointPath), security(("api_key" = ["endpoints:write"])), responses((status = 204)))]
+    params(EndpointPath), security(("api_key" = ["endpoints:write"])),
+    responses((status = 204), (status = 412)))]
 pub(super) async fn delete(
     caller: Caller<EndpointsWrite>,
     Path(path): Path<EndpointPath>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, Failure> {
-    let deleted = caller.tenant.delete_endpoint(path.endpoint_id, clock::now()).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(missing().into()) }
+    let if_version = preconditions.version()?;
+    match caller.tenant.delete_endpoint(path.endpoint_id, if_version, clock::now()).await? {
+        Deleted::Deleted => Ok(StatusCode::NO_CONTENT),
+        Deleted::Missing => Err(missing().into()),
+        Deleted::Stale => Err(failed("endpoint").into()),
+    }
 }
 
 pub(super) fn to_seal(secret: &Secret) -> ToSeal<'_> {

@@ -19,7 +19,7 @@ use ravenpost_store::tenant::{Event, EventFilter, Listed};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::page::page;
+use super::page::{page, text};
 use super::{Api, Failure};
 use crate::auth::{Caller, EventsRead};
 
@@ -194,15 +194,15 @@ pub(super) async fn list(
         endpoint: query.endpoint_id,
         destination: query.destination_id,
         status: query.status,
-        event_type: query.event_type.as_deref(),
+        event_type: text("event_type", query.event_type.as_deref())?,
         received_after: query.received_after,
         received_before: query.received_before,
     };
     let events = match (&query.producer_event_id, &query.text) {
         (None, None) => EventListBody::of(caller.tenant.events(&filter, page).await?),
-        (None, Some(text)) => {
-            check_text(text)?;
-            search::search(&caller.tenant, &api.payloads, &filter, text, page).await?.into()
+        (None, Some(wanted)) => {
+            check_text(wanted)?;
+            search::search(&caller.tenant, &api.payloads, &filter, wanted, page).await?.into()
         }
         (Some(id), None) => by_producer(&api, &caller.tenant, &filter, id).await?,
         (Some(_), Some(_)) => {
@@ -213,8 +213,12 @@ pub(super) async fn list(
 }
 
 fn check_text(text: &str) -> Result<(), Problem> {
-    let fits = (1..=200).contains(&text.chars().count());
-    if fits { Ok(()) } else { Err(Problem::invalid_parameter("text", "1 to 200 characters")) }
+    let fits = (1..=200).contains(&text.chars().count()) && !text.contains('\0');
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::invalid_parameter("text", "1 to 200 characters, none of them U+0000"))
+    }
 }
 
 /// The events that an endpoint's producer calls so: at most two, since an `Idempotency-Key` may be the same as an id.
@@ -275,7 +279,7 @@ pub(super) async fn get(
 /// Get an event's payload, byte for byte.
 #[utoipa::path(get, path = "/events/{event_id}/payload", tag = "events", operation_id = "get_event_payload",
     params(EventPath), security(("api_key" = ["events:read"])),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+    responses((status = 200, body = Vec<u8>, content_type = "*/*",
         description = "The payload, with the media type that its producer named.")))]
 pub(super) async fn payload(
     caller: Caller<EventsRead>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use ravenpost_chassis::problem::Problem;
+use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_store::Error;
 
 /// When it is worth trying again after a store was away.
@@ -38,6 +38,10 @@ impl IntoResponse for Failure {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(%error, cause, "a request can't be served now");
                 Problem::unavailable(error.to_string(), RETRY_AFTER)
+            }
+            Self::Store(Error::Superseded) => {
+                Problem::new(Kind::IdempotencyKeyInUse, "another request with this key has taken over")
+                    .retry_after(RETRY_AFTER)
             }
             Self::Store(error) => Problem::internal(&error),
         }

@@ -5,20 +5,21 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::sse::{Event as Message, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use futures::stream;
 use ravenpost_chassis::problem::{Kind, Problem, Query};
 use ravenpost_core::delivery::Outcome;
-use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId};
+use ravenpost_core::ids::{DeliveryId, DestinationId, EndpointId, EventId, OrganizationId};
 use ravenpost_store::tenant::{LiveAttempt, LiveEvent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Failure};
-use crate::auth::{Caller, EventsRead};
+use crate::auth::{Caller, EventsRead, Identity};
 use crate::live::{Full, Item, Listener, LiveFilter, Place, Told};
 
 /// How often something is said, so that nobody on the way takes the silence for an end.
@@ -167,9 +168,9 @@ pub(super) async fn stream(
     caller: Caller<EventsRead>,
     State(api): State<Api>,
     Query(query): Query<LiveQuery>,
-    headers: HeaderMap,
+    request: Parts,
 ) -> Result<Response, Failure> {
-    let place = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
+    let place = request.headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
     let place = place.map(|value| value.to_str().unwrap_or_default().parse::<Place>());
     let place =
         place.transpose().map_err(|error| Problem::invalid_parameter("Last-Event-ID", error.to_string()))?;
@@ -177,7 +178,7 @@ pub(super) async fn stream(
     if let Some(place) = place {
         listener.resume(place).await?;
     }
-    let speaker = Speaker::new(api, listener, headers);
+    let speaker = Speaker::new(api, listener, caller.tenant.organization_id(), request);
     let messages = stream::unfold(speaker, |mut speaker| async move {
         let message = speaker.next().await?;
         Some((Ok::<_, Infallible>(message), speaker))
@@ -192,8 +193,10 @@ pub(super) async fn stream(
 struct Speaker {
     api: Api,
     listener: Listener,
-    /// As they came with the request: whoever may listen is asked by them again.
-    headers: HeaderMap,
+    /// Whose events they hear. A person may be meant to be in another one by the time they are asked again.
+    organization_id: OrganizationId,
+    /// As it came: whoever may listen is asked by it again.
+    request: Parts,
     said: VecDeque<Message>,
     spoke_at: Instant,
     asked_at: Instant,
@@ -201,11 +204,13 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(api: Api, listener: Listener, headers: HeaderMap) -> Self {
+    fn new(api: Api, listener: Listener, organization_id: OrganizationId, mut request: Parts) -> Self {
+        // As whom they were recognised then.
+        request.extensions.remove::<Identity>();
         let now = Instant::now();
         // At once, so that the client knows that it is connected.
         let said = VecDeque::from([Message::default().comment("listening").retry(RECONNECT)]);
-        Self { api, listener, headers, said, spoke_at: now, asked_at: now, over: false }
+        Self { api, listener, organization_id, request, said, spoke_at: now, asked_at: now, over: false }
     }
 
     /// `None`: that was all.
@@ -248,16 +253,14 @@ impl Speaker {
     /// Whether the caller may still listen. When that can't be told just now, as before.
     async fn ask_again(&mut self) {
         self.asked_at = Instant::now();
-        let mut request = Request::new(());
-        request.headers_mut().clone_from(&self.headers);
-        let (mut parts, ()) = request.into_parts();
-        if let Err(Failure::Problem(problem)) =
-            Caller::<EventsRead>::from_request_parts(&mut parts, &self.api).await
-        {
-            let end = Message::default().event("end").data(problem.to_json());
-            self.said.push_back(end);
-            self.over = true;
-        }
+        let refused = match Caller::<EventsRead>::from_request_parts(&mut self.request, &self.api).await {
+            Ok(caller) if caller.tenant.organization_id() == self.organization_id => return,
+            Ok(_) => Problem::new(Kind::Forbidden, "you don't belong to this organization any more"),
+            Err(Failure::Problem(problem)) => problem,
+            Err(_) => return,
+        };
+        self.said.push_back(Message::default().event("end").data(refused.to_json()));
+        self.over = true;
     }
 
     fn end(&mut self, why: &str) {

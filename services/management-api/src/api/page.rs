@@ -45,6 +45,16 @@ pub(super) fn page(most: Option<u16>, next: Option<&str>) -> Result<Page, Proble
     Ok(Page { after: next.map(cursor).transpose()?, limit })
 }
 
+/// A text by which a list is filtered: no stored text has a NUL, and Postgres takes none.
+pub(super) fn text<'a>(parameter: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
+    match text {
+        Some(text) if text.contains('\0') => {
+            Err(Problem::invalid_parameter(parameter, "a text without the character U+0000"))
+        }
+        text => Ok(text),
+    }
+}
+
 /// How many entries a query parameter asks for.
 pub(super) fn limit(limit: Option<u16>) -> Result<u16, Problem> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);

@@ -143,7 +143,8 @@ pub(super) async fn run(
 /// Cancel what waits.
 ///
 /// It becomes a dead letter with the reason `cancelled`, which can be replayed; when the event was delivered there
-/// before, only the replay is called off. An attempt that is under way is not called back: if it succeeds, it counts.
+/// before, only the replay is called off. What a worker has
+/// already taken, to send it in its turn, is not called back: if it succeeds, it counts.
 /// No message on `webhooks.dlq` tells of it.
 #[utoipa::path(post, path = "/scheduled-deliveries/{event_id}/{destination_id}/cancel", tag = "events",
     operation_id = "cancel_scheduled_delivery", params(ScheduledPath), security(("api_key" = ["events:replay"])),

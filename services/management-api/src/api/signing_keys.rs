@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use ravenpost_chassis::problem::{Kind, Problem, Query};
 use ravenpost_chassis::{clock, random};
+use ravenpost_core::audit::Author;
 use ravenpost_core::destination::Signing;
 use ravenpost_core::ids::{OrganizationId, SigningKeyId};
 use ravenpost_core::signature::signing_key::SigningKey;
@@ -179,7 +180,7 @@ pub(super) async fn jwks(
     State(api): State<Api>,
     Query(query): Query<JwksQuery>,
 ) -> Result<impl IntoResponse, Failure> {
-    let keys = api.store.tenant(query.organization_id).signing_keys(clock::now()).await?;
+    let keys = api.store.tenant(query.organization_id, Author::SYSTEM).signing_keys(clock::now()).await?;
     let set = KeySet { keys: keys.into_iter().map(Jwk::from).collect() };
     let headers: [(HeaderName, &str); 2] =
         [(header::CACHE_CONTROL, JWKS_CACHED), (header::CONTENT_TYPE, "application/jwk-set+json")];

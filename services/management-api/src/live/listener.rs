@@ -114,8 +114,8 @@ impl Listener {
     }
 
     async fn catch_up(&mut self, from: DateTime<Utc>) -> Result<()> {
-        let (items, skipped) = read(&self.tenant, from).await?;
-        if skipped && !matches!(self.waiting.back(), Some(Told::Lagged)) {
+        let (items, full) = read(&self.tenant, from).await?;
+        if (full.events || full.attempts) && !matches!(self.waiting.back(), Some(Told::Lagged)) {
             self.waiting.push_back(Told::Lagged);
         }
         let mut read = HashSet::new();

@@ -60,10 +60,14 @@ impl Source {
             self.tenant.watch(now).await?;
             self.watched_at = Some(Instant::now());
         }
-        let (items, skipped) = read(&self.tenant, self.looked_at - OVERLAP).await?;
-        // Of what is full nobody knows what came before it, unless some of it is known.
-        let known = items.iter().any(|item| item.place().is_some_and(|place| self.seen.contains(&place.id)));
-        if skipped && !known {
+        let (items, full) = read(&self.tenant, self.looked_at - OVERLAP).await?;
+        // Of what is full nobody knows what came before it, unless some of its kind is known.
+        let known = |kind: fn(&Item) -> bool| {
+            let mut places = items.iter().filter(|item| kind(item)).filter_map(Item::place);
+            places.any(|place| self.seen.contains(&place.id))
+        };
+        let skipped = full.events && !known(|item| matches!(item, Item::Accepted(_)));
+        if skipped || full.attempts && !known(|item| matches!(item, Item::Attempt(_))) {
             self.tell(Item::Skipped);
         }
         let before = std::mem::take(&mut self.seen);
@@ -84,14 +88,21 @@ impl Source {
     }
 }
 
-/// What has happened since a moment, in its order, and whether there was more than one look tells.
-pub(super) async fn read(tenant: &Tenant, since: DateTime<Utc>) -> Result<(Vec<Item>, bool)> {
+/// Of what there was as much as one look tells, and perhaps more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full {
+    pub(super) events: bool,
+    pub(super) attempts: bool,
+}
+
+/// What has happened since a moment, in its order.
+pub(super) async fn read(tenant: &Tenant, since: DateTime<Utc>) -> Result<(Vec<Item>, Full)> {
     let events = tenant.live_events(EventId::floor(since), MOST).await?;
     let attempts = tenant.live_attempts(since, MOST).await?;
-    let full = |count: usize| i64::try_from(count).is_ok_and(|count| count >= MOST);
-    let skipped = full(events.len()) || full(attempts.len());
+    let is_full = |count: usize| i64::try_from(count).is_ok_and(|count| count >= MOST);
+    let full = Full { events: is_full(events.len()), attempts: is_full(attempts.len()) };
     let mut items: Vec<Item> = events.into_iter().map(Item::Accepted).collect();
     items.extend(attempts.into_iter().map(Item::Attempt));
     items.sort_by_key(Item::place);
-    Ok((items, skipped))
+    Ok((items, full))
 }

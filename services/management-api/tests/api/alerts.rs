@@ -1,10 +1,5 @@
 //! Channels and alerts.
 
-use std::time::Duration;
-
-use ravenpost_core::alert::{ConditionName, Evidence, RuleKey, Severity};
-use ravenpost_core::ids::AlertId;
-use ravenpost_store::system::{Firing, Subject, Turn};
 use serde_json::json;
 
 use crate::support::{Customer, Service};
@@ -85,29 +80,7 @@ async fn alerts() {
     let service = Service::new().await;
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
-    let subject = Subject {
-        organization_id: customer.organization,
-        endpoint_id: Some(endpoint.id),
-        destination_id: Some(endpoint.destination),
-    };
-    let firing = Firing {
-        alert_id: AlertId::new(service.now, ravenpost_chassis::random::bytes()),
-        rule_name: "A destination keeps failing".to_owned(),
-        condition: ConditionName::ConsecutiveFailures,
-        severity: Severity::Warning,
-        evidence: Evidence {
-            failures_in_a_row: Some(2),
-            last_error: Some("connection refused".to_owned()),
-            ..Evidence::default()
-        },
-        tell_at: service.now,
-        channels: None,
-        cool_down: Duration::ZERO,
-    };
-    let rule = RuleKey::Default(ConditionName::ConsecutiveFailures);
-    let system = service.store.system();
-    let opens = Turn { subject, rule, fires: Some(Box::new(firing)) };
-    assert_eq!(system.turn(&[opens]).await.unwrap(), [true]);
+    let alert = service.alert(&customer, &endpoint).await;
     insta::assert_snapshot!(customer.get("/alerts?open=true").await.shown(), @r#"
     200 {
       "data": [
@@ -139,8 +112,11 @@ async fn alerts() {
     }
     "#);
     seen_to(&customer).await;
-    let resolves = Turn { subject, rule, fires: None };
-    assert_eq!(system.turn(&[resolves]).await.unwrap(), [true]);
+    assert_eq!(
+        customer.post(&format!("/alerts/{alert}/resolve"), json!({})).await.json()["state"],
+        "resolved"
+    );
+    assert_eq!(customer.post(&format!("/alerts/{alert}/mute"), json!({})).await.status, 409);
     assert_eq!(customer.get("/alerts?open=true").await.json()["data"], json!([]));
     assert_eq!(customer.get("/alerts").await.json()["data"].as_array().unwrap().len(), 1);
     insta::assert_snapshot!(customer.get("/alerts?open=maybe").await.shown(), @r#"
@@ -148,8 +124,8 @@ async fn alerts() {
       "detail": "open: provided string was not `true` or `false`",
       "errors": [
         {
-          "field": "open",
-          "message": "provided string was not `true` or `false`"
+          "detail": "provided string was not `true` or `false`",
+          "field": "open"
         }
       ],
       "status": 400,
@@ -237,7 +213,7 @@ async fn rules() {
     let replaced = defaults.as_array().unwrap().iter().find(|rule| rule["condition"]["type"] == "error_rate");
     assert_eq!(replaced.unwrap()["enabled"], false);
     assert_eq!(service.customer().await.get(&path).await.status, 404);
-    assert_eq!(service.customer().await.put(&path, new.clone()).await.status, 404);
+    assert_eq!(service.customer().await.patch(&path, new.clone()).await.status, 404);
 
     let mut details = Vec::new();
     for (field, value) in [
@@ -248,11 +224,10 @@ async fn rules() {
         ("quiet_hours", json!({ "from": 0, "to": 1440 })),
         ("channels", json!(["0199e5a0-0000-7000-8000-000000000001"])),
         ("scope", json!({ "type": "endpoint", "id": "0199e5a0-0000-7000-8000-000000000001" })),
+        ("scope", json!({ "type": "destination", "id": "0199e5a0-0000-7000-8000-000000000001" })),
         ("severity", json!("bad")),
     ] {
-        let mut body = new.clone();
-        body[field] = value;
-        let answer = customer.put(&path, body).await;
+        let answer = customer.patch(&path, json!({ field: value })).await;
         assert_eq!(answer.status, 422, "{field}");
         details.push(answer.json()["detail"].as_str().unwrap().to_owned());
     }
@@ -264,11 +239,20 @@ async fn rules() {
     quiet_hours: two different minutes of the day, from 0 to 1439
     channels: there is no channel 0199e5a0-0000-7000-8000-000000000001
     scope.id: there is no endpoint 0199e5a0-0000-7000-8000-000000000001
+    scope.id: there is no destination 0199e5a0-0000-7000-8000-000000000001
     severity: unknown variant `bad`, expected one of `info`, `warning`, `critical`
     ");
-    let mut other = new;
-    other["enabled"] = json!(false);
-    assert_eq!(customer.put(&path, other).await.json()["enabled"], false);
+    changed_in_part(&customer, &path).await;
     assert_eq!(customer.delete(&path).await.status, 204);
     assert_eq!(customer.delete(&path).await.status, 404);
+}
+
+/// What is absent stays.
+async fn changed_in_part(customer: &Customer, path: &str) {
+    let mut expected = customer.get(path).await.json();
+    let off = customer.patch(path, json!({ "enabled": false, "quiet_hours": null })).await.json();
+    (expected["enabled"], expected["quiet_hours"]) = (json!(false), json!(null));
+    expected["updated_at"] = off["updated_at"].clone();
+    assert_eq!(off, expected);
+    assert_eq!(customer.get(path).await.json(), expected);
 }

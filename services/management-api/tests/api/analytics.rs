@@ -15,7 +15,57 @@ async fn figures_come_in_buckets() {
     let day = service.now.format("%Y-%m-%dT00:00:00Z");
     let next = (service.now + TimeDelta::days(1)).format("%Y-%m-%dT00:00:00Z");
     let path = format!("/analytics?destination_id={}&from={day}&to={next}&bucket=day", endpoint.destination);
-    insta::assert_snapshot!(customer.get(&path).await.shown(), @"");
+    insta::assert_snapshot!(customer.get(&path).await.shown(), @r#"
+    200 {
+      "accepted_through": "[time]",
+      "bucket": "day",
+      "data": [
+        {
+          "accepted": 0,
+          "accepted_bytes": 0,
+          "attempts": 2,
+          "failed": {
+            "client_error": 0,
+            "redirect": 0,
+            "server_error": 1,
+            "timeout": 0,
+            "unreachable": 0
+          },
+          "failures": 1,
+          "latency_ms": {
+            "p50": 5.0,
+            "p95": 5.9,
+            "p99": 6.0
+          },
+          "start": "[time]",
+          "success_rate": 0.5,
+          "successes": 1
+        }
+      ],
+      "from": "[time]",
+      "to": "[time]",
+      "total": {
+        "accepted": 0,
+        "accepted_bytes": 0,
+        "attempts": 2,
+        "failed": {
+          "client_error": 0,
+          "redirect": 0,
+          "server_error": 1,
+          "timeout": 0,
+          "unreachable": 0
+        },
+        "failures": 1,
+        "latency_ms": {
+          "p50": 5.0,
+          "p95": 5.9,
+          "p99": 6.0
+        },
+        "success_rate": 0.5,
+        "successes": 1
+      }
+    }
+    "#);
     for of in ["", &format!("&endpoint_id={}", endpoint.id)] {
         let body = customer.get(&format!("/analytics?bucket=hour{of}")).await.json();
         let buckets = body["data"].as_array().unwrap();
@@ -36,7 +86,9 @@ async fn a_span_has_bounds() {
     for (query, parameter) in [
         ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
         ("from=2026-01-01T00:00:00Z&to=2026-03-01T00:00:00Z&bucket=minute", "bucket"),
-        ("from=0001-01-01T00:00:00Z&bucket=day", "bucket"),
+        ("from=0001-01-01T00:00:00Z&bucket=day", "from"),
+        ("to=%2B262142-12-31T23:59:59Z&bucket=day", "from"),
+        ("from=1970-01-01T00:00:00Z&bucket=day", "bucket"),
         ("bucket=week", "bucket"),
         ("from=yesterday", "from"),
         ("grain=day", "grain"),
@@ -82,7 +134,66 @@ async fn an_endpoints_health_is_one_answer() {
     service.attempted(&customer, &endpoint, Some(true)).await;
     service.attempted(&customer, &endpoint, Some(false)).await;
     service.attempted(&customer, &endpoint, None).await;
-    insta::assert_snapshot!(customer.get(&path).await.shown(), @"");
+    insta::assert_snapshot!(customer.get(&path).await.shown(), @r#"
+    200 {
+      "dead": 1,
+      "dead_more": false,
+      "destinations": [
+        {
+          "id": "[id]",
+          "name": "Orders",
+          "state": {
+            "breaker": "closed",
+            "breaker_opened_at": null,
+            "disabled_at": null,
+            "disabled_reason": null,
+            "failing_since": null,
+            "last_failure_at": null,
+            "last_success_at": null,
+            "probe_at": null,
+            "slow_start": null,
+            "slow_until": null,
+            "waiting": 1,
+            "waiting_more": false,
+            "warned_at": null
+          },
+          "status": "active"
+        }
+      ],
+      "endpoint_id": "[id]",
+      "last_event_at": "[time]",
+      "last_success_at": null,
+      "lately": {
+        "accepted": 0,
+        "accepted_bytes": 0,
+        "attempts": 3,
+        "failed": {
+          "client_error": 0,
+          "redirect": 0,
+          "server_error": 2,
+          "timeout": 0,
+          "unreachable": 0
+        },
+        "failures": 2,
+        "latency_ms": {
+          "p50": 5.0,
+          "p95": 5.9,
+          "p99": 6.0
+        },
+        "success_rate": 0.3333333333333333,
+        "successes": 1
+      },
+      "oldest_due_at": "[time]",
+      "status": "active",
+      "waiting": {
+        "held": 0,
+        "parked": 0,
+        "replay": 0,
+        "retry": 1
+      },
+      "waiting_more": false
+    }
+    "#);
     let stranger = service.customer().await;
     assert_eq!(stranger.get(&path).await.status, 404);
 }

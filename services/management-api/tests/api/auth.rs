@@ -1,7 +1,7 @@
 //! Who may: every operation of the document wants its scope, and nothing else gets in.
 
 use axum::http::Method;
-use ravenpost_core::access::Scope;
+use ravenpost_core::access::{Demand, OPERATIONS, Scope, demand_of};
 
 use crate::support::Service;
 
@@ -57,31 +57,35 @@ async fn an_expired_key_is_refused() {
     "#);
 }
 
-/// Every operation of the document, with ids that nobody has in its path.
-async fn operations(service: &Service) -> Vec<(Method, String, Scope)> {
+/// Every operation of the document, with ids that nobody has in its path, and what it demands.
+async fn operations(service: &Service) -> Vec<(Method, String, Demand)> {
     let document = service.customer().await.with_key(None).get("/openapi.json").await;
     assert_eq!((document.status.as_u16(), document.header("content-type")), (200, "application/json"));
     let document = document.json();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let scope = operation["security"][0]["api_key"][0].as_str().unwrap();
             let path = path.strip_prefix("/api/v1").unwrap().replace(['{', '}'], "");
             let segments = path.split('/').map(|segment| {
                 if segment.ends_with("_id") { "01890000-0000-7000-8000-000000000000" } else { segment }
             });
             let path = segments.collect::<Vec<_>>().join("/");
-            operations.push((method.to_uppercase().parse().unwrap(), path, Scope::parse(scope).unwrap()));
+            let demand = demand_of(operation["operationId"].as_str().unwrap()).unwrap();
+            operations.push((method.to_uppercase().parse().unwrap(), path, demand));
         }
     }
-    assert_eq!(operations.len(), 72);
+    assert_eq!(operations.len(), OPERATIONS.len());
     operations
 }
 
 #[tokio::test]
-async fn every_operation_wants_a_key_and_the_scope_that_it_documents() {
+async fn every_operation_wants_a_caller_and_the_scope_of_the_table() {
     let service = Service::new().await;
     let operations = operations(&service).await;
+    let nobody = service.customer().await.with_key(None);
+    for (method, path, _) in &operations {
+        assert_eq!(nobody.send(method.clone(), path, None).await.status, 401, "{method} {path}");
+    }
     for scope in Scope::ALL {
         let customer = service.customer().await;
         let statement = format!(
@@ -90,17 +94,25 @@ async fn every_operation_wants_a_key_and_the_scope_that_it_documents() {
             customer.organization
         );
         service.database.execute(&statement).await.unwrap();
-        for (method, path, wanted) in &operations {
-            let answer = customer.send(method.clone(), path, None).await;
+        for (method, path, demand) in &operations {
+            let path = path.replace(
+                "/organizations/01890000-0000-7000-8000-000000000000",
+                &format!("/organizations/{}", customer.organization),
+            );
+            let answer = customer.send(method.clone(), &path, None).await;
             let name = format!("{method} {path} with {}", scope.as_str());
-            if scope == *wanted {
-                assert!(![401, 403].contains(&answer.status.as_u16()), "{name}: {}", answer.shown());
-            } else {
-                assert_eq!(answer.status, 403, "{name}");
-                let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-                assert_eq!(detail, format!("the API key lacks the scope {}", wanted.as_str()), "{name}");
-            }
-            assert_eq!(customer.with_key(None).send(method.clone(), path, None).await.status, 401, "{name}");
+            let detail = match demand {
+                Demand::Scope(wanted) if wanted != scope => {
+                    format!("the API key lacks the scope {}", wanted.as_str())
+                }
+                Demand::Person => "only a person who has logged in can do this, not an API key".to_owned(),
+                _ => {
+                    assert!(![401, 403].contains(&answer.status.as_u16()), "{name}: {}", answer.shown());
+                    continue;
+                }
+            };
+            assert_eq!(answer.status, 403, "{name}");
+            assert_eq!(answer.json()["detail"], detail, "{name}");
         }
     }
 }

@@ -38,9 +38,14 @@ async fn names_come_back() {
     let service = Service::new().await;
     let customer = service.customer().await;
     for name in NAMES {
+        let is_name = !name.chars().any(char::is_control) && !name.trim().is_empty();
         let new =
             json!({ "name": name, "target_url": "https://a.example", "verification": { "type": "none" } });
         let created = customer.post("/endpoints", new).await;
+        if !is_name {
+            assert_eq!(created.status, 422, "{name:?}: {}", created.shown());
+            continue;
+        }
         assert_eq!(created.status, 201, "{name:?}: {}", created.shown());
         let created = created.json();
         assert_eq!(created["name"], name);
@@ -57,17 +62,14 @@ async fn what_no_text_can_hold_is_refused() {
     let new = |name: &str| json!({ "name": name, "target_url": "https://a.example", "verification": { "type": "none" } });
     let refused = customer.post("/endpoints", new("a\0b")).await;
     assert_eq!(refused.status, 422, "{}", refused.shown());
-    // A filter that nothing can match, or a value that no column takes, is an answer and no fault of ours.
-    for query in ["event_type=a%00b", "text=%00", "event_type=%F0%9F%98%80"] {
-        let answer = customer.get(&format!("/events?{query}")).await;
-        assert!(answer.status == 200 || answer.status == 400, "{query}: {}", answer.shown());
+    for query in ["events?event_type=a%00b", "events?text=%00", "dead-letters?reason=%00"] {
+        let refused = customer.get(&format!("/{query}")).await;
+        assert_eq!(refused.status, 400, "{query}: {}", refused.shown());
     }
+    assert_eq!(customer.get("/events?event_type=%F0%9F%98%80").await.status, 200);
     let endpoint = customer.endpoint().await;
-    let answer =
-        customer.get(&format!("/events?endpoint_id={}&producer_event_id=%00%F0%9F%98%80", endpoint.id)).await;
-    assert_eq!(answer.status, 200, "{}", answer.shown());
-    let answer = customer.get("/dead-letters?reason=%00").await;
-    assert!(answer.status == 200 || answer.status == 400, "{}", answer.shown());
+    let path = format!("/events?endpoint_id={}&producer_event_id=%00%F0%9F%98%80", endpoint.id);
+    assert_eq!(customer.get(&path).await.status, 200);
 }
 
 #[tokio::test]
@@ -78,7 +80,7 @@ async fn urls_come_back() {
     let path = format!("/endpoints/{}/destinations/{}", endpoint.id, endpoint.destination);
     for url in [
         "https://a.example/",
-        "https://a.example:8443/p?q=1&q=2#not-sent",
+        "https://a.example:8443/p?q=1&q=2",
         "https://a.example/%2F%2e%20?a=%00&b=%F0%9F%98%80",
         "https://xn--bcher-kva.example/%C3%BC",
         "https://a.example/a;b=c,d/(e)'f'!*~$&+=:@",

@@ -227,8 +227,8 @@ async fn refuses_by_field() {
       "detail": "destination_id: UUID parsing failed: invalid character: found `i` at 1",
       "errors": [
         {
-          "field": "destination_id",
-          "message": "UUID parsing failed: invalid character: found `i` at 1"
+          "detail": "UUID parsing failed: invalid character: found `i` at 1",
+          "field": "destination_id"
         }
       ],
       "status": 400,
@@ -241,8 +241,8 @@ async fn refuses_by_field() {
       "detail": "limit: a number from 1 to 250",
       "errors": [
         {
-          "field": "limit",
-          "message": "a number from 1 to 250"
+          "detail": "a number from 1 to 250",
+          "field": "limit"
         }
       ],
       "status": 400,
@@ -328,7 +328,7 @@ async fn a_filter_that_can_not_be_used_is_refused_with_its_place() {
         told.push(format!(
             "{}: {}",
             changed.1[0]["field"].as_str().unwrap(),
-            changed.1[0]["message"].as_str().unwrap()
+            changed.1[0]["detail"].as_str().unwrap()
         ));
     }
     insta::assert_snapshot!(told.join("\n"), @"

@@ -128,6 +128,27 @@ fn every_schema_is_one_and_its_examples_are_valid() {
     assert!(examples > 30, "{examples}");
 }
 
+/// Each body that a request or an answer has in the document has an example, and it is one by its schema.
+#[test]
+fn every_operation_has_valid_examples() {
+    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let answers = operation["responses"].as_object().unwrap();
+            let bodies = [&operation["requestBody"]].into_iter().chain(answers.values());
+            for (kind, content) in bodies.filter_map(|body| body["content"].as_object()).flatten() {
+                if !kind.ends_with("json") {
+                    continue;
+                }
+                let (name, example) = (format!("{method} {path} {kind}"), &content["example"]);
+                assert!(!example.is_null(), "{name} has no example");
+                let validator = validator(&content["schema"]);
+                let errors: Vec<_> = validator.iter_errors(example).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{name}: {errors:?} {example}");
+            }
+        }
+    }
+}
+
 /// What every request can hold is closed, and by itself: nothing that a validator has to put together.
 #[test]
 fn no_object_of_a_request_is_open() {

@@ -299,8 +299,8 @@ async fn lists_page_to_their_end() {
       "detail": "limit: a number from 1 to 250",
       "errors": [
         {
-          "field": "limit",
-          "message": "a number from 1 to 250"
+          "detail": "a number from 1 to 250",
+          "field": "limit"
         }
       ],
       "status": 400,
@@ -313,8 +313,8 @@ async fn lists_page_to_their_end() {
       "detail": "limit: invalid digit found in string",
       "errors": [
         {
-          "field": "limit",
-          "message": "invalid digit found in string"
+          "detail": "invalid digit found in string",
+          "field": "limit"
         }
       ],
       "status": 400,
@@ -327,8 +327,8 @@ async fn lists_page_to_their_end() {
       "detail": "next: not a cursor of ours",
       "errors": [
         {
-          "field": "next",
-          "message": "not a cursor of ours"
+          "detail": "not a cursor of ours",
+          "field": "next"
         }
       ],
       "status": 400,
@@ -338,11 +338,11 @@ async fn lists_page_to_their_end() {
     "#);
     insta::assert_snapshot!(customer.get("/endpoints?page=2").await.shown(), @r#"
     400 {
-      "detail": "page: unknown field `page`, expected `limit` or `next`",
+      "detail": "page: unknown parameter, expected one of `limit`, `next`",
       "errors": [
         {
-          "field": "page",
-          "message": "unknown field `page`, expected `limit` or `next`"
+          "detail": "unknown parameter, expected one of `limit`, `next`",
+          "field": "page"
         }
       ],
       "status": 400,
@@ -408,20 +408,21 @@ async fn another_way_to_verify_gets_another_secret() {
     assert_eq!(secrets().await, ["brought by the producer"]);
     assert_eq!(patch(json!({ "verification": { "type": "none" } })).await.status, 200);
     assert!(secrets().await.is_empty());
-    insta::assert_snapshot!(patch(json!({ "secret": "brought by the producer" })).await.shown(), @r#"
+    insta::assert_snapshot!(patch(json!({ "secret": "brought by the producer" })).await.shown(), @r##"
     422 {
       "detail": "secret: this verification takes no secret",
       "errors": [
         {
+          "detail": "this verification takes no secret",
           "field": "secret",
-          "message": "this verification takes no secret"
+          "pointer": "#/secret"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     assert_eq!(
         patch(json!({ "verification": { "type": "standard_webhooks" } })).await.json()["secret"]
             .as_str()
@@ -490,8 +491,8 @@ async fn a_deleted_endpoint_is_gone() {
       "detail": "endpoint_id: UUID parsing failed: invalid length: found 2",
       "errors": [
         {
-          "field": "endpoint_id",
-          "message": "UUID parsing failed: invalid length: found 2"
+          "detail": "UUID parsing failed: invalid length: found 2",
+          "field": "endpoint_id"
         }
       ],
       "status": 400,

@@ -20,6 +20,7 @@ async fn an_event_and_its_deliveries() {
       "dropped_reason": null,
       "endpoint_id": "[id]",
       "event_type": "push",
+      "expunged_at": null,
       "filtered": [],
       "headers": [
         {
@@ -198,7 +199,7 @@ async fn parameters_are_named() {
     received_after: input contains invalid characters
     received_before: input is out of range
     limit: invalid digit found in string
-    before: unknown field `before`, expected one of `endpoint_id`, `status`, `event_type`, `received_after`, `received_before`, `limit`, `next`
+    before: unknown parameter, expected one of `destination_id`, `endpoint_id`, `event_type`, `limit`, `next`, `producer_event_id`, `received_after`, `received_before`, `status`, `text`
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1
     event_id: UUID parsing failed: invalid length: found 1
@@ -216,7 +217,13 @@ async fn a_payload_is_expunged_and_its_neighbours_are_not() {
     assert_eq!(customer.get(&path).await.bytes, b"a secret");
     let stranger = service.customer().await;
     assert_eq!(stranger.delete(&path).await.status, 404);
-    insta::assert_snapshot!(customer.delete(&path).await.shown(), @"");
+    insta::assert_snapshot!(customer.delete(&path).await.shown(), @r#"
+    200 {
+      "erased": true,
+      "event_id": "[id]",
+      "expunged_at": "[time]"
+    }
+    "#);
     assert_eq!(customer.delete(&path).await.status, 200, "once more");
     assert_eq!(customer.get(&path).await.status, 404);
     for (event, body) in [(events[0], bodies[0]), (events[2], bodies[2])] {

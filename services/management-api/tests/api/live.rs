@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode};
 use chrono::SubsecRound;
 use futures::StreamExt;
 use ravenpost_chassis::clock;
+use ravenpost_core::audit::Author;
 use ravenpost_management_api::live::{Live, LiveFilter, LiveLimits};
 use ravenpost_testkit::wait;
 use serde_json::{Value, json};
@@ -152,7 +153,7 @@ async fn however_many_listen_there_is_one_source_and_a_bound() {
     let stopping = tokio_util::sync::CancellationToken::new();
     let limits = LiveLimits { of_organization: 2, all: 3, ..LiveLimits::default() };
     let live = Live::new(limits, stopping.clone());
-    let tenant = |customer: &Customer| service.store.tenant(customer.organization);
+    let tenant = |customer: &Customer| service.store.tenant(customer.organization, Author::SYSTEM);
     let listen = |customer: &Customer| live.listen(&tenant(customer), LiveFilter::default());
     let (first, second) = (listen(&one).unwrap(), listen(&one).unwrap());
     assert_eq!((live.listeners(), live.source_count()), (2, 1));
@@ -173,8 +174,9 @@ async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
     let mut service = Service::new().await;
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
-    let live = Live::new(LiveLimits::default(), tokio_util::sync::CancellationToken::new());
-    let tenant = service.store.tenant(customer.organization);
+    let limits = LiveLimits { buffered: 1_024, ..LiveLimits::default() };
+    let live = Live::new(limits, tokio_util::sync::CancellationToken::new());
+    let tenant = service.store.tenant(customer.organization, Author::SYSTEM);
     let mut listener = live.listen(&tenant, LiveFilter::default()).unwrap();
     service.now = clock::now().trunc_subsecs(6);
     service.events(&customer, &endpoint, COUNT).await;
@@ -189,4 +191,24 @@ async fn who_is_too_slow_is_told_so_and_reads_on_from_the_database() {
         }
     }
     assert!(lagged, "1,200 items do not fit");
+}
+
+#[tokio::test]
+async fn who_belongs_to_another_organization_now_hears_no_more_of_the_one_before() {
+    let (service, issuer) = Service::with_logins().await;
+    let (listening, other) = (service.person(&issuer, "ada").await, service.person(&issuer, "bob").await);
+    service.join(&other, &listening, "owner").await;
+    let mut stream = listen(&listening, "", None).await;
+    // In one moment: there is always just one organization that they can mean.
+    let moved = format!(
+        "insert into memberships values ('{}', '{id}', 'viewer', now(), now());
+         delete from memberships where organization_id = '{}' and user_id = '{id}'",
+        other.organization,
+        listening.organization,
+        id = listening.id().await
+    );
+    service.database.execute(&moved).await.unwrap();
+    let end = stream.next().await.unwrap();
+    assert_eq!((end.name.as_str(), &end.data["status"]), ("end", &json!(403)), "{end:?}");
+    assert_eq!(stream.next().await, None);
 }

@@ -38,7 +38,54 @@ async fn migrate_then_bootstrap_and_neither_needs_the_master_key() {
     let text = String::from_utf8(made.stdout).unwrap();
     assert_eq!(text.lines().count(), 1);
     let made: Value = serde_json::from_str(&text).unwrap();
-    assert!(made["api_key"].as_str().unwrap().starts_with("rvp_") && made["organization_id"].is_string());
+    assert!(made["api_key"].as_str().unwrap().starts_with("rvp_"));
+
+    let id = made["organization_id"].as_str().unwrap();
+    let invite = |id: &str, email: &str, key: &str| {
+        let arguments = ["invite-owner", "--organization-id", id, "--email", email];
+        let invited = run(database.url(), &arguments, &[("RAVENPOST_MASTER_KEY", key)]);
+        (invited.status.code(), String::from_utf8(invited.stdout.clone()).unwrap(), stderr(&invited))
+    };
+    let (code, stdout, stderr) = invite(id, "ada@example.com", MASTER_KEY);
+    assert_eq!(code, Some(0), "{stderr}");
+    let invited: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(invited["invitation_id"].is_string() && !stdout.contains("rvi_"), "{stdout}");
+    for (id, email, why) in [
+        (id, "ada@example.com", "has an open invitation"),
+        (id, "ada", "email:"),
+        ("01890000-0000-7000-8000-000000000000", "ada@example.com", "there is no organization"),
+    ] {
+        let (code, _, stderr) = invite(id, email, MASTER_KEY);
+        assert!(code == Some(1) && stderr.contains(why), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn audit_verify_tells_the_first_bad_row() {
+    let database = Database::fresh(stores().await).await.unwrap();
+    let bootstrap = |name| run(database.url(), &["bootstrap", "--organization", name], &[]);
+    let made: Value = serde_json::from_slice(&bootstrap("Acme").stdout).unwrap();
+    assert_eq!(bootstrap("Other").status.code(), Some(0));
+    let id = made["organization_id"].as_str().unwrap();
+
+    let whole = run(database.url(), &["audit", "verify"], &[]);
+    let text = String::from_utf8(whole.stdout).unwrap();
+    assert_eq!((whole.status.code(), text.lines().count()), (Some(0), 2), "{text}");
+    assert!(text.lines().all(|line| line.contains("1 rows  head ")), "{text}");
+    let one = run(database.url(), &["audit", "verify", "--organization", id, "--json"], &[]);
+    let one: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!((one["organization_id"].as_str(), &one["rows"]), (Some(id), &Value::from(1)));
+    assert!(one["broken"].is_null() && one["head"].as_str().unwrap().len() == 64);
+
+    let tamper = format!("update audit_log set actor_type = 'system' where organization_id = '{id}'");
+    database.execute(&tamper).await.unwrap();
+    let broken = run(database.url(), &["audit", "verify"], &[]);
+    let text = String::from_utf8(broken.stdout.clone()).unwrap();
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text.contains("BROKEN: row 1 is not what was written"), "{text}");
+    let nobody = "0199d0c4-7a68-7cc2-a54e-0a7d2a2b9c11";
+    let unknown = run(database.url(), &["audit", "verify", "--organization", nobody], &[]);
+    assert_eq!(unknown.status.code(), Some(1));
 }
 
 #[tokio::test]

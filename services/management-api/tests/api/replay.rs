@@ -39,55 +39,58 @@ async fn it_is_refused_where_it_makes_no_sense() {
     let endpoint = customer.endpoint().await;
     let event = service.attempted(&customer, &endpoint, Some(true)).await;
     let path = format!("/events/{event}/replay");
-    insta::assert_snapshot!(customer.post(&path, json!({ "destination_id": "first" })).await.shown(), @r#"
+    insta::assert_snapshot!(customer.post(&path, json!({ "destination_id": "first" })).await.shown(), @r##"
     422 {
       "detail": "destination_id: UUID parsing failed: invalid character: found `i` at 1",
       "errors": [
         {
+          "detail": "UUID parsing failed: invalid character: found `i` at 1",
           "field": "destination_id",
-          "message": "UUID parsing failed: invalid character: found `i` at 1"
+          "pointer": "#/destination_id"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
-    insta::assert_snapshot!(customer.post(&path, json!({ "destination_id": endpoint.id })).await.shown(), @r#"
+    "##);
+    insta::assert_snapshot!(customer.post(&path, json!({ "destination_id": endpoint.id })).await.shown(), @r##"
     422 {
       "detail": "destination_id: there is no such destination of the event's endpoint",
       "errors": [
         {
+          "detail": "there is no such destination of the event's endpoint",
           "field": "destination_id",
-          "message": "there is no such destination of the event's endpoint"
+          "pointer": "#/destination_id"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
-    insta::assert_snapshot!(customer.post(&path, json!({ "to": endpoint.id })).await.shown(), @r#"
+    "##);
+    insta::assert_snapshot!(customer.post(&path, json!({ "to": endpoint.id })).await.shown(), @r##"
     422 {
       "detail": "to: unknown field `to`, expected `destination_id`",
       "errors": [
         {
+          "detail": "unknown field `to`, expected `destination_id`",
           "field": "to",
-          "message": "unknown field `to`, expected `destination_id`"
+          "pointer": "#/to"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     insta::assert_snapshot!(customer.send(Method::POST, "/events/1/replay", None).await.shown(), @r#"
     400 {
       "detail": "event_id: UUID parsing failed: invalid length: found 1",
       "errors": [
         {
-          "field": "event_id",
-          "message": "UUID parsing failed: invalid length: found 1"
+          "detail": "UUID parsing failed: invalid length: found 1",
+          "field": "event_id"
         }
       ],
       "status": 400,

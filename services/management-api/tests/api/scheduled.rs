@@ -10,7 +10,25 @@ async fn what_waits_is_listed_run_and_cancelled() {
     let customer = service.customer().await;
     let endpoint = customer.endpoint().await;
     let event = service.attempted(&customer, &endpoint, None).await;
-    insta::assert_snapshot!(customer.get("/scheduled-deliveries").await.shown(), @"");
+    insta::assert_snapshot!(customer.get("/scheduled-deliveries").await.shown(), @r#"
+    200 {
+      "data": [
+        {
+          "attempt_number": 2,
+          "destination_id": "[id]",
+          "due_at": "[time]",
+          "endpoint_id": "[id]",
+          "event_id": "[id]",
+          "kept_by": null,
+          "kept_until": null,
+          "reason": "retry",
+          "run": 0,
+          "waiting_since": "[time]"
+        }
+      ],
+      "next": null
+    }
+    "#);
     for (filter, count) in [
         (format!("event_id={event}"), 1),
         (format!("endpoint_id={}&destination_id={}", endpoint.id, endpoint.destination), 1),
@@ -32,7 +50,14 @@ async fn what_waits_is_listed_run_and_cancelled() {
     assert!(run.json()["due_at"].as_str().unwrap() < before["data"][0]["due_at"].as_str().unwrap());
     assert_eq!(customer.post(&format!("{path}/cancel"), json!(null)).await.status, 204);
     let gone = customer.post(&format!("{path}/cancel"), json!(null)).await;
-    insta::assert_snapshot!(gone.shown(), @"");
+    insta::assert_snapshot!(gone.shown(), @r#"
+    404 {
+      "detail": "there is no such scheduled delivery",
+      "status": 404,
+      "title": "There is no such thing",
+      "type": "urn:ravenpost:problem:not-found"
+    }
+    "#);
     let dead = customer.get("/dead-letters?reason=cancelled").await.json();
     assert_eq!(dead["data"][0]["event_id"], event.to_string());
     for next in ["x", "AAAA"] {
@@ -144,8 +169,28 @@ async fn a_filter_is_tried_against_a_stored_event() {
         );
         assert_eq!(body["error"], json!(null), "{filter}");
     }
-    insta::assert_snapshot!(of(json!({ "expression": "body.total > 9" })).await.shown(), @"");
-    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @"");
+    insta::assert_snapshot!(of(json!({ "expression": "body.total > 9" })).await.shown(), @r#"
+    200 {
+      "decided_by": "expression",
+      "error": "No such key: total",
+      "wanted": true
+    }
+    "#);
+    insta::assert_snapshot!(of(json!({ "expression": "body.amount >" })).await.shown(), @r##"
+    422 {
+      "detail": "filter.expression: line 1, column 14: mismatched input '<EOF>' expecting expression",
+      "errors": [
+        {
+          "detail": "line 1, column 14: mismatched input '<EOF>' expecting expression",
+          "field": "filter.expression",
+          "pointer": "#/filter/expression"
+        }
+      ],
+      "status": 422,
+      "title": "A field is invalid",
+      "type": "urn:ravenpost:problem:invalid-field"
+    }
+    "##);
     customer.patch(&destination, json!({ "filter": { "expression": "body.amount > 9" } })).await;
     assert_eq!(customer.post(&path, json!({ "event_id": event })).await.json()["wanted"], false);
     let stranger = service.customer().await;
@@ -166,5 +211,12 @@ async fn a_test_event_that_cannot_be_made_or_sent_says_why() {
         "verification": { "type": "provider", "provider": "paypal" } });
     let paypal = customer.post("/endpoints", new).await.json();
     let path = format!("/endpoints/{}/test-event", paypal["id"].as_str().unwrap());
-    insta::assert_snapshot!(customer.post(&path, json!(null)).await.shown(), @"");
+    insta::assert_snapshot!(customer.post(&path, json!(null)).await.shown(), @r#"
+    409 {
+      "detail": "the endpoint has no secret yet: add the one that the producer shows",
+      "status": 409,
+      "title": "The request conflicts with what exists",
+      "type": "urn:ravenpost:problem:conflict"
+    }
+    "#);
 }

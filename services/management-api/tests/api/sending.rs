@@ -360,32 +360,36 @@ async fn with_credentials(case: &Case) -> String {
 async fn no_credential_follows_a_url_to_another_host() {
     let case = Case::new().await;
     let path = with_credentials(&case).await;
-    insta::assert_snapshot!(case.customer.patch(&path, json!({ "url": "https://evil.example/a" })).await.shown(), @r#"
+    insta::assert_snapshot!(case.customer.patch(&path, json!({ "url": "https://evil.example/a" })).await.shown(), @r##"
     422 {
       "detail": "authentication, headers.x-key, headers.x-tenant, tls: given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
       "errors": [
         {
+          "detail": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
           "field": "authentication",
-          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+          "pointer": "#/authentication"
         },
         {
+          "detail": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
           "field": "headers.x-key",
-          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+          "pointer": "#/headers/x-key"
         },
         {
+          "detail": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
           "field": "headers.x-tenant",
-          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+          "pointer": "#/headers/x-tenant"
         },
         {
+          "detail": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null",
           "field": "tls",
-          "message": "given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null"
+          "pointer": "#/tls"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     let unsaid = async |change: Value| {
         let answer = case.customer.patch(&path, change.clone()).await;
         assert_eq!(answer.status, 422, "{change}: {}", answer.shown());
@@ -468,20 +472,21 @@ async fn no_credential_follows_the_target_url_of_its_endpoint() {
     let endpoint = format!("/endpoints/{}", case.endpoint.id);
     assert_eq!(case.patch(json!({ "headers": { "x-key": "hush" } })).await.status, 200);
     let change = json!({ "name": "x", "target_url": "https://evil.example" });
-    insta::assert_snapshot!(case.customer.patch(&endpoint, change.clone()).await.shown(), @r#"
+    insta::assert_snapshot!(case.customer.patch(&endpoint, change.clone()).await.shown(), @r##"
     422 {
       "detail": "target_url: leads to another scheme, host or port, and the first destination has credentials for the present one (headers.x-key): change the url of the destination itself, and give them again or remove them there",
       "errors": [
         {
+          "detail": "leads to another scheme, host or port, and the first destination has credentials for the present one (headers.x-key): change the url of the destination itself, and give them again or remove them there",
           "field": "target_url",
-          "message": "leads to another scheme, host or port, and the first destination has credentials for the present one (headers.x-key): change the url of the destination itself, and give them again or remove them there"
+          "pointer": "#/target_url"
         }
       ],
       "status": 422,
       "title": "A field is invalid",
       "type": "urn:ravenpost:problem:invalid-field"
     }
-    "#);
+    "##);
     let kept = case.customer.get(&endpoint).await.json();
     assert_eq!(
         (&kept["name"], &kept["target_url"]),

@@ -1,13 +1,16 @@
-//! The API over a database of its own, callers with keys, and events as ingress and worker leave them.
+//! The API over a database of its own, callers with keys or who log in, and events as ingress and worker leave them.
+
+mod alerts;
+mod issuer;
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
-use ravenpost_chassis::metrics;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use ravenpost_chassis::random::bytes as random;
+use ravenpost_chassis::{Context, metrics};
 use ravenpost_core::access::ApiKey;
 use ravenpost_core::deduplication::DeduplicationKey;
 use ravenpost_core::delivery::{DeliveryKey, Outcome, PhaseTimes};
@@ -17,11 +20,13 @@ use ravenpost_core::ids::{
     Slot,
 };
 use ravenpost_core::rejected::Head;
-use ravenpost_egress::{Certificates, Client};
+use ravenpost_egress::{Certificates, Client, OperatorClient};
 use ravenpost_management_api::api::{Api, Beside, router};
+use ravenpost_management_api::auth::{Auth, ORGANIZATION_HEADER, OidcSettings};
 use ravenpost_management_api::live::{Live, LiveLimits};
 use ravenpost_management_api::maintenance::statistics::Kept;
 use ravenpost_management_api::metrics::Metrics;
+use ravenpost_management_api::settings::ConventionSettings;
 use ravenpost_store::system::{
     Attempt, Bootstrapped, Deduplication, NewEvent, NewRejected, Record, RejectedCount, Routed,
     StatisticsKept,
@@ -36,6 +41,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::document;
+pub(crate) use issuer::{AUDIENCE, Issuer, Key, message};
 
 pub(crate) const MASTER_KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const PARTITION: i32 = 0;
@@ -53,12 +59,14 @@ pub(crate) struct Service {
     epoch: i64,
 }
 
-/// Somebody with an API key.
+/// Somebody with an API key, or an access token in its place.
 #[derive(Clone)]
 pub(crate) struct Customer {
     pub(crate) router: Router,
     pub(crate) organization: OrganizationId,
     pub(crate) key: Option<String>,
+    /// The organization that they name in each request, as it is written.
+    names: Option<String>,
 }
 
 /// What came back.
@@ -94,6 +102,47 @@ impl Service {
         }
     }
 
+    /// As [`Service::new`], where people of an issuer can log in, and changes are heard of.
+    pub(crate) async fn with_logins() -> (Self, Issuer) {
+        let (service, issuer) = (Self::new().await, Issuer::start().await);
+        let router = service.replica(&issuer);
+        (Self { router, ..service }, issuer)
+    }
+
+    /// One more replica of the service, where these people can log in.
+    pub(crate) fn replica(&self, issuer: &Issuer) -> Router {
+        let metrics = Metrics::declare(&metrics::Metrics::default(), self.store.clone());
+        let auth = Auth::new(self.store.clone(), &oidc(Some(&issuer.url)), metrics.clone()).unwrap();
+        auth.start(&Context::detached());
+        let conventions = ConventionSettings::default();
+        route(self.store.clone(), self.payloads.clone(), auth, metrics, &conventions)
+    }
+
+    /// Somebody of the issuer's, who logs in with their first request, in their first organization.
+    pub(crate) async fn person(&self, issuer: &Issuer, subject: &str) -> Customer {
+        let token = issuer.token(subject);
+        let nobody = OrganizationId(Uuid::nil());
+        let person =
+            Customer { router: self.router.clone(), organization: nobody, key: Some(token), names: None };
+        let me = person.get("/me").await;
+        assert_eq!(me.status, 200, "{}", me.shown());
+        let organization = me.json()["organizations"][0]["id"].as_str().unwrap().parse().unwrap();
+        Customer { organization, ..person }
+    }
+
+    /// Makes a person a member of somebody's organization, in which they act from now on.
+    pub(crate) async fn join(&self, person: &Customer, of: &Customer, role: &str) -> Customer {
+        let id = person.id().await;
+        let statement = format!(
+            "insert into memberships (organization_id, user_id, role, created_at, updated_at)
+             values ('{}', '{id}', '{role}', now(), now())
+             on conflict (organization_id, user_id) do update set role = excluded.role",
+            of.organization
+        );
+        self.database.execute(&statement).await.unwrap();
+        Customer { organization: of.organization, ..person.naming(Some(&of.organization.to_string())) }
+    }
+
     /// The keys of all objects, without the prefix.
     pub(crate) async fn object_keys(&self) -> Vec<String> {
         let keys = s3::keys(&stores().await.s3, &self.prefix).await.unwrap();
@@ -107,7 +156,12 @@ impl Service {
         let api_key_id = ApiKeyId::new(self.now, random());
         let new = Bootstrapped { organization_id: organization, name: "Acme", api_key_id, api_key: &key };
         self.store.system().bootstrap(&new).await.unwrap();
-        Customer { router: self.router.clone(), organization, key: Some(key.reveal().to_owned()) }
+        Customer {
+            router: self.router.clone(),
+            organization,
+            key: Some(key.reveal().to_owned()),
+            names: None,
+        }
     }
 
     /// An event as ingress accepts it, with its payload stored, not routed.
@@ -273,9 +327,9 @@ impl Service {
             body_length,
             body_sha256: [0xab; 32],
         };
-        let hour = self.now.duration_trunc(TimeDelta::hours(1)).unwrap();
         let organization_id = customer.organization;
-        let count = RejectedCount { organization_id, endpoint_id: endpoint, hour, kept: 1, not_kept: 9 };
+        let count =
+            RejectedCount { organization_id, endpoint_id: endpoint, at: self.now, kept: 1, not_kept: 9 };
         self.store.system().keep_rejected(&[new], &[count]).await.unwrap();
         let key = PayloadLocation::of_rejected(id, body_length).s3_key;
         self.payloads.put(&key, unbelieved.body.into()).await.unwrap();
@@ -337,7 +391,31 @@ pub(crate) async fn payloads_away() -> Payloads {
 
 /// The service's router over these stores.
 pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
+    serve_with(store, payloads, &ConventionSettings::default())
+}
+
+/// The same with other conventions.
+pub(crate) fn serve_with(store: Store, payloads: Payloads, conventions: &ConventionSettings) -> Router {
     let metrics = Metrics::declare(&metrics::Metrics::default(), store.clone());
+    let auth = Auth::new(store.clone(), &oidc(None), metrics.clone()).unwrap();
+    route(store, payloads, auth, metrics, conventions)
+}
+
+fn oidc(issuer: Option<&str>) -> OidcSettings {
+    OidcSettings {
+        oidc_issuer: issuer.map(str::to_owned),
+        oidc_audience: AUDIENCE.to_owned(),
+        oidc_skew: Duration::from_secs(30),
+    }
+}
+
+fn route(
+    store: Store,
+    payloads: Payloads,
+    auth: Auth,
+    metrics: Metrics,
+    conventions: &ConventionSettings,
+) -> Router {
     let (hooks, window) = ("https://hooks.example.com/".parse().unwrap(), Duration::from_hours(1));
     let egress = ravenpost_egress::Settings {
         egress_connect_timeout: Duration::from_secs(1),
@@ -346,7 +424,8 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
     };
     let certificates = Certificates::new(Client::new(&egress).unwrap());
     let beside = Beside {
-        operator: Client::for_operator(&egress).unwrap(),
+        auth,
+        operator: OperatorClient::new().unwrap(),
         live: Live::new(LiveLimits::default(), CancellationToken::new()),
         statistics: Kept(StatisticsKept {
             minutes: TimeDelta::days(3),
@@ -354,7 +433,7 @@ pub(crate) fn serve(store: Store, payloads: Payloads) -> Router {
             days: TimeDelta::days(1_000),
         }),
     };
-    router(Api::new(store, payloads, &hooks, window, certificates, beside), metrics)
+    router(Api::new(store, payloads, &hooks, window, certificates, beside).with(conventions), metrics)
 }
 
 impl Customer {
@@ -368,6 +447,16 @@ impl Customer {
         Self { key: key.map(str::to_owned), ..self.clone() }
     }
 
+    /// The same caller, who names an organization in each request.
+    pub(crate) fn naming(&self, organization: Option<&str>) -> Self {
+        Self { names: organization.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The caller's own id.
+    pub(crate) async fn id(&self) -> String {
+        self.get("/me").await.json()["id"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
     }
@@ -378,10 +467,6 @@ impl Customer {
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, Some(body.to_string())).await
-    }
-
-    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::PUT, path, Some(body.to_string())).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
@@ -407,24 +492,42 @@ impl Customer {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// Sends a request to any path, with more headers.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
+        if let Some(organization) = &self.names {
+            request = request.header(ORGANIZATION_HEADER, organization);
+        }
         let body = match body {
             Some(body) => {
-                request = request.header("content-type", "application/json");
+                if !headers.iter().any(|(name, _)| *name == "content-type") {
+                    request = request.header("content-type", "application/json");
+                }
                 Body::from(body)
             }
             None => Body::empty(),
         };
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            bytes: to_bytes(body, 1 << 24).await.unwrap().into(),
-        }
+        // A stream never ends.
+        let is_stream = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if is_stream { Vec::new() } else { to_bytes(body, 1 << 24).await.unwrap().into() };
+        Answer { status: parts.status, headers: parts.headers, bytes }
     }
 
     /// A new endpoint that anybody may send to.

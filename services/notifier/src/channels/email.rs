@@ -1,16 +1,28 @@
 //! E-mail by SMTP, to the operator's own relay.
 
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::AsyncSmtpTransport;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncTransport, Message, Tokio1Executor};
+use ravenpost_core::duration;
+use url::Url;
+use uuid::Uuid;
 
 use super::NotSent;
-use crate::message::Message as Told;
+use crate::message::{Message as Told, line};
 
-/// How long the relay may take for each step.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest that a relay may take: less than a sender has for what it has claimed.
+const MAX_TIMEOUT: Duration = Duration::from_secs(25);
+/// The most characters that are told of why a mail did not leave.
+const MAX_ERROR: usize = 300;
+
+/// Replies that say of a mailbox that it is none, or takes no mail (RFC 5321, section 4.2.2; RFC 7504).
+const NO_MAILBOX: [u16; 4] = [550, 551, 553, 556];
 
 /// How mail is sent.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,6 +40,19 @@ pub struct SmtpSettings {
         default_value = "Ravenpost <ravenpost@localhost>"
     )]
     pub smtp_from: Mailbox,
+    /// A file of certificates, PEM, that the relay's has to lead to, beside those that the machine trusts. For a relay with
+    /// TLS alone.
+    #[arg(long, env = "RAVENPOST_SMTP_CA_FILE", value_name = "FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+    /// How long the relay may take for a mail, from the connection on, up to `25s`.
+    #[arg(long, env = "RAVENPOST_SMTP_TIMEOUT", value_name = "DURATION", default_value = "15s", value_parser = timeout)]
+    pub smtp_timeout: Duration,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration::parse(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_millis(1)..=MAX_TIMEOUT;
+    if bounds.contains(&timeout) { Ok(timeout) } else { Err("from 1ms to 25s".to_owned()) }
 }
 
 fn smtp_url(text: &str) -> Result<String, String> {
@@ -36,61 +61,130 @@ fn smtp_url(text: &str) -> Result<String, String> {
         .map_err(|_| "expected smtp://host:port or smtps://user:password@host".to_owned())
 }
 
-/// The way by e-mail.
+/// The way by e-mail. Cheap to clone.
+#[derive(Clone)]
 pub struct Email {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
+    timeout: Duration,
+}
+
+/// One mail to one address.
+#[derive(Debug, Clone)]
+pub struct Mail<'a> {
+    /// The same whenever it is sent again, so that it is recognised (RFC 5322, section 3.6.4).
+    pub id: Uuid,
+    /// To whom.
+    pub address: &'a str,
+    /// One line.
+    pub subject: String,
+    /// Lines.
+    pub text: String,
+    /// The same in HTML.
+    pub html: Option<String>,
 }
 
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum EmailError {
-    /// The address of a channel is none.
-    #[error("the address of a channel can't be mailed to")]
+    /// The address is none.
+    #[error("the address can't be mailed to")]
     Address(#[from] lettre::address::AddressError),
     /// The mail could not be composed.
     #[error("the mail can't be composed")]
     Compose(#[from] lettre::error::Error),
+    /// RAVENPOST_SMTP_CA_FILE is of no use.
+    #[error("RAVENPOST_SMTP_CA_FILE: {0}")]
+    Authority(String),
+    /// The relay did not answer in time.
+    #[error("the SMTP relay did not answer within {}", duration::format(*.0))]
+    Silent(Duration),
     /// The relay did not take it.
-    #[error("the SMTP relay did not take the mail: {0}")]
+    #[error("the SMTP relay did not take the mail")]
     Relay(#[from] lettre::transport::smtp::Error),
 }
 
+impl EmailError {
+    /// Whether trying again is no use: the address is none, or the relay knows no such mailbox. What it refuses otherwise
+    /// (a login, what the operator may send through it) is not the address's fault, and mends when the operator does.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Compose(_) => true,
+            Self::Authority(_) | Self::Silent(_) => false,
+            Self::Relay(error) => error.status().is_some_and(|code| NO_MAILBOX.contains(&code.into())),
+        }
+    }
+
+    /// What people of the organization are told of it: what the relay says, in one line.
+    pub fn told(&self) -> String {
+        let source = self.source().map(|source| format!(": {source}")).unwrap_or_default();
+        line(&format!("{self}{source}"), MAX_ERROR)
+    }
+}
+
 impl From<EmailError> for NotSent {
-    /// Permanent when the address is none, or the relay will never take it.
     fn from(error: EmailError) -> Self {
-        let permanent = match &error {
-            EmailError::Address(_) | EmailError::Compose(_) => true,
-            EmailError::Relay(error) => error.is_permanent(),
-        };
-        Self { message: error.to_string(), permanent, retry_after: None }
+        Self { message: error.told(), permanent: error.is_permanent(), retry_after: None }
     }
 }
 
 impl Email {
     /// Prepares the transport; nothing is sent yet.
     pub fn new(settings: &SmtpSettings) -> Result<Self, EmailError> {
-        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.smtp_url)?;
-        Ok(Self { transport: builder.timeout(Some(TIMEOUT)).build(), from: settings.smtp_from.clone() })
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.smtp_url)?;
+        if let Some(file) = &settings.smtp_ca_file {
+            builder = builder.tls(trusting(&settings.smtp_url, file)?);
+        }
+        let (from, timeout) = (settings.smtp_from.clone(), settings.smtp_timeout);
+        Ok(Self { transport: builder.build(), from, timeout })
     }
 
-    /// Mails a message to one address.
-    pub async fn send(&self, message: &Told, address: &str) -> Result<(), NotSent> {
-        let mail = self.compose(message, address)?;
-        self.transport.send(mail).await.map_err(EmailError::from)?;
+    /// Sends a mail.
+    pub async fn send(&self, mail: Mail<'_>) -> Result<(), EmailError> {
+        // The transport's own bound is on connecting alone.
+        let sent = tokio::time::timeout(self.timeout, self.transport.send(self.compose(mail)?)).await;
+        sent.map_err(|_| EmailError::Silent(self.timeout))??;
         Ok(())
     }
 
-    fn compose(&self, message: &Told, address: &str) -> Result<Message, EmailError> {
-        // Known by its first notification, so that a mail which is sent twice is recognised (RFC 5322, 3.6.4).
-        let id = format!("<{}@{}>", message.id, self.from.email.domain());
-        let mail = Message::builder()
+    fn compose(&self, mail: Mail<'_>) -> Result<Message, EmailError> {
+        let message = Message::builder()
             .from(self.from.clone())
-            .to(address.parse()?)
-            .subject(format!("[Ravenpost] {}", message.title))
-            .message_id(Some(id))
-            .multipart(MultiPart::alternative_plain_html(text(message), html(message)))?;
-        Ok(mail)
+            .to(mail.address.parse()?)
+            .subject(mail.subject)
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())));
+        Ok(match mail.html {
+            Some(html) => message.multipart(MultiPart::alternative_plain_html(mail.text, html))?,
+            None => message.header(ContentType::TEXT_PLAIN).body(mail.text)?,
+        })
+    }
+}
+
+/// TLS in the way that the URL asks for, with an authority of the operator's own.
+fn trusting(url: &str, file: &Path) -> Result<Tls, EmailError> {
+    let unusable = |why: String| EmailError::Authority(format!("{}: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let authority = Certificate::from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+    let url: Url = url.parse().map_err(|_| unusable("the relay's URL can't be read".to_owned()))?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let tls = TlsParameters::builder(host).add_root_certificate(authority).build()?;
+    let asked = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+    match (url.scheme(), asked.as_deref()) {
+        ("smtps", _) => Ok(Tls::Wrapper(tls)),
+        (_, Some("required")) => Ok(Tls::Required(tls)),
+        (_, Some("opportunistic")) => Ok(Tls::Opportunistic(tls)),
+        _ => Err(unusable("the relay's URL asks for no TLS: smtps://, or ?tls=required".to_owned())),
+    }
+}
+
+/// What an address is told of alerts.
+pub(super) fn of_message<'a>(message: &Told, address: &'a str) -> Mail<'a> {
+    Mail {
+        id: message.id.0,
+        address,
+        subject: format!("[Ravenpost] {}", message.title),
+        text: text(message),
+        html: Some(html(message)),
     }
 }
 

@@ -201,8 +201,14 @@ fn endpoint_silent() {
 #[test]
 fn signature_failures() {
     let condition = Condition::SignatureFailures { count: 50, window: Duration::from_hours(1) };
-    assert_eq!(letter(&judge_rejected(&condition, 49, at(0))), 'W');
-    assert_eq!(evidence(judge_rejected(&condition, 50, at(0))).rejected, Some(50));
+    let hour = 60 * 60;
+    let judged = |minutes: &[(i64, u32)]| {
+        let minutes: Vec<_> = minutes.iter().map(|(second, count)| (at(*second), *count)).collect();
+        judge_rejected(&condition, &minutes, at(0))
+    };
+    assert_eq!(letter(&judged(&[(-60, 20), (-hour, 29)])), 'W');
+    assert_eq!(evidence(judged(&[(-60, 20), (-hour, 30)])).rejected, Some(50));
+    assert_eq!(letter(&judged(&[(-60, 20), (-hour - 60, 30)])), 'W', "that was before the window");
 }
 
 #[test]

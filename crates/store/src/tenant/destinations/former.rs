@@ -2,11 +2,13 @@
 //! secrets the newest stands in the row itself, so that a replica of the release before goes on with it.
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::ids::{DestinationId, EndpointId, SecretId};
 use sqlx::PgConnection;
 
 use super::{Tenant, ToSeal};
 use crate::Result;
+use crate::audit::{Entry, Of, snapshot};
 
 /// Most former secrets that a destination has at once: each is one more signature in every delivery.
 pub const MAX_FORMER_SECRETS: usize = 4;
@@ -43,7 +45,8 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<SecretRotated> {
         let sealed = self.seal(new.secret, id.0)?;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
+        let before = snapshot(&mut transaction, self.organization, Of::Destination(id.0)).await?;
         // Locked until the commit: two rotations at once would both keep the same one and lose the other's.
         let present = sqlx::query_scalar!(
             "select signing_secret from destinations
@@ -68,7 +71,9 @@ impl Tenant {
         )
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
+        let after = snapshot(&mut transaction, self.organization, Of::Destination(id.0)).await?;
+        let entry = Entry::of(Action::DestinationSecretRotated, id).before(before).after(after);
+        transaction.commit(&entry, now).await?;
         Ok(SecretRotated::Rotated)
     }
 

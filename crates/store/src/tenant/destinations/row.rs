@@ -25,7 +25,8 @@ macro_rules! destination_rows {
                  authentication, tls, signing,
                  (select max(s.expires_at) from destination_secrets s
                      where s.destination_id = destinations.id) as former_secrets_expire_at,
-                 filter, filter_error, status, replay_on_recovery, limits, disable_after_ms, disabled_reason, disabled_at, created_at, updated_at,
+                 filter, filter_error, status, replay_on_recovery, limits, disable_after_ms, disabled_reason, disabled_at, version,
+                 created_at, updated_at,
                  (select to_jsonb(s) from destination_state s where s.destination_id = destinations.id
                      and s.follows is not distinct from destinations.resumed_at) as state,
                  (select count(*) from (select from scheduled_deliveries w where w.destination_id = destinations.id
@@ -59,6 +60,7 @@ pub(super) struct DestinationRow {
     pub(super) disable_after_ms: Option<i64>,
     pub(super) disabled_reason: Option<String>,
     pub(super) disabled_at: Option<DateTime<Utc>>,
+    pub(super) version: i64,
     pub(super) state: Option<serde_json::Value>,
     pub(super) waiting: i64,
     pub(super) created_at: DateTime<Utc>,
@@ -107,6 +109,7 @@ impl DestinationRow {
             tls: tenant.opened(row, "tls", self.tls.as_deref(), TlsSettings::from_secret)?,
             signing: row.word("signing", &self.signing, Signing::parse)?,
             former_secrets_expire_at: self.former_secrets_expire_at,
+            version: self.version,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })

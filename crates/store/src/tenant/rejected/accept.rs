@@ -7,12 +7,15 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use ravenpost_core::audit::Action;
 use ravenpost_core::deduplication::{Met, meet};
 use ravenpost_core::ids::{EventId, InstanceId, RejectedRequestId};
+use serde_json::json;
 use sqlx::{Executor, PgConnection};
 
 use super::super::Tenant;
 use crate::Result;
+use crate::audit::Entry;
 use crate::new_event::{Columns, Lost, NewEvent, Winner, insert_events, winners};
 
 /// A rejected request that verifies now, and the event it becomes. Its payload is stored.
@@ -45,7 +48,7 @@ impl Tenant {
         instance: InstanceId,
         now: DateTime<Utc>,
     ) -> Result<Vec<Accepted>> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_change().await?;
         let mut accepted = Vec::with_capacity(acceptances.len());
         let mut fresh = Vec::with_capacity(acceptances.len());
         for (request, event) in self.lock_rejected(&mut transaction, acceptances).await? {
@@ -60,7 +63,7 @@ impl Tenant {
         }
         let events = self.insert_events(&mut transaction, fresh, instance).await?;
         self.mark_accepted(&mut transaction, &events, now).await?;
-        transaction.commit().await?;
+        transaction.commit(&told(&events), now).await?;
         accepted.extend(events);
         accepted.sort_by_key(|accepted| accepted.request);
         Ok(accepted)
@@ -140,6 +143,19 @@ impl Tenant {
         .await?;
         Ok(())
     }
+}
+
+/// One row for all of them: each says as which event it was accepted.
+fn told(accepted: &[Accepted]) -> Entry {
+    let events: Vec<_> = accepted
+        .iter()
+        .map(|accepted| json!({ "rejected_request_id": accepted.request, "event_id": accepted.event }))
+        .collect();
+    let entry = match accepted {
+        [one] => Entry::of(Action::RejectedRequestAccepted, one.request),
+        _ => Entry::new(Action::RejectedRequestAccepted),
+    };
+    entry.after(json!({ "accepted": events }))
 }
 
 /// Inserts events with different keys, and tells which: the others repeat one that was committed before.

@@ -321,27 +321,33 @@ impl CreatedDestinationBody {
 
 impl NewDestinationBody {
     pub(super) fn check(self, now: DateTime<Utc>) -> Result<DestinationDraft, Problem> {
-        checks::name("name", &self.name)?;
-        let url = checks::url("url", &self.url)?;
-        let brought = self
-            .signing_secret
-            .map(|given| checks::signing_secret("signing_secret", given.reveal()))
-            .transpose()?;
-        let headers = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
-        let headers = CustomHeaders::default().changed(&checks::headers(&headers)?);
-        let headers = headers.map_err(|invalid| checks::invalid_header(&invalid))?;
-        let limits = self.limits.map(checks::pace).transpose()?.unwrap_or_default();
-        let disable_after = self.disable_after.as_deref().map(checks::disable_after).transpose()?;
+        checks::all! {
+            _name = checks::name("name", &self.name);
+            url = checks::url("url", &self.url);
+            brought = self
+                .signing_secret
+                .map(|given| checks::signing_secret("signing_secret", given.reveal()))
+                .transpose();
+            headers = new_headers(self.headers);
+            limits = self.limits.map(checks::pace).transpose();
+            disable_after = self.disable_after.as_deref().map(checks::disable_after).transpose();
+            first_byte_timeout = self.first_byte_timeout.as_deref().map(first_byte_timeout).transpose();
+            authentication = self.authentication.as_ref().map(checks::authentication).transpose();
+            tls = self.tls.as_ref().map(checks::tls).transpose();
+            filter = self.filter.map(checks::filter).transpose();
+            _policy = self.retry_policy.as_ref().map(checks::retry_policy).transpose();
+            _timeout = self.timeout.as_deref().map(|text| checks::timeout("timeout", text)).transpose();
+        }
         let draft = DestinationDraft::check(url, self.name, self.retry_policy, self.timeout.as_deref(), now)?;
         Ok(DestinationDraft {
             signing_secret: brought.unwrap_or(draft.signing_secret),
-            first_byte_timeout: self.first_byte_timeout.as_deref().map(first_byte_timeout).transpose()?,
+            first_byte_timeout,
             signing: self.signing,
             headers: (!headers.is_empty()).then(|| headers.to_secret()),
-            authentication: self.authentication.as_ref().map(checks::authentication).transpose()?,
-            tls: self.tls.as_ref().map(checks::tls).transpose()?,
-            filter: self.filter.map(checks::filter).transpose()?.flatten(),
-            limits,
+            authentication,
+            tls,
+            filter: filter.flatten(),
+            limits: limits.unwrap_or_default(),
             disable_after: disable_after.unwrap_or_default(),
             replay_on_recovery: self.replay_on_recovery,
             ..draft
@@ -378,32 +384,40 @@ impl DestinationChangeBody {
             None => Ok(DisableAfter::Operator),
             Some(text) => checks::disable_after(text),
         });
-        self.status.map(checks::status).transpose()?;
-        self.name.as_deref().map(|name| checks::name("name", name)).transpose()?;
-        self.retry_policy.as_ref().map(checks::retry_policy).transpose()?;
         let headers = self.headers.as_ref().map(|headers| match headers {
             None => Ok(HeaderChange::clear()),
             Some(headers) => checks::headers(headers),
         });
-        let authentication = self.authentication.as_ref();
-        let tls = self.tls.as_ref();
+        let given = self.authentication.as_ref();
+        let authentication = given.map(|given| given.as_ref().map(checks::authentication).transpose());
+        let tls = self.tls.as_ref().map(|given| given.as_ref().map(checks::tls).transpose());
+        let given = self.first_byte_timeout.as_ref();
+        let first_byte = given.map(|given| given.as_deref().map(first_byte_timeout).transpose());
+        checks::all! {
+            _status = self.status.map(checks::status).transpose();
+            _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
+            url = self.url.as_deref().map(|url| checks::url("url", url)).transpose();
+            _policy = self.retry_policy.as_ref().map(checks::retry_policy).transpose();
+            timeout = self.timeout.as_deref().map(|text| checks::timeout("timeout", text)).transpose();
+            first_byte_timeout = first_byte.transpose();
+            headers = headers.transpose();
+            authentication = authentication.transpose();
+            tls = tls.transpose();
+            filter = filter.transpose();
+            limits = self.limits.map(|limits| checks::pace(limits.unwrap_or_default())).transpose();
+            disable_after = disable_after.transpose();
+        }
         Ok(ChangeDraft {
-            url: self.url.as_deref().map(|url| checks::url("url", url)).transpose()?,
-            timeout: self.timeout.as_deref().map(|text| checks::timeout("timeout", text)).transpose()?,
-            first_byte_timeout: self
-                .first_byte_timeout
-                .as_ref()
-                .map(|given| given.as_deref().map(first_byte_timeout).transpose())
-                .transpose()?,
+            url,
+            timeout,
+            first_byte_timeout,
             signing: self.signing,
-            headers: headers.transpose()?,
-            authentication: authentication
-                .map(|given| given.as_ref().map(checks::authentication).transpose())
-                .transpose()?,
-            tls: tls.map(|given| given.as_ref().map(checks::tls).transpose()).transpose()?,
-            filter: filter.transpose()?,
-            limits: self.limits.map(|limits| checks::pace(limits.unwrap_or_default())).transpose()?,
-            disable_after: disable_after.transpose()?,
+            headers,
+            authentication,
+            tls,
+            filter,
+            limits,
+            disable_after,
             body: self,
         })
     }
@@ -412,6 +426,7 @@ impl DestinationChangeBody {
 impl ChangeDraft {
     pub(super) fn as_change(&self) -> DestinationChange<'_> {
         DestinationChange {
+            if_version: None,
             name: self.body.name.as_deref(),
             url: self.url.as_ref(),
             retry_policy: self.body.retry_policy.as_ref(),
@@ -428,6 +443,12 @@ impl ChangeDraft {
             replay_on_recovery: self.body.replay_on_recovery,
         }
     }
+}
+
+fn new_headers(headers: BTreeMap<String, Secret>) -> Result<CustomHeaders, Problem> {
+    let headers = headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
+    let headers = CustomHeaders::default().changed(&checks::headers(&headers)?);
+    headers.map_err(|invalid| checks::invalid_header(&invalid))
 }
 
 fn first_byte_timeout(text: &str) -> Result<Duration, Problem> {

@@ -11,6 +11,9 @@ use super::{DestinationBody, DestinationPath, missing};
 use crate::api::Failure;
 use crate::auth::{Caller, EndpointsWrite};
 
+/// How often it is tried again when somebody else has changed the destination in between.
+const TRIES: usize = 4;
+
 /// What a person wants of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
@@ -83,13 +86,20 @@ async fn steer(
     wish: Wish,
 ) -> Result<Answer<DestinationBody>, Failure> {
     let (endpoint, id) = (path.endpoint_id, path.destination_id);
-    let found: Destination = tenant.destination(endpoint, id).await?.ok_or_else(missing)?;
-    let Some(status) = wish.from(found.status)? else { return Ok(Answer(found.into())) };
-    let change = DestinationChange { status: Some(status), ..DestinationChange::default() };
-    match tenant.change_destination(endpoint, id, &change, clock::now()).await? {
-        DestinationChanged::Changed(changed) => Ok(Answer((*changed).into())),
-        DestinationChanged::Missing | DestinationChanged::Headers(_) | DestinationChanged::Unsaid(_) => {
-            Err(missing().into())
+    for _ in 0..TRIES {
+        let found: Destination = tenant.destination(endpoint, id).await?.ok_or_else(missing)?;
+        let Some(status) = wish.from(found.status)? else { return Ok(Answer(found.into())) };
+        // Only what was looked at: it may have been disabled meanwhile.
+        let if_version = Some(found.version);
+        let change = DestinationChange { status: Some(status), if_version, ..DestinationChange::default() };
+        match tenant.change_destination(endpoint, id, &change, clock::now()).await? {
+            DestinationChanged::Changed(changed) => return Ok(Answer((*changed).into())),
+            DestinationChanged::Stale => {}
+            DestinationChanged::Missing | DestinationChanged::Headers(_) | DestinationChanged::Unsaid(_) => {
+                return Err(missing().into());
+            }
         }
     }
+    let detail = "the destination is being changed by others just now: try again";
+    Err(Problem::new(Kind::Conflict, detail).into())
 }

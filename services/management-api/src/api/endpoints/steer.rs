@@ -48,7 +48,10 @@ async fn set(
     let change = EndpointChange { status: Some(status), ..EndpointChange::default() };
     match tenant.change_endpoint(id, &change, clock::now()).await? {
         EndpointChanged::Changed(endpoint) => Ok(Answer(EndpointBody::show(api, *endpoint, None))),
-        EndpointChanged::Missing | EndpointChanged::Unsaid(_) => Err(missing().into()),
+        // Nothing but the status changes, whatever version it is of.
+        EndpointChanged::Missing | EndpointChanged::Stale | EndpointChanged::Unsaid(_) => {
+            Err(missing().into())
+        }
     }
 }
 

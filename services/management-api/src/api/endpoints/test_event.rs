@@ -52,6 +52,7 @@ pub(in crate::api) async fn send(
     let (verification, secrets) = (&endpoint.verification, endpoint.secrets.as_slice());
     let made = sample(For { verification, secrets, base, path: &hook, id: &id, now });
     let made = made.map_err(|error| Problem::new(Kind::Conflict, error.to_string()))?;
+    caller.tenant.note_test_event(path.endpoint_id, &id, now).await?;
     let event_id = post(&api, &hook, made).await?;
     Ok((StatusCode::ACCEPTED, Answer(TestEventBody { event_id })))
 }

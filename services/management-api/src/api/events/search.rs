@@ -50,7 +50,10 @@ pub(in crate::api) async fn search(
     loop {
         let events = tenant.events(filter, Page { after, limit: PAGE }).await?;
         after = events.next;
-        let wanted: Vec<Event> = events.rows;
+        let mut wanted: Vec<Event> = events.rows;
+        if let Some(last) = within(&mut wanted, MOST_BYTES - bytes) {
+            after = Some(last);
+        }
         let mut texts = contents(payloads, &wanted).await?;
         for event in wanted {
             looked += 1;
@@ -71,6 +74,20 @@ pub(in crate::api) async fn search(
             return Ok(Found { bounded: true, ..found });
         }
     }
+}
+
+/// Cuts a page off behind the event that reaches so many bytes: they are in memory together. Answers where to go on.
+fn within(events: &mut Vec<Event>, most: i64) -> Option<Uuid> {
+    let mut left = most;
+    let reached = events.iter().position(|event| {
+        left -= event.payload.s3_length.min(MOST_OF_ONE);
+        left <= 0
+    })?;
+    if reached + 1 == events.len() {
+        return None;
+    }
+    events.truncate(reached + 1);
+    events.last().map(|event| event.id.0)
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
