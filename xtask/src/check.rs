@@ -82,3 +82,34 @@ async fn workflows(progress: &Progress) -> Result<()> {
     command.current_dir(workspace::root()).args(["-shellcheck=", "-pyflakes="]);
     progress.step("workflows", cargo::succeed(&mut command, "actionlint")).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use ravenpost_core::topic;
+
+    use super::*;
+
+    /// Words of a text that begin so.
+    fn words<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+        let words = text.split(|one: char| !one.is_ascii_alphanumeric() && one != '_');
+        words.filter(|word| word.starts_with(start)).collect()
+    }
+
+    #[test]
+    fn compose_sets_what_there_is_and_makes_the_topics_that_are_used() {
+        let read = |path: &str| fs::read_to_string(workspace::root().join(path)).unwrap();
+        let compose = read("docker-compose.yml");
+        let known = [read("docs/settings.md"), read("deploy/keycloak/ravenpost-realm.json")].concat();
+        let set = words(&compose, "RAVENPOST_");
+        assert!(set.len() > 10, "{set:?}");
+        for name in set {
+            assert!(words(&known, "RAVENPOST_").contains(&name), "nothing reads {name}");
+        }
+        assert!(
+            compose.contains(&format!("for topic in {};", topic::ALL.join(" "))),
+            "other topics are made"
+        );
+    }
+}
