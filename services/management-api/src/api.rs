@@ -31,6 +31,7 @@ mod scheduled;
 mod secrets;
 mod signing_keys;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,9 +64,13 @@ pub(crate) const MAX_BODY: usize = 64 * 1_024;
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
 
-/// What handlers share. Cheap to clone.
+/// What handlers share. Each layer around them clones it for each request, so it is one pointer.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Shared>);
+
+/// See [`Api`].
+#[derive(Clone)]
+pub struct Shared {
     pub(crate) store: Store,
     pub(crate) auth: Auth,
     /// What each route demands of its callers.
@@ -83,6 +88,14 @@ pub struct Api {
     operator: OperatorClient,
     live: Live,
     statistics: Kept,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 /// What else handlers share.
@@ -111,7 +124,8 @@ impl Api {
         let hook_base_url = hook_base_url.as_str().trim_end_matches('/').into();
         let (demands, certificates) = (Demands::default(), Arc::new(certificates));
         let Beside { auth, operator, live, statistics } = beside;
-        let api = Self {
+        let conventions = ConventionSettings::default();
+        Self(Arc::new(Shared {
             store,
             auth,
             demands,
@@ -122,18 +136,18 @@ impl Api {
             operator,
             live,
             statistics,
-            conventions: Conventions::new(&ConventionSettings::default()),
-            consoles: Arc::default(),
-            behind_tls: false,
-        };
-        api.with(&ConventionSettings::default())
+            conventions: Conventions::new(&conventions),
+            consoles: conventions.console_url.as_slice().into(),
+            behind_tls: conventions.api_behind_tls,
+        }))
     }
 
     /// The same with other conventions than the default ones.
     #[must_use]
     pub fn with(self, settings: &ConventionSettings) -> Self {
         let (conventions, consoles) = (Conventions::new(settings), settings.console_url.as_slice().into());
-        Self { conventions, consoles, behind_tls: settings.api_behind_tls, ..self }
+        let behind_tls = settings.api_behind_tls;
+        Self(Arc::new(Shared { conventions, consoles, behind_tls, ..Arc::unwrap_or_clone(self.0) }))
     }
 }
 
@@ -141,7 +155,7 @@ impl Api {
 pub fn router(api: Api, metrics: Metrics) -> Router {
     let (routes, mut document) = resources().split_for_parts();
     openapi::complete(&mut document);
-    let api = Api { demands: Demands::of(&document), ..api };
+    let api = Api(Arc::new(Shared { demands: Demands::of(&document), ..Arc::unwrap_or_clone(api.0) }));
     let routes = conventions::around(routes, &api, &document);
     let document: Arc<str> = openapi::to_json(&document).into();
     let routes = routes

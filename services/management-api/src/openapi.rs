@@ -294,13 +294,11 @@ mod tests {
                 let takes_key = method == "post" && matches!(demand_of(id), Some(Demand::Scope(_)));
                 let refuses = operation["requestBody"].is_object() || takes_key;
                 assert_eq!(responses.contains_key("422"), refuses, "{name}");
-                assert_eq!(
-                    responses.contains_key("412"),
-                    ["patch", "delete"].contains(&method.as_str())
-                        && path.contains("endpoints")
-                        && !path.contains("secrets"),
-                    "{name}"
-                );
+                let is_edited =
+                    ["endpoints", "channels", "alert-rules"].iter().any(|kind| path.contains(kind))
+                        && !path.contains("secrets");
+                let edits = ["patch", "delete"].contains(&method.as_str());
+                assert_eq!(responses.contains_key("412"), edits && is_edited, "{name}");
             }
         }
         assert_eq!(operations, OPERATIONS.len());

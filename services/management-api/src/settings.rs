@@ -77,6 +77,9 @@ pub struct ConventionSettings {
     /// Most requests without a valid key that come from an address a second, and at once after a pause, of each replica; then all from there is answered 429 for a while.
     #[arg(long, env = "RAVENPOST_API_GUESS_LIMIT", value_name = "PER_SECOND:BURST", default_value = "20:1000", value_parser = rate_limit)]
     pub api_guess_limit: RateLimit,
+    /// Most requests that are worked on at once, 1 to 10,000, of one caller a quarter of them; what comes on top waits for a few seconds and is then answered 503. Each takes a megabyte at worst.
+    #[arg(long, env = "RAVENPOST_API_AT_ONCE", value_name = "COUNT", default_value = "256", value_parser = at_once)]
+    pub api_at_once: u32,
     /// Proxies in front of the API, as addresses and CIDRs separated by commas, such as `10.0.0.0/8`: only they are believed when `X-Forwarded-For` says where a request comes from.
     #[arg(long, env = "RAVENPOST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
     pub trusted_proxies: Vec<Network>,
@@ -93,11 +96,17 @@ impl Default for ConventionSettings {
         Self {
             api_rate_limit: RateLimit { per_second: 1_000, burst: 2_000 },
             api_guess_limit: RateLimit { per_second: 20, burst: 1_000 },
+            api_at_once: 256,
             trusted_proxies: Vec::new(),
             console_url: Vec::new(),
             api_behind_tls: false,
         }
     }
+}
+
+fn at_once(text: &str) -> Result<u32, &'static str> {
+    let count = text.parse().ok().filter(|count| (1..=10_000).contains(count));
+    count.ok_or("a number from 1 to 10000")
 }
 
 fn rate_limit(text: &str) -> Result<RateLimit, String> {

@@ -1,4 +1,4 @@
-//! How fast a caller may ask, and how fast an address may guess at keys.
+//! How fast a caller may ask and how much at once, and how fast an address may guess at keys.
 //!
 //! Each replica counts for itself, so that nobody waits for another process; so many replicas allow so many times as much.
 
@@ -16,6 +16,7 @@ use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::access::Actor;
 use ravenpost_core::limit::bucket::{Bucket, Rate};
 use ravenpost_core::limit::{FILLED_WITHIN_SECONDS, RateLimit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::origin::Origin;
 use crate::api::Api;
@@ -24,15 +25,35 @@ use crate::settings::ConventionSettings;
 /// How many callers, and addresses, are remembered; who is forgotten begins anew.
 const REMEMBERED: u64 = 100_000;
 
+/// How long a request waits until it is worked on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The part of all that is worked on that one caller can have.
+const SHARE: u32 = 4;
+
 type Shared = Arc<Mutex<Bucket>>;
+
+/// What is known of a caller.
+struct Known {
+    bucket: Shared,
+    /// What is worked on of theirs.
+    at_once: Arc<Semaphore>,
+}
+
+/// What a request holds while it is worked on.
+struct Slot {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
 
 /// The buckets of all callers and addresses. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Rates {
     caller: RateLimit,
     guesses: RateLimit,
-    callers: Cache<Actor, Shared>,
+    callers: Cache<Actor, Arc<Known>>,
     addresses: Cache<Option<IpAddr>, Shared>,
+    at_once: Arc<Semaphore>,
+    at_once_of_caller: usize,
 }
 
 impl Rates {
@@ -42,11 +63,35 @@ impl Rates {
             guesses: settings.api_guess_limit,
             callers: cache(),
             addresses: cache(),
+            at_once: Arc::new(Semaphore::new(settings.api_at_once as usize)),
+            at_once_of_caller: (settings.api_at_once / SHARE).max(1) as usize,
         }
+    }
+
+    fn caller(&self, actor: Actor) -> Arc<Known> {
+        let new =
+            || Known { bucket: Shared::default(), at_once: Arc::new(Semaphore::new(self.at_once_of_caller)) };
+        self.callers.get_with(actor, || Arc::new(new()))
+    }
+
+    /// Leave to work on a request; `None` when that does not come in time. So memory has a bound, and nobody's pile of
+    /// slow requests keeps others waiting.
+    async fn slot(&self, caller: &Known) -> Option<Slot> {
+        let slot = async {
+            // Its own first: who waits for themselves keeps nobody else waiting.
+            let own = Arc::clone(&caller.at_once).acquire_owned().await.ok()?;
+            let of_all = Arc::clone(&self.at_once).acquire_owned().await.ok()?;
+            Some(Slot { _own: own, _of_all: of_all })
+        };
+        tokio::time::timeout(PATIENCE, slot).await.ok().flatten()
     }
 }
 
-fn cache<K: Eq + std::hash::Hash + Send + Sync + 'static>() -> Cache<K, Shared> {
+fn cache<K, V>() -> Cache<K, V>
+where
+    K: Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
     // By then it is full again: forgetting it changes nothing.
     let idle = Duration::from_secs(FILLED_WITHIN_SECONDS.into());
     Cache::builder().max_capacity(REMEMBERED).time_to_idle(idle).build()
@@ -96,6 +141,11 @@ fn exceeded(detail: &str, wait: Duration) -> Response {
     Problem::new(Kind::TooManyRequests, detail).retry_after(wait.max(Duration::from_secs(1))).into_response()
 }
 
+fn busy() -> Response {
+    let detail = "too many requests are being worked on";
+    Problem::new(Kind::Unavailable, detail).retry_after(PATIENCE).into_response()
+}
+
 /// Whoever asks is known from here on, and has not asked too often.
 pub(super) async fn bound(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let rates = &api.conventions.rates;
@@ -115,11 +165,14 @@ pub(super) async fn bound(State(api): State<Api>, mut request: Request, next: Ne
             return response;
         }
     };
-    let bucket = rates.callers.get_with(identity.actor(), Shared::default);
-    let caller = Meter { name: "caller", limit: rates.caller, bucket };
+    let known = rates.caller(identity.actor());
+    let caller = Meter { name: "caller", limit: rates.caller, bucket: Arc::clone(&known.bucket) };
     request.extensions_mut().insert(identity);
     let mut response = match caller.take() {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match rates.slot(&known).await {
+            Some(_slot) => next.run(request).await,
+            None => busy(),
+        },
         Err(wait) => exceeded("more requests come from this caller than its rate limit allows", wait),
     };
     caller.write(response.headers_mut());
@@ -152,6 +205,25 @@ mod tests {
         meter.write(&mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"caller\";q=30;w=3");
         assert_eq!(headers["ratelimit"], "\"caller\";r=20;t=1");
+    }
+
+    #[tokio::test]
+    async fn one_caller_has_a_quarter_and_the_others_the_rest() {
+        let rates = Rates::new(&ConventionSettings { api_at_once: 8, ..ConventionSettings::default() });
+        let caller = |number| rates.caller(Actor::ApiKey(uuid::Uuid::from_u128(number).into()));
+        let (greedy, modest) = (caller(1), caller(2));
+        let mut held = vec![rates.slot(&greedy).await.unwrap(), rates.slot(&greedy).await.unwrap()];
+        {
+            let third = rates.slot(&greedy);
+            let mut third = std::pin::pin!(third);
+            assert!(futures::poll!(third.as_mut()).is_pending(), "it waits for its own");
+            held.push(rates.slot(&modest).await.unwrap());
+            held.swap_remove(0);
+            held.push(third.await.unwrap());
+        }
+        assert_eq!(rates.at_once.available_permits(), 8 - held.len());
+        drop(held);
+        assert_eq!(rates.at_once.available_permits(), 8);
     }
 
     #[test]
