@@ -19,7 +19,7 @@ const SEED: &str = "7";
 /// How many requests of each kind are made for an operation.
 const EXAMPLES: &str = "8";
 /// It takes about a quarter of this on two cores; only what hangs runs into it.
-const BOUND: Duration = Duration::from_secs(240);
+const BOUND: Duration = Duration::from_secs(480);
 /// What is judged. Not whether each good request is taken: what a document can say of a filter or a cursor is less than
 /// what makes it one.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -47,7 +47,9 @@ async fn judge(python: &Path, api_url: &str, key: &str, folder: &Path) -> Result
         .args(schemathesis::MODULE)
         .args(["run", &format!("{api_url}/api/v1/openapi.json")])
         .args(["--header", &format!("Authorization: Bearer {key}")])
-        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--workers", "2", "--no-shrink"])
+        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--no-shrink"])
+        // Python 3.11's parser counts its depth for all threads together (cpython issue 106905), and Hypothesis parses.
+        .args(["--workers", "1"])
         .args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS])
         // It does not end by itself.
         .args(["--exclude-operation-id", "stream_events"])
