@@ -125,7 +125,7 @@ grant select, insert, update, delete on alert_rules to ravenpost_tenant;
 grant update (name, config, state, disabled_reason, failures, next_send_at) on channels to ravenpost_tenant;
 grant update (acknowledged_at, acknowledged_by, resolved_at, resolved_by, muted_until, tell_at) on alerts to ravenpost_tenant;
 grant select, insert on notifications to ravenpost_tenant;
-grant update (next_at, state, last_error) on notifications to ravenpost_tenant;
+grant update (next_at, state, last_error, claimed_until), delete on notifications to ravenpost_tenant;
 grant select, insert, update, delete on alert_rules, notifications to ravenpost_system;
 
 -- What has come to its end long ago is nobody's any more.

@@ -74,7 +74,8 @@ one message, not five hundred. A message says what happened, to what, since when
 the console, where the alert can be muted. URLs and keys of channels are sealed and never shown again.
 
 A channel that does not answer is tried again for a day, at growing intervals or as its `Retry-After` says. One that
-refuses five messages in a row for good (`404`, no such mailbox) is disabled, and the others are told of it.
+takes nothing for so long, or refuses five times in a row for good (`404`, no such mailbox), is disabled; the others are
+told of that, and of what it was not told.
 `POST /api/v1/channels/{id}/test` tries one; `GET …/notifications` shows what it was told and what came of it.
 
 Each alert is told once on each channel; twice at worst, when a notifier dies between sending and noting it. Every text that

@@ -19,7 +19,8 @@ const MOST_NAMED: usize = 10;
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The first notification's id: the same whenever it is tried again alone.
+    /// The same whenever the same group is told again, and another one when it has grown: who has taken the smaller one
+    /// must not take the larger for a repetition.
     pub id: NotificationId,
     /// Whose it is.
     pub organization_id: OrganizationId,
@@ -81,7 +82,7 @@ pub fn compose(claim: &Claim, group: &[&Notification], console: &Url) -> Message
     facts.insert(0, ("Organization", line(&claim.organization_name, MAX_VALUE)));
     let (link, mute_link) = links(console, &alerts);
     Message {
-        id: first.id,
+        id: id_of(group),
         organization_id: claim.organization_id,
         kind: first.kind,
         severity,
@@ -93,6 +94,16 @@ pub fn compose(claim: &Claim, group: &[&Notification], console: &Url) -> Message
         incident: first.incident.or(alerts.first().map(|alert| alert.id.0)).unwrap_or(first.id.0),
         alerts,
         at: first.created_at,
+    }
+}
+
+/// The notification's own id, or one made of all of them.
+fn id_of(group: &[&Notification]) -> NotificationId {
+    let all = group.iter().fold(0, |all, one| all ^ one.id.0.as_u128());
+    if group.len() == 1 {
+        group[0].id
+    } else {
+        NotificationId(uuid::Builder::from_custom_bytes(all.to_be_bytes()).into_uuid())
     }
 }
 

@@ -36,8 +36,8 @@ const MOST_FAILURES: i32 = 5;
 /// Waits between two tries: doubled from the first up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
-/// After so long a message is not tried again.
-const STALE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+/// After so long a message is not tried again, and its channel is disabled.
+const STALE: Duration = Duration::from_hours(24);
 
 /// Tells people of alerts.
 pub struct Teller {
@@ -97,33 +97,35 @@ impl Teller {
 
     /// Tells a channel everything of a claim. What fails keeps the rest from being tried: it is for the next time, too.
     async fn tell(&self, claim: &Claim) {
-        let mut failure: Option<NotSent> = None;
         let begun = Instant::now();
-        for group in message::group(&claim.notifications) {
+        let mut groups = message::group(&claim.notifications).into_iter();
+        while let Some(group) = groups.next() {
             if begun.elapsed() > ENOUGH {
                 // They are claimed again when this claim has run out.
-                break;
+                return;
             }
-            if failure.is_none() {
-                failure = self.tell_group(claim, &group).await.err();
-                if failure.is_none() {
-                    continue;
-                }
+            if claim.channel.as_ref().is_ok_and(is_pager)
+                && group.iter().any(|one| waits_for_its_incident(one))
+            {
+                // It was claimed together with what opens it, and doesn't know yet what that was told to be.
+                let message = "it waits for what it ends to be told".to_owned();
+                let cause = NotSent { message, permanent: false, retry_after: Some(FIRST_WAIT) };
+                self.failed(claim, &group, &cause).await;
+                continue;
             }
-            let Some(cause) = &failure else { continue };
-            self.failed(claim, &group, cause).await;
+            if let Err(cause) = self.tell_group(claim, &group).await {
+                // One failure, however many groups go without a try.
+                let rest: Vec<&Notification> = group.into_iter().chain(groups.flatten()).collect();
+                return self.failed(claim, &rest, &cause).await;
+            }
         }
     }
 
     async fn tell_group(&self, claim: &Claim, group: &[&Notification]) -> Result<(), NotSent> {
-        let permanent =
-            |message: &String| NotSent { message: message.clone(), permanent: true, retry_after: None };
-        let channel = claim.channel.as_ref().map_err(permanent)?;
-        if is_pager(channel) && group.iter().any(|one| waits_for_its_incident(one)) {
-            // It was claimed together with what opens it, and doesn't know yet what that was told to be.
-            let message = "it waits for what it ends to be told".to_owned();
-            return Err(NotSent { message, permanent: false, retry_after: Some(FIRST_WAIT) });
-        }
+        // What does not open is the operator's affair (a key that this process has not got), not the channel's.
+        let unreadable =
+            |message: &String| NotSent { message: message.clone(), permanent: false, retry_after: None };
+        let channel = claim.channel.as_ref().map_err(unreadable)?;
         let message = message::compose(claim, group, &self.console);
         let sent = if self.is_wanted(claim, channel, &message).await {
             self.channels.send(channel, &message, clock::now()).await
@@ -152,12 +154,11 @@ impl Teller {
     async fn failed(&self, claim: &Claim, group: &[&Notification], cause: &NotSent) {
         let ids: Vec<NotificationId> = group.iter().map(|one| one.id).collect();
         let attempts = group.iter().map(|one| one.attempts).max().unwrap_or(1);
-        let oldest = group.iter().map(|one| one.created_at).min().unwrap_or_else(clock::now);
         let failed = Failed {
             error: &cause.message,
             permanent: cause.permanent,
             again_in: cause.retry_after.unwrap_or_else(|| wait(attempts)),
-            last: clock::now() - oldest > STALE,
+            stale: STALE,
             most: MOST_FAILURES,
         };
         warn!(channel_id = %claim.channel_id, attempts, error = cause.message, "a channel did not take a message");

@@ -108,14 +108,16 @@ impl Observer {
                     warn!(error = &cause as &dyn std::error::Error, "a partition can't be read");
                     tokio::time::sleep(AGAIN).await;
                 }
-                Err(_) => {
-                    // What was to be read again may be gone from Kafka.
-                    post.caught_up |= !std::mem::take(&mut heard);
-                    if post.caught_up && self.liveness.is_live() {
-                        self.tick(&mut post).await;
-                    }
-                    next_tick = Instant::now() + TICK;
+                Err(_) => {}
+            }
+            // Asked after each batch: messages that never cease must not keep time from being looked at.
+            if Instant::now() >= next_tick {
+                // What was to be read again may be gone from Kafka.
+                post.caught_up |= !std::mem::take(&mut heard);
+                if post.caught_up && self.liveness.is_live() {
+                    self.tick(&mut post).await;
                 }
+                next_tick = Instant::now() + TICK;
             }
         }
     }
@@ -169,12 +171,13 @@ impl Observer {
         if turns.is_empty() {
             return;
         }
-        // What can't be written is found again: nothing is believed to be open that was not heard to be.
-        let came = self.system.turn(&turns).await.unwrap_or_else(|cause| {
-            error!(error = &cause as &dyn std::error::Error, "alerts can't be written yet");
-            vec![false; turns.len()]
-        });
-        self.settle(post, &turns, &came);
+        match self.system.turn(&turns).await {
+            Ok(came) => self.settle(post, &turns, &came),
+            Err(cause) => {
+                error!(error = &cause as &dyn std::error::Error, "alerts can't be written yet");
+                post.ward.unsay(&turns);
+            }
+        }
     }
 
     fn settle(&self, post: &mut Post, turns: &[Turn], came: &[bool]) {

@@ -8,6 +8,7 @@ use ravenpost_core::alert::Rule;
 use ravenpost_core::alert::rule::{defaults, effective};
 use ravenpost_core::ids::OrganizationId;
 use ravenpost_store::{Result, System};
+use tracing::error;
 
 /// How long rules are believed: a change counts after that.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -43,7 +44,12 @@ impl Rules {
         }
         let mut own: HashMap<OrganizationId, Vec<Rule>> = HashMap::new();
         for (organization, rule) in self.system.alert_rules(&unknown).await? {
-            own.entry(organization).or_default().push(rule);
+            match rule {
+                Ok(rule) => own.entry(organization).or_default().push(rule),
+                Err(damaged) => {
+                    error!(%organization, error = %damaged, "a rule of alerts can't be read and does not count");
+                }
+            }
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (asked, _)| asked.elapsed() < KEPT);

@@ -246,7 +246,7 @@ pub struct Received {
 }
 
 /// So many hours of a day make an endpoint that usually receives.
-const USUALLY: u32 = 12;
+pub const USUALLY: u32 = 12;
 
 /// Judges whether an endpoint that usually receives has gone silent.
 pub fn judge_silence(condition: &Condition, received: Received, now: DateTime<Utc>) -> Judgement {

@@ -2,9 +2,9 @@
 //! elected process, with a bound on each question.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ravenpost_core::alert::judge::{Received, Waits};
+use ravenpost_core::alert::judge::{Received, USUALLY, Waits};
 use ravenpost_core::alert::{ConditionName, RuleKey};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
 use super::{Subject, System};
@@ -81,6 +81,8 @@ impl System {
         if !elected {
             return Ok(None);
         }
+        // By destination and by endpoint: however many rows there are of others, the planner must not read them all.
+        transaction.execute("set local enable_seqscan = off").await?;
         let mut absence = Absence::default();
         waits(&mut transaction, &mut absence).await?;
         received(&mut transaction, &mut absence).await?;
@@ -112,7 +114,7 @@ async fn waits(connection: &mut PgConnection, absence: &mut Absence) -> Result<(
                select s.due_at from scheduled_deliveries s
                where s.destination_id = d.id and s.due_at <= now() - interval '1 minute' and s.reason <> 'held'
                order by s.due_at limit (select greatest($2, max((r.condition ->> 'waiting')::integer)) + 1 from alert_rules r
-                   where r.enabled and r.condition ->> 'type' = 'backlog')) as due) as w
+                   where r.organization_id = d.organization_id and r.enabled and r.condition ->> 'type' = 'backlog')) as due) as w
            where d.deleted_at is null and d.status = 'active' and e.status = 'active' and w.waiting > 0
            order by w.oldest limit $1"#,
         MOST,
@@ -128,8 +130,8 @@ async fn waits(connection: &mut PgConnection, absence: &mut Absence) -> Result<(
     Ok(())
 }
 
-/// What endpoints have received in the day before they received last, of the last eight days. One that is paused
-/// accepts events as well.
+/// What endpoints that have gone silent had received in the day before, of the last eight days, and those that an alert takes
+/// for silent. One that is paused accepts events as well.
 async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Result<()> {
     let rows = sqlx::query!(
         r#"select e.organization_id, e.id as endpoint_id, count(*) as "busy!", max(t.starts_at) as "last!",
@@ -143,8 +145,12 @@ async fn received(connection: &mut PgConnection, absence: &mut Absence) -> Resul
                    where l.organization_id = t.organization_id and l.endpoint_id = t.endpoint_id
                        and l.destination_id = t.destination_id and l.grain = 'hour' and l.accepted > 0)
            group by e.organization_id, e.id
-           order by max(t.starts_at) limit $1"#,
-        MOST
+           having max(t.starts_at) < now() - interval '1 hour' and count(*) >= $2
+               or exists (select from alerts a where a.organization_id = e.organization_id and a.endpoint_id = e.id
+                   and a.condition = 'endpoint_silent' and a.resolved_at is null)
+           order by max(t.starts_at) desc limit $1"#,
+        MOST,
+        i64::from(USUALLY)
     )
     .fetch_all(connection)
     .await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ravenpost_core::alert::{ChannelConfig, ChannelType, ConditionName, Evidence, Severity};
 use ravenpost_core::ids::{AlertId, ChannelId, DestinationId, EndpointId, NotificationId, OrganizationId};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::System;
@@ -132,8 +133,8 @@ pub struct Failed<'a> {
     pub permanent: bool,
     /// When to try again.
     pub again_in: Duration,
-    /// It is not tried again.
-    pub last: bool,
+    /// What is older is not tried again, and its channel is disabled.
+    pub stale: Duration,
     /// With so many permanent failures in a row the channel is disabled.
     pub most: i32,
 }
@@ -148,6 +149,9 @@ impl System {
                 "with ripe as (
                      select n.channel_id from notifications n
                      where n.state = 'pending' and n.next_at <= now() and coalesce(n.claimed_until, '-infinity') < now()
+                         and not exists (select from notifications f where f.alert_id = n.alert_id
+                             and f.channel_id = n.channel_id and f.kind = 'fired' and f.state = 'pending'
+                             and f.id <> n.id and (f.next_at > now() or f.claimed_until >= now()))
                      group by n.channel_id
                      having max(n.created_at) <= now() - make_interval(secs => $1)
                          or min(n.created_at) <= now() - make_interval(secs => $2)
@@ -163,6 +167,10 @@ impl System {
                      select n.organization_id, n.id from notifications n join chosen on chosen.id = n.channel_id
                      where n.state = 'pending' and n.next_at <= now()
                          and coalesce(n.claimed_until, '-infinity') < now()
+                         -- Nobody hears that it is over before they heard that it is.
+                         and not exists (select from notifications f where f.alert_id = n.alert_id
+                             and f.channel_id = n.channel_id and f.kind = 'fired' and f.state = 'pending'
+                             and f.id <> n.id and (f.next_at > now() or f.claimed_until >= now()))
                      order by n.created_at limit $4 for update of n skip locked)
                  update notifications n
                  set claimed_until = now() + make_interval(secs => $5), attempts = n.attempts + 1
@@ -331,29 +339,31 @@ impl System {
         let (organization, channel) = (claim.organization_id.0, claim.channel_id.0);
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
+        let states = sqlx::query_scalar!(
             "update notifications set claimed_until = null, last_error = $3, next_at = now() + make_interval(secs => $4),
-                 state = case when $5 then 'failed' else state end
-             where organization_id = $1 and id = any($2)",
+                 state = case when created_at < now() - make_interval(secs => $5) then 'failed' else state end
+             where organization_id = $1 and id = any($2) returning state",
             organization,
             &ids,
             failed.error,
             failed.again_in.as_secs_f64(),
-            failed.last
+            failed.stale.as_secs_f64()
         )
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
+        let given_up = states.iter().any(|state| state == "failed");
         let mut disabled = false;
-        if failed.permanent {
+        if failed.permanent || given_up {
             let state = sqlx::query_scalar!(
                 "update channels set failures = failures + 1,
-                     state = case when failures + 1 >= $4 then 'disabled' else state end,
-                     disabled_reason = case when failures + 1 >= $4 then $3 else disabled_reason end
+                     state = case when failures + 1 >= $4 or $5 then 'disabled' else state end,
+                     disabled_reason = case when failures + 1 >= $4 or $5 then $3 else disabled_reason end
                  where organization_id = $1 and id = $2 and state = 'enabled' returning state",
                 organization,
                 channel,
                 failed.error,
-                failed.most
+                failed.most,
+                given_up
             )
             .fetch_optional(&mut *transaction)
             .await?;
@@ -367,15 +377,17 @@ impl System {
     }
 }
 
-async fn give_up(
-    transaction: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+/// A channel is told nothing any more: what it was not told fails, and alerts that it alone was to be told of are due again.
+pub(crate) async fn leave_untold(
+    connection: &mut PgConnection,
     organization: Uuid,
     channel: Uuid,
 ) -> Result<()> {
     sqlx::query!(
         "with lost as (
              update notifications set state = 'failed', claimed_until = null
-             where organization_id = $1 and channel_id = $2 and state = 'pending' returning alert_id, kind)
+             where organization_id = $1 and channel_id = $2 and (state = 'pending' or state = 'failed' and kind = 'fired')
+             returning alert_id, kind)
          update alerts a set tell_at = now() from lost
          where a.organization_id = $1 and a.id = lost.alert_id and lost.kind = 'fired'
              and a.notified_at is null and a.resolved_at is null
@@ -384,8 +396,13 @@ async fn give_up(
         organization,
         channel
     )
-    .execute(&mut **transaction)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+async fn give_up(connection: &mut PgConnection, organization: Uuid, channel: Uuid) -> Result<()> {
+    leave_untold(connection, organization, channel).await?;
     sqlx::query!(
         "insert into notifications (organization_id, channel_id, kind, broken_channel_id)
          select organization_id, id, 'channel_disabled', $2 from channels
@@ -393,7 +410,7 @@ async fn give_up(
         organization,
         channel
     )
-    .execute(&mut **transaction)
+    .execute(connection)
     .await?;
     Ok(())
 }

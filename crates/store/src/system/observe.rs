@@ -103,7 +103,9 @@ impl System {
             sqlx::query!(
                 "select destination_id, organization_id, endpoint_id, failures_in_a_row, observed_offset, failing_since,
                      last_success_at, last_attempt_at, last_error
-                 from destination_health where observed_partition = $1",
+                 from destination_health h where observed_partition = $1 and not exists (select from destinations d
+                     where d.organization_id = h.organization_id and d.id = h.destination_id
+                         and d.deleted_at is not null)",
                 partition
             ),
             fetch_all
@@ -215,21 +217,25 @@ impl System {
         Ok(due.len())
     }
 
-    /// Resolves the open alerts of what was deleted; nobody is told. Answers how many.
-    pub async fn resolve_alerts_of_deleted(&self) -> Result<u64> {
-        let done = bounded!(
-            self,
-            sqlx::query!(
-                "update alerts a set resolved_at = now(), resolved_by = 'deletion', tell_at = 'infinity'
-                 where a.resolved_at is null and (
-                     exists (select from destinations d where d.organization_id = a.organization_id
-                         and d.id = a.destination_id and d.deleted_at is not null)
-                     or exists (select from endpoints e where e.organization_id = a.organization_id
-                         and e.id = a.endpoint_id and e.deleted_at is not null))"
-            ),
-            execute
-        );
-        Ok(done.rows_affected())
+    /// Resolves the open alerts of what was deleted; pagers alone are told. Answers how many.
+    pub async fn resolve_alerts_of_deleted(&self) -> Result<usize> {
+        let mut transaction = self.pool.begin().await?;
+        let ended = sqlx::query_scalar!(
+            "update alerts a set resolved_at = now(), resolved_by = 'deletion', tell_at = 'infinity'
+             where a.resolved_at is null and (
+                 exists (select from destinations d where d.organization_id = a.organization_id
+                     and d.id = a.destination_id and d.deleted_at is not null)
+                 or exists (select from endpoints e where e.organization_id = a.organization_id
+                     and e.id = a.endpoint_id and e.deleted_at is not null))
+             returning id"
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        if !ended.is_empty() {
+            tell_ended(&mut transaction, &ended).await?;
+        }
+        transaction.commit().await?;
+        Ok(ended.len())
     }
 }
 
@@ -251,7 +257,8 @@ async fn take(connection: &mut PgConnection, observed: &[Observed]) -> Result<Ha
          on conflict (destination_id) do update
          set failures_in_a_row = excluded.failures_in_a_row,
              recovered_at = coalesce(excluded.recovered_at, h.recovered_at),
-             failing_since = excluded.failing_since, last_success_at = excluded.last_success_at,
+             failing_since = excluded.failing_since,
+             last_success_at = coalesce(excluded.last_success_at, h.last_success_at),
              last_attempt_at = excluded.last_attempt_at, last_error = excluded.last_error,
              observed_partition = excluded.observed_partition, observed_offset = excluded.observed_offset,
              updated_at = now()
@@ -307,7 +314,11 @@ async fn open(connection: &mut PgConnection, turns: &[&Turn]) -> Result<Vec<bool
          where not exists (select from alerts a
              where coalesce(a.destination_id, a.endpoint_id, a.organization_id) = t.subject and a.kind = t.kind
                  and a.resolved_at is not null and (a.resolved_at > now() - make_interval(secs => t.cool_down)
-                     or (a.resolved_by is not null and a.resolved_at > t.since)))
+                     or (a.resolved_by not in ('rule', 'deletion') and a.resolved_at > t.since)))
+             -- What is deleted is nobody's trouble any more, and what is held is attempted no more.
+             and (t.destination_id is null or exists (select from destinations d
+                 where d.organization_id = t.organization_id and d.id = t.destination_id and d.deleted_at is null
+                     and (t.condition <> 'destination_down' or d.status = 'active')))
          on conflict do nothing
          returning organization_id, id",
         Value::from(rows)
@@ -397,8 +408,16 @@ async fn resolve(connection: &mut PgConnection, turns: &[&Turn]) -> Result<Vec<b
     Ok(came.collect())
 }
 
-/// Whoever was told, or is being told, that it is wrong is told that it is well again.
+/// Whoever was told, or is being told, that it is wrong is told that it is well again. Who was not to be told yet, since it
+/// was muted, is told nothing.
 pub(crate) async fn tell_resolved(connection: &mut PgConnection, alerts: &[Uuid]) -> Result<()> {
+    sqlx::query!(
+        "delete from notifications where alert_id = any($1) and kind = 'fired' and state = 'pending' and attempts = 0
+             and next_at > now()",
+        alerts
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query!(
         "insert into notifications (organization_id, channel_id, alert_id, kind)
          select n.organization_id, n.channel_id, n.alert_id, 'resolved' from notifications n
@@ -408,6 +427,22 @@ pub(crate) async fn tell_resolved(connection: &mut PgConnection, alerts: &[Uuid]
         alerts
     )
     .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+/// An alert ended without being well: nobody is told but pagers, which would go on calling somebody.
+pub(crate) async fn tell_ended(connection: &mut PgConnection, alerts: &[Uuid]) -> Result<()> {
+    sqlx::query!(
+        "insert into notifications (organization_id, channel_id, alert_id, kind)
+         select n.organization_id, n.channel_id, n.alert_id, 'resolved' from notifications n
+         join channels c on c.organization_id = n.organization_id and c.id = n.channel_id and c.state = 'enabled'
+             and c.type in ('pagerduty', 'opsgenie')
+         where n.alert_id = any($1) and n.kind = 'fired' and n.state <> 'failed'
+         on conflict do nothing",
+        alerts
+    )
+    .execute(connection)
     .await?;
     Ok(())
 }

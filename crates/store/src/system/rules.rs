@@ -7,11 +7,16 @@ use uuid::Uuid;
 use super::System;
 use crate::Result;
 use crate::alert_rule::{RuleRow, decode};
+use crate::decode::Damaged;
 use crate::lease::bounded;
 
 impl System {
     /// The rules that organizations have made, with those that are switched off.
-    pub async fn alert_rules(&self, organizations: &[OrganizationId]) -> Result<Vec<(OrganizationId, Rule)>> {
+    /// Each reads by itself: one that does not (a release ahead may have written it) keeps no other from being judged by.
+    pub async fn alert_rules(
+        &self,
+        organizations: &[OrganizationId],
+    ) -> Result<Vec<(OrganizationId, std::result::Result<Rule, Damaged>)>> {
         let ids: Vec<Uuid> = organizations.iter().map(|id| id.0).collect();
         let rows = bounded!(
             self,
@@ -24,7 +29,7 @@ impl System {
             ),
             fetch_all
         );
-        rows.into_iter().map(|row| Ok((row.organization_id.into(), decode(row)?))).collect()
+        Ok(rows.into_iter().map(|row| (row.organization_id.into(), decode(row))).collect())
     }
 
     /// The longest window that any organization's rule asks for, in seconds.

@@ -138,6 +138,7 @@ impl Tenant {
         if if_version.is_some_and(|version| version != present.version) {
             return Ok(RuleChanged::Stale);
         }
+        let (scope, condition) = (present.rule.scope, present.rule.condition.name());
         let rule = match change(present.rule) {
             Ok(rule) => rule,
             Err(invalid) => return Ok(RuleChanged::Refused(RuleRefused::Invalid(invalid))),
@@ -146,6 +147,10 @@ impl Tenant {
             return Ok(RuleChanged::Refused(refused));
         }
         let changed = self.write_rule(&mut transaction, id, &rule, now).await?;
+        if (scope, condition) != (rule.scope, rule.condition.name()) {
+            // Nobody would judge what it does not ask any more.
+            self.end_alerts(&mut transaction, &id.to_string()).await?;
+        }
         let after = snapshot(&mut transaction, self.organization, Of::AlertRule(id.0)).await?;
         let entry = Entry::of(Action::AlertRuleChanged, id).before(before).after(after);
         transaction.commit(&entry, now).await?;
@@ -259,15 +264,15 @@ impl Tenant {
     }
 
     async fn end_alerts(&self, connection: &mut PgConnection, rule: &str) -> Result<()> {
-        sqlx::query!(
+        let ended = sqlx::query_scalar!(
             "update alerts set resolved_at = now(), resolved_by = 'rule', tell_at = 'infinity'
-             where organization_id = $1 and kind = $2 and resolved_at is null",
+             where organization_id = $1 and kind = $2 and resolved_at is null returning id",
             self.organization.0,
             rule
         )
-        .execute(connection)
+        .fetch_all(&mut *connection)
         .await?;
-        Ok(())
+        if ended.is_empty() { Ok(()) } else { crate::system::tell_ended(connection, &ended).await }
     }
 }
 

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::{Deleted, Listed, Page, Tenant, ToSeal};
 use crate::audit::{Entry, Of, snapshot};
 use crate::decode::Row;
+use crate::system::leave_untold;
 use crate::{Error, Result};
 
 /// The constraint that keeps an address from being told twice.
@@ -216,8 +217,10 @@ impl Tenant {
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(row) = row else { return Ok(ChannelChanged::Stale) };
-        if change.enabled == Some(true) {
-            self.tell_again(&mut transaction, id, now).await?;
+        match change.enabled {
+            Some(true) => self.tell_again(&mut transaction, id, now).await?,
+            Some(false) => leave_untold(&mut transaction, self.organization.0, id.0).await?,
+            None => {}
         }
         let after = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await?;
         let entry = Entry::of(Action::ChannelChanged, id).before(before).after(after);
@@ -240,6 +243,17 @@ impl Tenant {
             self.organization.0,
             id.0,
             now
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "insert into notifications (organization_id, channel_id, alert_id, kind)
+             select a.organization_id, $2, a.id, 'fired' from alerts a
+             where a.organization_id = $1 and a.resolved_at is null and a.tell_at = 'infinity'
+                 and (a.channel_ids is null or $2 = any (a.channel_ids))
+             on conflict do nothing",
+            self.organization.0,
+            id.0
         )
         .execute(connection)
         .await?;
@@ -282,6 +296,7 @@ impl Tenant {
         let Some(before) = snapshot(&mut transaction, self.organization, Of::Channel(id.0)).await? else {
             return Ok(Deleted::Missing);
         };
+        leave_untold(&mut transaction, self.organization.0, id.0).await?;
         let deleted = sqlx::query!(
             "delete from channels where organization_id = $1 and id = $2 and version = coalesce($3, version)",
             self.organization.0,

@@ -28,6 +28,8 @@ const AT_ONCE: Gathering = Gathering {
     claim: Duration::from_secs(60),
 };
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// A rule of the organization.
 pub(crate) fn rule(condition: Condition) -> Rule {
     Rule {
@@ -207,7 +209,7 @@ async fn a_broken_channel_is_disabled_and_another_one_hears_of_it() {
     let broken = channel(&world, &organization, "a@example.com").await;
     system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
     let failed =
-        Failed { error: "no such service", permanent: true, again_in: Duration::ZERO, last: false, most: 2 };
+        Failed { error: "no such service", permanent: true, again_in: Duration::ZERO, stale: DAY, most: 2 };
     for disabled in [false, true] {
         let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
         let ids: Vec<NotificationId> = claim.notifications.iter().map(|one| one.id).collect();
@@ -297,4 +299,114 @@ async fn what_is_long_over_goes_and_what_is_not_stays() {
         }
     }
     assert_eq!(organization.tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows.len(), 1);
+}
+
+/// Settles a claim: nothing of it was taken, this time.
+async fn refuse(world: &World, again_in: Duration) {
+    let system = world.store.system();
+    let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
+    let ids: Vec<NotificationId> = claim.notifications.iter().map(|one| one.id).collect();
+    let failed = Failed { error: "503", permanent: false, again_in, stale: DAY, most: 2 };
+    assert!(!system.notifications_failed(&claim, &ids, &failed).await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_hears_that_it_is_over_before_they_heard_that_it_is() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    let mine = channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    refuse(&world, Duration::from_secs(600)).await;
+    system.turn(&[resolves(&organization)]).await.unwrap();
+    assert!(system.claim_notifications(AT_ONCE).await.unwrap().is_none(), "it waits for what it ends");
+    world.pool.execute("update notifications set next_at = now()").await.unwrap();
+    assert_eq!(told(&world).await, [(mine, vec![NotificationKind::Fired, NotificationKind::Resolved])]);
+}
+
+#[tokio::test]
+async fn of_what_was_muted_and_is_over_nobody_hears() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let (system, tenant) = (world.store.system(), &organization.tenant);
+    channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let id = tenant.alerts(AlertFilter::default(), ALL).await.unwrap().rows[0].id;
+    let until = world.now + chrono::TimeDelta::hours(1);
+    assert!(tenant.mute_alert(id, Some(until), world.now).await.unwrap());
+    system.turn(&[resolves(&organization)]).await.unwrap();
+    world.pool.execute("update notifications set next_at = now()").await.unwrap();
+    assert_eq!(told(&world).await, []);
+}
+
+#[tokio::test]
+async fn what_a_channel_leaves_untold_others_tell() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let (system, tenant) = (world.store.system(), &organization.tenant);
+    let (first, second) = (
+        channel(&world, &organization, "a@example.com").await,
+        channel(&world, &organization, "b@example.com").await,
+    );
+    let mut named = fires(&world, &organization, FAILING);
+    named.fires.as_mut().unwrap().channels = Some(vec![first]);
+    system.turn(&[named]).await.unwrap();
+    // Somebody switches off the only channel that was to be told.
+    let off = ChannelChange { enabled: Some(false), ..ChannelChange::default() };
+    tenant.change_channel(first, &off, world.now).await.unwrap();
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
+    refuse(&world, Duration::ZERO).await;
+    // Or deletes the one that was to be told in its place.
+    let third = channel(&world, &organization, "c@example.com").await;
+    assert_eq!(tenant.delete_channel(second, None, world.now).await.unwrap(), Deleted::Deleted);
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
+    assert_eq!(told(&world).await, [(third, vec![NotificationKind::Fired])]);
+    let on = ChannelChange { enabled: Some(true), ..ChannelChange::default() };
+    tenant.change_channel(first, &on, world.now).await.unwrap();
+    assert_eq!(told(&world).await, [(first, vec![NotificationKind::Fired])], "it is open still");
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_nothing_for_a_day_is_disabled() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let system = world.store.system();
+    let silent = channel(&world, &organization, "a@example.com").await;
+    system.turn(&[fires(&world, &organization, FAILING)]).await.unwrap();
+    let other = channel(&world, &organization, "b@example.com").await;
+    world.pool.execute("update notifications set created_at = now() - interval '25 hours'").await.unwrap();
+    let claim = system.claim_notifications(AT_ONCE).await.unwrap().unwrap();
+    assert_eq!(claim.channel_id, silent);
+    let ids: Vec<NotificationId> = claim.notifications.iter().map(|one| one.id).collect();
+    let failed =
+        Failed { error: "no answer", permanent: false, again_in: Duration::ZERO, stale: DAY, most: 5 };
+    assert!(system.notifications_failed(&claim, &ids, &failed).await.unwrap());
+    assert_eq!(system.tell_due_alerts().await.unwrap(), 1);
+    assert_eq!(
+        told(&world).await,
+        [(other, vec![NotificationKind::ChannelDisabled, NotificationKind::Fired])]
+    );
+}
+
+#[tokio::test]
+async fn a_rule_that_asks_something_else_ends_what_it_had_opened() {
+    let world = World::new().await;
+    let organization = world.organization().await;
+    let (system, tenant) = (world.store.system(), &organization.tenant);
+    let mine = rule(Condition::ConsecutiveFailures { failures: 9 });
+    let RuleKey::Own(id) = mine.key else { panic!("a rule of its own") };
+    tenant.create_alert_rule(id, &mine, world.now).await.unwrap().unwrap();
+    system.turn(&[fires(&world, &organization, mine.key)]).await.unwrap();
+    let open = AlertFilter { open: true, ..AlertFilter::default() };
+    let renamed = |rule: Rule| Ok(Rule { name: "Ours".to_owned(), ..rule });
+    tenant.change_alert_rule(id, None, renamed, world.now).await.unwrap();
+    assert_eq!(tenant.alerts(open, ALL).await.unwrap().rows.len(), 1, "a name changes nothing");
+    let scope = Scope::Destination { id: organization.second };
+    tenant.change_alert_rule(id, None, |rule| Ok(Rule { scope, ..rule }), world.now).await.unwrap();
+    assert!(tenant.alerts(open, ALL).await.unwrap().rows.is_empty());
+    // Nor does it open of what was deleted meanwhile.
+    world.pool.execute("update destinations set deleted_at = now()").await.unwrap();
+    let mut again = fires(&world, &organization, mine.key);
+    again.fires.as_mut().unwrap().cool_down = Duration::ZERO;
+    assert_eq!(system.turn(&[again]).await.unwrap(), [false]);
 }

@@ -21,8 +21,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(25);
 /// The most characters that are told of why a mail did not leave.
 const MAX_ERROR: usize = 300;
 
-/// Replies that say of a mailbox that it is none, or takes no mail (RFC 5321, section 4.2.2; RFC 7504).
-const NO_MAILBOX: [u16; 4] = [550, 551, 553, 556];
+/// Enhanced status codes (RFC 3463) of an address or a mailbox that is at fault. A bare 550 may as well be about what the
+/// operator may send through the relay.
+const NO_MAILBOX: [&str; 2] = ["5.1.", "5.2."];
 
 /// How mail is sent.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,6 +57,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn smtp_url(text: &str) -> Result<String, String> {
+    let in_the_clear = Url::parse(text).is_ok_and(|url| {
+        url.scheme() == "smtp"
+            && url.password().is_some()
+            && !url.query_pairs().any(|(name, _)| name == "tls")
+    });
+    if in_the_clear {
+        return Err("a password needs TLS: write smtps://, or add ?tls=required".to_owned());
+    }
     AsyncSmtpTransport::<Tokio1Executor>::from_url(text)
         .map(|_| text.to_owned())
         .map_err(|_| "expected smtp://host:port or smtps://user:password@host".to_owned())
@@ -111,7 +120,11 @@ impl EmailError {
         match self {
             Self::Address(_) | Self::Compose(_) => true,
             Self::Authority(_) | Self::Silent(_) => false,
-            Self::Relay(error) => error.status().is_some_and(|code| NO_MAILBOX.contains(&code.into())),
+            Self::Relay(_) => {
+                let told = self.told();
+                let words = || told.split(|one: char| !one.is_ascii_digit() && one != '.');
+                NO_MAILBOX.iter().any(|class| words().any(|word| word.starts_with(class)))
+            }
         }
     }
 

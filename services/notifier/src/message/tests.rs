@@ -99,3 +99,12 @@ fn every_text_is_one_line_that_hides_nothing() {
     }
     assert_eq!(line("äöü", 2), "äö…");
 }
+
+#[test]
+fn a_group_that_has_grown_is_another_message() {
+    let id = |destinations| message(destinations, NotificationKind::Fired).id;
+    assert_eq!(id(1), claim(1, NotificationKind::Fired).notifications[0].id);
+    assert_eq!(id(3), id(3));
+    assert_ne!(id(3), id(2));
+    assert_ne!(id(2), id(1));
+}

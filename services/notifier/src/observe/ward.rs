@@ -17,6 +17,10 @@ use crate::rules::OfOrganization;
 
 /// How soon an alert that did not open (it is cooling down, or open already) is tried again.
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
+/// The longest that an attempt can take, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+/// The end of the year 9998, in seconds: times are written with four digits of a year.
+const LATEST: i64 = 253_370_764_799;
 
 /// What is believed of a rule's alert; nothing is known of one that is not listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,8 @@ enum Standing {
     Well,
     /// It is open, as far as was heard.
     Fired,
+    /// What was decided could not be written.
+    Unknown,
     /// It would not open, and is not tried again before then.
     Refused(DateTime<Utc>),
 }
@@ -128,6 +134,17 @@ impl Ward {
             let Some(watched) = self.watched.get_mut(&id) else { continue };
             if turn.fires.is_some() && !came && watched.standing(turn.rule) == Some(Standing::Fired) {
                 watched.stand(turn.rule, Standing::Refused(now + AGAIN));
+            }
+        }
+    }
+
+    /// Turns that could not be written: nothing is believed of their alerts, and they are found again.
+    pub fn unsay(&mut self, turns: &[Turn]) {
+        for turn in turns {
+            let Some(id) = turn.subject.destination_id else { continue };
+            if let Some(watched) = self.watched.get_mut(&id) {
+                // Open or not: either way the next judgement is written.
+                watched.stand(turn.rule, Standing::Unknown);
             }
         }
     }
@@ -253,9 +270,11 @@ impl Watched {
 }
 
 fn seen(report: &DeliveryReport) -> Seen {
-    let took = TimeDelta::milliseconds(i64::try_from(report.duration_ms).unwrap_or(i64::MAX / 2));
+    // No attempt takes a day, and the database has no years beyond its own: what says so must stall nobody.
+    let took = i64::try_from(report.duration_ms).unwrap_or(DAY_MS).min(DAY_MS);
+    let latest = DateTime::from_timestamp(LATEST, 0).unwrap_or(DateTime::UNIX_EPOCH);
     Seen {
-        at: report.attempted_at.checked_add_signed(took).unwrap_or(report.attempted_at),
+        at: report.attempted_at.clamp(DateTime::UNIX_EPOCH, latest) + TimeDelta::milliseconds(took),
         success: report.outcome.is_success(),
         took_ms: u32::try_from(report.duration_ms).unwrap_or(u32::MAX),
         dead: report.dead,

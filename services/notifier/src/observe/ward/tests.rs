@@ -115,3 +115,27 @@ fn a_destination_of_which_nothing_is_heard_is_forgotten() {
     ward.tick(&rules(), at(10_000));
     assert_eq!(ward.destinations(), 1, "the one that fails is not forgotten");
 }
+
+#[test]
+fn what_could_not_be_written_is_found_again() {
+    let mut ward = Ward::new(0, Vec::new(), Vec::new());
+    let failing: Vec<_> = (0..3).map(|offset| report(offset, 1, false)).collect();
+    let opened = ward.take(&failing, &rules()).turns;
+    ward.settle(&opened, &vec![true; opened.len()], at(2));
+    // Time resolves what a window had opened, and the store is away just then.
+    let resolves = ward.take(&[report(3, 1, true)], &rules()).turns;
+    assert!(shown(&resolves).contains(&"-1 consecutive_failures".to_owned()));
+    ward.unsay(&resolves);
+    assert_eq!(shown(&ward.tick(&rules(), at(4))), shown(&resolves));
+    assert_eq!(shown(&ward.tick(&rules(), at(5))), [""; 0]);
+}
+
+#[test]
+fn a_time_that_nobody_has_stalls_nobody() {
+    let (offset, Report::Attempt(mut absurd)) = report(0, 1, false) else { panic!("an attempt") };
+    (absurd.attempted_at, absurd.duration_ms) = (DateTime::<Utc>::MAX_UTC, u64::MAX);
+    let mut ward = Ward::new(0, Vec::new(), Vec::new());
+    let step = ward.take(&[(offset, Report::Attempt(absurd))], &rules());
+    let last = step.observed[0].last_attempt_at.unwrap();
+    assert!(last < DateTime::from_timestamp(253_402_300_800, 0).unwrap(), "{last}");
+}
