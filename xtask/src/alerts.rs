@@ -45,8 +45,8 @@ curl -s \"$api/alert-rules\" -H \"$auth\" -H 'content-type: application/json' -d
   whole organization replaces the default of its condition; with `\"enabled\": false` it switches it off. One of an endpoint or
   a destination stands beside it.
 - **channels**: who is told; everybody unless they are named. When all that are named are gone or disabled, everybody is.
-- **muted_until** and **quiet_hours** (minutes of the day in UTC): nobody is told meanwhile. What is still open afterwards
-  is told then.
+- **muted_until** and **quiet_hours** (minutes of the day in UTC): nobody is told meanwhile of what opens. What is still open
+  afterwards is told then; what is over is told of at once, to who was told that it is.
 - **cool_down**: how long the same trouble is not opened again after it was over.
 
 A change counts within five seconds. Windows are counted by the minute, an hour at the longest.

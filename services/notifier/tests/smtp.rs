@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::Parser as _;
 use ravenpost_notifier::channels::{Email, Mail, SmtpSettings};
 use ravenpost_testkit::authority::Authority;
 use ravenpost_testkit::mail;
@@ -85,6 +86,27 @@ async fn a_relay_with_tls_from_the_beginning() {
 #[tokio::test]
 async fn a_relay_with_starttls() {
     a_relay_takes_mail(false).await.unwrap();
+}
+
+#[derive(clap::Parser)]
+struct Only {
+    #[command(flatten)]
+    smtp: SmtpSettings,
+}
+
+#[test]
+fn a_password_is_never_sent_in_the_clear() {
+    let parsed =
+        |url: &str| Only::try_parse_from(["notifier", "--smtp-url", url]).map(|only| only.smtp.smtp_url);
+    for url in ["smtp://user:secret@localhost", "smtp://user:secret@localhost?tls=opportunistic"] {
+        let refused = parsed(url).unwrap_err().to_string();
+        assert!(refused.contains("a password needs TLS: write smtps://, or add ?tls=required"), "{refused}");
+    }
+    for url in
+        ["smtp://localhost:25", "smtp://user:secret@localhost?tls=required", "smtps://user:secret@localhost"]
+    {
+        assert_eq!(parsed(url).unwrap(), url);
+    }
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl Tenant {
         row.map(stored).transpose()
     }
 
-    /// Makes a rule. What it replaces has its open alerts resolved; nobody is told.
+    /// Makes a rule. What it replaces has its open alerts resolved; pagers alone are told.
     pub async fn create_alert_rule(
         &self,
         id: AlertRuleId,
@@ -122,7 +122,7 @@ impl Tenant {
     }
 
     /// Changes a rule, if it is of a version: `change` makes the new one of the present one, which nobody else changes
-    /// meanwhile. What it replaces or switches off has its open alerts resolved; nobody is told.
+    /// meanwhile. What it replaces, switches off or asks no more has its open alerts resolved; pagers alone are told.
     pub async fn change_alert_rule(
         &self,
         id: AlertRuleId,

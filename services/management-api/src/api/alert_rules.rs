@@ -225,7 +225,7 @@ pub(super) async fn get(
 /// Change a rule of alerts.
 ///
 /// `condition`, `scope`, `quiet_hours` and `channels` are replaced as a whole. It counts within a few seconds. What is
-/// switched off or replaced by it has its open alerts resolved; nobody is told of that.
+/// switched off or replaced by it, or asked no more, has its open alerts resolved; pagers alone are told of that.
 #[utoipa::path(patch, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "change_alert_rule",
     params(RulePath), request_body = RuleChangeBody,
     responses((status = 200, body = RuleBody), (status = 412)))]
@@ -251,7 +251,7 @@ pub(super) async fn change(
 
 /// Delete a rule of alerts.
 ///
-/// Its open alerts are resolved; nobody is told of that.
+/// Its open alerts are resolved; pagers alone are told of that.
 #[utoipa::path(delete, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "delete_alert_rule",
     params(RulePath), responses((status = 204), (status = 412)))]
 pub(super) async fn delete(

@@ -60,7 +60,8 @@ fn smtp_url(text: &str) -> Result<String, String> {
     let in_the_clear = Url::parse(text).is_ok_and(|url| {
         url.scheme() == "smtp"
             && url.password().is_some()
-            && !url.query_pairs().any(|(name, _)| name == "tls")
+            // `opportunistic` goes on without, if somebody on the way says that there is none.
+            && !url.query_pairs().any(|(name, value)| name == "tls" && value == "required")
     });
     if in_the_clear {
         return Err("a password needs TLS: write smtps://, or add ?tls=required".to_owned());
@@ -120,11 +121,7 @@ impl EmailError {
         match self {
             Self::Address(_) | Self::Compose(_) => true,
             Self::Authority(_) | Self::Silent(_) => false,
-            Self::Relay(_) => {
-                let told = self.told();
-                let words = || told.split(|one: char| !one.is_ascii_digit() && one != '.');
-                NO_MAILBOX.iter().any(|class| words().any(|word| word.starts_with(class)))
-            }
+            Self::Relay(_) => names_no_mailbox(&self.told()),
         }
     }
 
@@ -133,6 +130,12 @@ impl EmailError {
         let source = self.source().map(|source| format!(": {source}")).unwrap_or_default();
         line(&format!("{self}{source}"), MAX_ERROR)
     }
+}
+
+/// Whether a relay's reply has a status of [`NO_MAILBOX`] in it.
+pub(super) fn names_no_mailbox(reply: &str) -> bool {
+    let mut words = reply.split(|one: char| !one.is_ascii_digit() && one != '.');
+    words.any(|word| word.matches('.').count() == 2 && NO_MAILBOX.iter().any(|class| word.starts_with(class)))
 }
 
 impl From<EmailError> for NotSent {

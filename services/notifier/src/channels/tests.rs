@@ -121,3 +121,16 @@ fn what_will_be_refused_again_is_permanent() {
         assert_eq!(is_permanent(status), permanent, "{status}");
     }
 }
+
+#[test]
+fn only_a_mailbox_that_is_none_is_the_addresss_fault() {
+    for reply in ["550 5.1.1 no such user here", "552-5.2.2 mailbox full", "permanent error (550): 5.1.10 x"]
+    {
+        assert!(email::names_no_mailbox(reply), "{reply}");
+    }
+    for reply in
+        ["550 5.7.1 relaying denied", "535 5.7.8 wrong password", "550 refused", "554 5.1.2.3 is listed"]
+    {
+        assert!(!email::names_no_mailbox(reply), "{reply}");
+    }
+}

@@ -25,7 +25,7 @@ pub(in crate::api) enum NewChannelBody {
     /// By an incoming webhook of Slack.
     Slack {
         /// Its URL.
-        #[schema(value_type = String, format = Uri, example = "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXX")]
+        #[schema(value_type = String, format = Uri, example = "https://hooks.slack.com/services/T01ABCDEF/B01ABCDEF/0123456789abcdef")]
         url: Secret,
         /// What people call it.
         name: Option<String>,
