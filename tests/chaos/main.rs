@@ -4,7 +4,7 @@
 //! ```text
 //! schedule (from a seed) ──▶ world: kills, pauses, disturbs ┐
 //! load: producers ──▶ ingress ×2 ──▶ stores ──▶ worker ──▶ receiver
-//!    └─ what they heard ──▶ verdict ◀── places: what is in Postgres, S3, Kafka and at the receiver
+//!    └─ what they heard ──▶ verdict ◀── places: what is in Postgres, S3, Kafka and at the receiver, and the ledger
 //!                               └──▶ report, when a promise is broken
 //! ```
 //!

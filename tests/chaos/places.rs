@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use ravenpost_core::topic;
-use ravenpost_testkit::{s3, system::System, wait};
+use ravenpost_testkit::{ledger, s3, system::System, wait};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::producer::Original;
@@ -26,6 +27,7 @@ pub(crate) struct Places {
     pub(crate) messages: BTreeMap<Uuid, Vec<Message>>,
     pub(crate) deliveries: BTreeMap<Uuid, Vec<Delivery>>,
     pub(crate) recorded: BTreeMap<Uuid, Recorded>,
+    pub(crate) ledger: Ledger,
     /// Messages and deliveries without an event's id.
     pub(crate) nameless: Vec<String>,
 }
@@ -63,12 +65,24 @@ pub(crate) struct Recorded {
     pub(crate) succeeded: Option<Duration>,
 }
 
+/// What `management-api reconcile` says of all events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) events: u64,
+    /// Pairs of an event and a destination.
+    pub(crate) delivered: u64,
+    pub(crate) payloads_read: u64,
+    /// Events and what is wrong with them.
+    pub(crate) faults: Vec<(Uuid, String)>,
+}
+
 /// Reads all places of a system whose stores are whole.
 pub(crate) async fn read(system: &System) -> Result<Places> {
     let (rows, recorded) = (rows(system).await?, recorded(system).await?);
     let mut places = Places { rows, recorded, ..Places::default() };
     messages(system, &mut places).await?;
     deliveries(system, &mut places);
+    places.ledger = ledger(system).await?;
     Ok(places)
 }
 
@@ -147,6 +161,18 @@ async fn messages(system: &System, places: &mut Places) -> Result<()> {
         places.messages.entry(id).or_default().push(Message { body });
     }
     Ok(())
+}
+
+async fn ledger(system: &System) -> Result<Ledger> {
+    let told = ledger::ledger(system, &[]).await?;
+    let count = |pointer: &str| told.pointer(pointer).and_then(Value::as_u64).context(pointer.to_owned());
+    let faults = ledger::findings(&told).into_iter().map(|(id, fault)| Ok((id.parse()?, fault)));
+    Ok(Ledger {
+        events: count("/total/events")?,
+        delivered: count("/total/delivered")?,
+        payloads_read: count("/payloads_read")?,
+        faults: faults.collect::<Result<_>>()?,
+    })
 }
 
 fn deliveries(system: &System, places: &mut Places) {

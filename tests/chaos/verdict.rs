@@ -9,7 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    places::{Delivery, Found, Places},
+    places::{Delivery, Found, Ledger, Places},
     producer::{Endpoint, Heard, Original, Sent},
     schedule::Subject,
 };
@@ -31,6 +31,7 @@ pub(crate) enum Promise {
     Settled,
     Answer,
     Recovered,
+    Foreign,
     Ledger,
 }
 
@@ -47,7 +48,8 @@ impl fmt::Display for Promise {
             Self::Settled => "every event becomes SUCCESS",
             Self::Answer => "a producer hears 202, 5xx or nothing",
             Self::Recovered => "every process recovers by itself",
-            Self::Ledger => "nothing is there that nobody sent",
+            Self::Foreign => "nothing is there that nobody sent",
+            Self::Ledger => "the ledger balances: every event there is was delivered, and has its payload",
         })
     }
 }
@@ -77,6 +79,7 @@ pub(crate) fn judge(
     court.messages();
     court.deliveries();
     court.producers();
+    court.ledger();
     court.violations
 }
 
@@ -99,7 +102,7 @@ impl Court<'_> {
             Ok(original) if self.sent.contains_key(original) => Some(*original),
             Ok(original) => {
                 let what = format!("{event} is {} {place}, which nobody sent", original.0);
-                self.accuse(Promise::Ledger, Some(*original), Some(event), what);
+                self.accuse(Promise::Foreign, Some(*original), Some(event), what);
                 None
             }
             Err(damage) => {
@@ -154,7 +157,7 @@ impl Court<'_> {
             }
         }
         for what in &self.places.nameless {
-            self.accuse(Promise::Ledger, None, None, what.clone());
+            self.accuse(Promise::Foreign, None, None, what.clone());
         }
     }
 
@@ -232,6 +235,21 @@ impl Court<'_> {
                     events: all,
                 });
             }
+        }
+    }
+
+    /// What the product says of itself: each event has one destination, and arrives there.
+    fn ledger(&mut self) {
+        let Ledger { events, delivered, payloads_read, faults } = &self.places.ledger;
+        let rows = self.places.rows.len() as u64;
+        if (*events, *delivered, *payloads_read) != (rows, rows, rows) {
+            let what = format!(
+                "of {rows} events the ledger knows {events}: {delivered} delivered, {payloads_read} payloads"
+            );
+            self.accuse(Promise::Ledger, None, None, what);
+        }
+        for (id, fault) in faults {
+            self.accuse(Promise::Ledger, None, Some(*id), format!("{id} is {fault} by the ledger"));
         }
     }
 

@@ -16,6 +16,7 @@ use anyhow::{Result, ensure};
 use chrono::{DateTime, Utc};
 use ravenpost_testkit::{
     kafka,
+    ledger::ledger,
     receiver::{Answer, Received},
     system::{Service, System},
     wait,
@@ -25,7 +26,6 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
-    ledger::ledger,
     pacing::owner,
     support::{
         BOUND, Endpoint, alone, by_event, endpoint, partitions, retries, sample, send, until_all_succeed,

@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
     kafka,
-    process::{self, Outcome},
+    ledger::{findings, ledger, reconcile},
     receiver::Answer,
     s3,
     system::{Service, System},
-    wait, workspace,
+    wait,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::{
@@ -23,24 +23,6 @@ use crate::{
         until_status,
     },
 };
-
-/// Runs `reconcile` with these arguments.
-async fn reconcile(system: &System, arguments: &[&str]) -> Result<Outcome> {
-    let program = workspace::binary(&Service::ManagementApi.binary())?;
-    let arguments: Vec<&str> = ["reconcile"].iter().chain(arguments).copied().collect();
-    process::run(&program, &arguments, &system.settings.pairs()).await
-}
-
-/// The ledger as JSON, and whether the exit code agrees with it.
-pub(crate) async fn ledger(system: &System, arguments: &[&str]) -> Result<Value> {
-    let arguments: Vec<&str> =
-        ["--json", "--grace", "0s", "--payloads", "all"].iter().chain(arguments).copied().collect();
-    let outcome = reconcile(system, &arguments).await?;
-    let told: Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
-    let code = i32::from(told["balanced"] != true);
-    ensure!(outcome.status.code() == Some(code), "{}: {told} {}", outcome.status, outcome.stderr);
-    Ok(told)
-}
 
 /// Everything accepted so far has been met by the workers and was swept: what has no row now is lost.
 async fn until_met(system: &System) -> Result<()> {
@@ -113,13 +95,6 @@ async fn by_hand(system: &System, event: &str, statement: &str) -> Result<()> {
     Ok(())
 }
 
-/// The faults that were found, by event.
-fn found(ledger: &Value) -> BTreeSet<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let listed = ledger["findings"]["listed"].as_array().into_iter().flatten();
-    listed.map(|finding| (text(&finding["event_id"]), text(&finding["fault"]))).collect()
-}
-
 #[test]
 fn it_balances_and_what_was_done_to_it_by_hand_is_named() {
     alone(System::builder(), async |system| {
@@ -169,7 +144,7 @@ async fn damage(system: &System, events: &BTreeMap<&str, String>) -> Result<()> 
         expected.insert((events[name].clone(), fault.to_owned()));
     }
     let told = ledger(system, &[]).await?;
-    assert_eq!(found(&told), expected, "{told}");
+    assert_eq!(findings(&told), expected, "{told}");
     assert_eq!(told["total"]["unaccounted"], 5, "two deliveries, a dead letter, a retry, an event: {told}");
 
     let people = reconcile(system, &["--grace", "0s"]).await?;
@@ -181,14 +156,14 @@ async fn damage(system: &System, events: &BTreeMap<&str, String>) -> Result<()> 
     // What can be put right is; the rest is told as before.
     expected.remove(&(events["retry"].clone(), "lost".to_owned()));
     let repaired = ledger(system, &["--repair"]).await?;
-    assert_eq!((found(&repaired), &repaired["swept"]), (expected.clone(), &json!(1)), "{repaired}");
+    assert_eq!((findings(&repaired), &repaired["swept"]), (expected.clone(), &json!(1)), "{repaired}");
     until_waits(system, &events["retry"], "retry").await?;
     assert_eq!(
         deliveries(system, &events["retry"]).await?["data"].as_array().map(Vec::len),
         Some(2),
         "tried again"
     );
-    assert_eq!(found(&ledger(system, &[]).await?), expected);
+    assert_eq!(findings(&ledger(system, &[]).await?), expected);
     payloads(system, events, expected).await
 }
 
@@ -221,10 +196,10 @@ async fn payloads(
         expected.insert((events[name].clone(), fault.to_owned()));
     }
     let told = ledger(system, &[]).await?;
-    assert_eq!(found(&told), expected, "{told}");
+    assert_eq!(findings(&told), expected, "{told}");
     let without: BTreeSet<_> =
         expected.iter().filter(|(_, fault)| !fault.starts_with("payload")).cloned().collect();
-    assert_eq!(found(&ledger(system, &["--payloads", "none"]).await?), without);
+    assert_eq!(findings(&ledger(system, &["--payloads", "none"]).await?), without);
     Ok(())
 }
 

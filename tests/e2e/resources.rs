@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use http::Method;
-use ravenpost_testkit::{system::System, wait};
+use ravenpost_testkit::{ledger::ledger, system::System, wait};
 use serde_json::json;
 
-use crate::ledger::ledger;
 use crate::support::{BOUND, SHARED, alone, client, endpoint, ensure_problem, send, text, until_status};
 
 /// A sample of the provider goes the way of any event, believed by the endpoint as its producer's are.

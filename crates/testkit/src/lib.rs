@@ -10,6 +10,7 @@
 //! - [`fragile`]: stores behind networks that fail
 //! - [`system`]: all of it together, fresh for one test
 //! - [`load`], [`stored`]: many webhooks at once, and whether each of them is where it was promised to be
+//! - [`ledger`]: whether its ledger balances
 //! - [`held`]: very many rows that wait for one destination
 
 pub mod stack;
@@ -32,6 +33,7 @@ pub mod fragile;
 pub mod system;
 
 pub mod held;
+pub mod ledger;
 pub mod load;
 pub mod stored;
 

@@ -33,6 +33,9 @@ fn add(places: &mut Places, event: Uuid) {
     places.messages.insert(event, vec![Message { body: Some(Ok(ORIGINAL)) }]);
     places.deliveries.insert(event, vec![delivery]);
     places.recorded.insert(event, Recorded { attempts: 1, succeeded: Some(RECORDED) });
+    places.ledger.events += 1;
+    places.ledger.delivered += 1;
+    places.ledger.payloads_read += 1;
 }
 
 fn everywhere() -> Places {
@@ -69,6 +72,7 @@ fn nothing_is_broken_when_all_is_everywhere() {
 fn each_place_is_missed() {
     let mut places = everywhere();
     places.rows.clear();
+    places.ledger = Ledger::default();
     assert_eq!(broken(accepted(), &places), [Promise::Acknowledged, Promise::Message, Promise::Delivered]);
 
     let mut places = everywhere();
@@ -148,13 +152,28 @@ fn what_was_in_the_air_may_come_twice_and_what_is_recorded_may_not() {
 }
 
 #[test]
+fn a_ledger_that_disagrees_is_told() {
+    let changes: [fn(&mut Ledger); 4] = [
+        |ledger| ledger.events += 1,
+        |ledger| ledger.delivered = 0,
+        |ledger| ledger.payloads_read = 0,
+        |ledger| ledger.faults = vec![(EVENT, "lost".to_owned())],
+    ];
+    for change in changes {
+        let mut places = everywhere();
+        change(&mut places.ledger);
+        assert_eq!(broken(accepted(), &places), [Promise::Ledger]);
+    }
+}
+
+#[test]
 fn what_nobody_sent_is_told() {
     assert_eq!(broken([], &everywhere()), []);
     let violations = judge(Subject::Ingress, &[endpoint()], &[], &everywhere());
-    assert!(violations.iter().all(|violation| violation.promise == Promise::Ledger), "{violations:?}");
+    assert!(violations.iter().all(|violation| violation.promise == Promise::Foreign), "{violations:?}");
     assert_eq!(violations.len(), 3);
     let places = Places { nameless: vec!["a message".to_owned()], ..Places::default() };
-    assert_eq!(broken([], &places), [Promise::Ledger]);
+    assert_eq!(broken([], &places), [Promise::Foreign]);
 }
 
 #[test]

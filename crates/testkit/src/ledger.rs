@@ -1,0 +1,38 @@
+//! What `management-api reconcile` says of a system.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    process::{self, Outcome},
+    system::{Service, System},
+    workspace,
+};
+
+/// Runs `reconcile` with these arguments.
+pub async fn reconcile(system: &System, arguments: &[&str]) -> Result<Outcome> {
+    let program = workspace::binary(&Service::ManagementApi.binary())?;
+    let arguments: Vec<&str> = ["reconcile"].iter().chain(arguments).copied().collect();
+    process::run(&program, &arguments, &system.settings.pairs()).await
+}
+
+/// The ledger as JSON, of everything until now and with every payload read. An error when the exit code does not agree
+/// with it.
+pub async fn ledger(system: &System, arguments: &[&str]) -> Result<Value> {
+    let arguments: Vec<&str> =
+        ["--json", "--grace", "0s", "--payloads", "all"].iter().chain(arguments).copied().collect();
+    let outcome = reconcile(system, &arguments).await?;
+    let told: Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
+    let code = i32::from(told["balanced"] != true);
+    ensure!(outcome.status.code() == Some(code), "{}: {told} {}", outcome.status, outcome.stderr);
+    Ok(told)
+}
+
+/// What is wrong by a ledger: an event and its fault.
+pub fn findings(ledger: &Value) -> BTreeSet<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let listed = ledger["findings"]["listed"].as_array().into_iter().flatten();
+    listed.map(|finding| (text(&finding["event_id"]), text(&finding["fault"]))).collect()
+}
