@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::audit::Author;
-use ravenpost_core::ids::OrganizationId;
+use ravenpost_core::ids::{OrganizationId, UserId};
 use ravenpost_core::secret::Keyring;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
@@ -96,6 +96,11 @@ impl Store {
     /// Opens one organization for `author`, whose changes they are; see [`Tenant`].
     pub fn tenant(&self, organization: OrganizationId, author: Author) -> Tenant {
         Tenant::new(self.pool.clone(), self.keyring.clone(), organization, author)
+    }
+
+    /// Opens what belongs to a person alone, who stands in the place of an organization: the keys of their own requests.
+    pub fn personal(&self, user: UserId, author: Author) -> Tenant {
+        self.tenant(OrganizationId(user.0), author)
     }
 
     /// Opens the hot paths; see [`System`].

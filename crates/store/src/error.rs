@@ -85,6 +85,9 @@ const TRANSIENT_CLASSES: [&str; 6] = ["08", "53", "57", "25", "40", "55"];
 /// SQLSTATE restrict_violation: what is to go is needed by others, or by a rule of the schema's.
 const RESTRICTED: &str = "23001";
 
+/// What `carry_out` of the schema raises.
+const SUPERSEDED: &str = "RP001";
+
 /// There was no connection to send a statement through.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection")]
@@ -120,6 +123,9 @@ impl From<sqlx::Error> for Error {
         if database.is_unique_violation() || code == RESTRICTED {
             let constraint = database.constraint().unwrap_or_default().to_owned();
             return Self::Conflict { constraint };
+        }
+        if code == SUPERSEDED {
+            return Self::Superseded;
         }
         if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) {
             return Self::Unavailable { store: POSTGRES, cause: Box::new(error) };

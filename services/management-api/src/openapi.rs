@@ -36,7 +36,7 @@ const ORGANIZATION: &str = "Organization";
         title = "Ravenpost",
         description = "Endpoints receive webhooks, destinations get them. Errors are RFC 9457 problems with a `type` \
             from a closed list. Lists are newest first and page by `limit` and `next`. Ids are UUIDv7, times are \
-            RFC 3339 UTC. A POST that is about an organization may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
+            RFC 3339 UTC. A POST may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
             nothing. PATCH is a merge patch (RFC 7396) of the fields of a resource: what is absent stays, null removes, and an object in \
             a field is a value of its own, which is replaced as a whole (`headers` go one by one). `ETag` and `If-Match` keep two \
             people from undoing each other's changes. What is left of a caller's rate limit is told by `RateLimit`.",
@@ -290,9 +290,7 @@ mod tests {
                 }
                 let may_miss = path.contains('{') || operation["operationId"] == "accept_invitation";
                 assert_eq!(responses.contains_key("404"), may_miss, "{name}");
-                let id = operation["operationId"].as_str().unwrap();
-                let takes_key = method == "post" && matches!(demand_of(id), Some(Demand::Scope(_)));
-                let refuses = operation["requestBody"].is_object() || takes_key;
+                let refuses = operation["requestBody"].is_object() || method == "post";
                 assert_eq!(responses.contains_key("422"), refuses, "{name}");
                 let is_edited =
                     ["endpoints", "channels", "alert-rules"].iter().any(|kind| path.contains(kind))

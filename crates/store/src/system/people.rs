@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use ravenpost_core::access::{InvitationToken, Role};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::{OrganizationId, UserId};
 
 use super::System;
@@ -202,7 +203,7 @@ impl System {
         &self,
         owner: UserId,
         new: &NewOrganization<'_>,
-        address: Option<IpAddr>,
+        author: &Author,
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let made = bounded!(
@@ -220,13 +221,15 @@ impl System {
                      insert into channels (organization_id, id, type, address, name, created_at)
                      select id, uuidv7(), 'email', email, 'Owner', $4 from organization, owner where email is not null)
                  select append_audit(id, $4, 'user', $1, $6, 'organization.created', id, null,
-                     json_build_object('name', $3::text, 'channel', email)) as \"sequence!\" from organization, owner",
+                     json_build_object('name', $3::text, 'channel', email)) as \"sequence!\", carry_out($7) is null as carried
+                 from organization, owner",
                 owner.0,
                 new.id.0,
                 new.name,
                 now,
                 MAX_ORGANIZATIONS,
-                address.map(|address| address.to_string())
+                author.address.map(|address| address.to_string()),
+                author.request
             ),
             fetch_optional
         );
@@ -239,7 +242,7 @@ impl System {
         token: &InvitationToken,
         user: UserId,
         email: &str,
-        address: Option<IpAddr>,
+        author: &Author,
         now: DateTime<Utc>,
     ) -> Result<InvitationAccepted> {
         let hash = token.hash();
@@ -257,12 +260,14 @@ impl System {
                      on conflict (organization_id, user_id) do nothing returning role)
                  select organization_id, append_audit(organization_id, $4, 'user', $2, $5, 'invitation.accepted', id,
                      null, json_build_object('user_id', $2, 'role', m.role, 'already_member', m.role is null))
-                     as \"sequence!\" from accepted left join member m on true",
+                     as \"sequence!\", carry_out($6) is null as carried
+                 from accepted left join member m on true",
                 &hash[..],
                 user.0,
                 email,
                 now,
-                address.map(|address| address.to_string())
+                author.address.map(|address| address.to_string()),
+                author.request
             ),
             fetch_optional
         );

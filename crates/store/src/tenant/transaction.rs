@@ -1,6 +1,7 @@
 //! The two kinds of transactions of the tenant door. One that reads can't write and has no commit; one that changes
 //! something commits only with what the audit log is to say of it. So no change can go unsaid.
 
+use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
 
 use chrono::{DateTime, Utc};
@@ -10,8 +11,8 @@ use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Executor, Transaction};
 
 use super::Tenant;
+use crate::Result;
 use crate::audit::{Entry, append};
-use crate::{Error, Result};
 
 /// A transaction that reads. It ends when it is dropped.
 pub(super) struct Reading(Transaction<'static, Postgres>);
@@ -72,14 +73,10 @@ impl Changing {
     /// The request that holds an `Idempotency-Key` is carried out with this commit, and by nobody else afterwards.
     async fn carry_out(&mut self) -> Result<()> {
         let Some(request) = self.author.request else { return Ok(()) };
-        let held = sqlx::query!(
-            "update idempotency_keys set carried_out = true where organization_id = $1 and request_id = $2",
-            self.organization.0,
-            request
-        )
-        .execute(&mut *self.transaction)
-        .await?;
-        if held.rows_affected() == 1 { Ok(()) } else { Err(Error::Superseded) }
+        sqlx::query!("select carry_out($1) is null as done", request)
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        Ok(())
     }
 }
 
@@ -121,10 +118,13 @@ impl Tenant {
 
     async fn begin_as(&self, begin: &str) -> Result<Transaction<'static, Postgres>> {
         // Safe to put together: a UUID prints as hexadecimal digits and hyphens.
-        let statement = format!(
+        let mut statement = format!(
             "{begin}; set local role ravenpost_tenant; set local ravenpost.organization_id = '{}'",
             self.organization
         );
+        if let Some(request) = self.author.request {
+            let _ = write!(statement, "; set local ravenpost.request_id = '{request}'");
+        }
         Ok(self.pool.begin_with(AssertSqlSafe(statement)).await?)
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::audit::Author;
-use ravenpost_core::ids::ChannelId;
+use ravenpost_core::ids::{ChannelId, OrganizationId, UserId};
 use ravenpost_core::secret::Secret;
-use ravenpost_store::system::{Keeping, Leftover};
+use ravenpost_store::system::{Keeping, Leftover, Login, NewOrganization};
 use ravenpost_store::tenant::{Claimed, KeyClaim, Page, ToSeal};
 use ravenpost_store::{Error, Tenant};
 use uuid::Uuid;
@@ -141,4 +141,34 @@ async fn what_has_expired_goes() {
     let left: Vec<String> =
         sqlx::query_scalar("select key from idempotency_keys").fetch_all(&world.pool).await.unwrap();
     assert_eq!(left, ["new"]);
+}
+
+/// As between a claim that was taken over and the late commit of whoever held it before.
+#[tokio::test]
+async fn what_a_person_does_is_carried_out_by_who_holds_the_key() {
+    let world = World::new().await;
+    let system = world.store.system();
+    let login =
+        Login { issuer: "https://id.example", subject: "ada", email: Some("ada@example.com"), name: None };
+    let organization = |name| NewOrganization { id: OrganizationId::new(world.now, random()), name };
+    let id = UserId::new(world.now, random());
+    let user = system.sign_in(&login, id, &organization("First"), None, world.now).await.unwrap();
+    let caller = Caller { id: user.0 };
+    let keys = world.store.personal(user, Author::SYSTEM);
+    let (first, second) = (caller.claim("k", 1), caller.claim("k", 1));
+    let later = world.now + TimeDelta::from_std(LOCK).unwrap();
+    assert!(matches!(keys.claim_key(&first, world.now).await.unwrap(), Claimed::Ours));
+    assert!(matches!(keys.claim_key(&second, later).await.unwrap(), Claimed::Ours));
+    let found = async |request| {
+        let author = Author { request: Some(request), ..Author::SYSTEM };
+        system.create_organization(user, &organization("Second"), &author, world.now).await
+    };
+    assert!(matches!(found(first.request_id).await, Err(Error::Superseded)));
+    assert!(found(second.request_id).await.unwrap());
+    assert_eq!(system.organizations_of(user).await.unwrap().len(), 2);
+    let much_later = later + TimeDelta::from_std(LOCK).unwrap();
+    assert!(matches!(keys.claim_key(&caller.claim("k", 1), much_later).await.unwrap(), Claimed::Lost));
+    // It is nobody else's business, not even of an organization of theirs.
+    let (acme, theirs) = (world.organization().await, caller.claim("k", 2));
+    assert!(matches!(acme.tenant.claim_key(&theirs, much_later).await.unwrap(), Claimed::Ours));
 }

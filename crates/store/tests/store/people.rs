@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ravenpost_core::access::{ApiKey, InvitationToken, Role, Scope};
+use ravenpost_core::audit::Author;
 use ravenpost_core::ids::{ApiKeyId, InvitationId, OrganizationId, UserId};
 use ravenpost_store::system::{
     AccessChange, AccessChanges, ApiKeyUse, InvitationAccepted, Login, NewOrganization,
@@ -197,7 +198,7 @@ async fn an_invitation_is_accepted_once_however_many_try() {
     let system = world.store.system();
     let accept = |email: &'static str| {
         let (system, token, now) = (system.clone(), token.clone(), world.now);
-        async move { system.accept_invitation(&token, user, email, None, now).await.unwrap() }
+        async move { system.accept_invitation(&token, user, email, &Author::SYSTEM, now).await.unwrap() }
     };
     assert_eq!(accept("eve@example.com").await, InvitationAccepted::OfAnotherAddress);
     let racing = [(); 6].map(|()| tokio::spawn(accept("ada@EXAMPLE.com")));
@@ -215,7 +216,7 @@ async fn an_invitation_is_accepted_once_however_many_try() {
     // Who is a member keeps their role.
     let second = invite(&world, &organization, "ada.b@example.com", None).await;
     organization.tenant.change_role(user, Role::Viewer, false, world.now).await.unwrap();
-    system.accept_invitation(&second, user, "ada.b@example.com", None, world.now).await.unwrap();
+    system.accept_invitation(&second, user, "ada.b@example.com", &Author::SYSTEM, world.now).await.unwrap();
     assert_eq!(organization.tenant.members(ALL).await.unwrap().rows[0].role, Role::Viewer);
 }
 

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_chassis::{clock, random};
-use ravenpost_core::access::{InvitationToken, Role};
+use ravenpost_core::access::{Actor, InvitationToken, Role};
 use ravenpost_core::duration;
 use ravenpost_core::ids::InvitationId;
 use ravenpost_store::system::InvitationAccepted;
@@ -237,17 +237,16 @@ pub(super) async fn accept(
             "your e-mail address is not verified, so it can't be told whether the invitation is yours";
         Problem::new(Kind::Forbidden, detail)
     })?;
-    let system = api.store.system();
-    let organization =
-        match system.accept_invitation(&token, person.id, email, origin.address, clock::now()).await? {
-            InvitationAccepted::Accepted(organization) => organization,
-            InvitationAccepted::Missing => return Err(gone().into()),
-            InvitationAccepted::OfAnotherAddress => {
-                let detail =
-                    "the invitation is for another e-mail address than the one you have logged in with";
-                return Err(Problem::new(Kind::Forbidden, detail).into());
-            }
-        };
+    let (system, author) = (api.store.system(), origin.author(Actor::User(person.id)));
+    let organization = match system.accept_invitation(&token, person.id, email, &author, clock::now()).await?
+    {
+        InvitationAccepted::Accepted(organization) => organization,
+        InvitationAccepted::Missing => return Err(gone().into()),
+        InvitationAccepted::OfAnotherAddress => {
+            let detail = "the invitation is for another e-mail address than the one you have logged in with";
+            return Err(Problem::new(Kind::Forbidden, detail).into());
+        }
+    };
     api.auth.people().forget(person.id);
     let organizations = system.organizations_of(person.id).await?;
     let joined = organizations.into_iter().find(|found| found.id == organization);

@@ -116,7 +116,8 @@ pub(super) async fn create(
     let name = checks::name("name", &body.name)?;
     let now = clock::now();
     let new = NewOrganization { id: OrganizationId::new(now, random::bytes()), name };
-    if !api.store.system().create_organization(person.id, &new, origin.address, now).await? {
+    let author = origin.author(Actor::User(person.id));
+    if !api.store.system().create_organization(person.id, &new, &author, now).await? {
         let detail = format!("you are a member of {MAX_ORGANIZATIONS} organizations, which is the most");
         return Err(Problem::new(Kind::Conflict, detail).into());
     }

@@ -1,5 +1,6 @@
-//! `Idempotency-Key` on every POST that is about an organization (draft-ietf-httpapi-idempotency-key-header, as Stripe does it): a repeat is answered as
-//! the first request was, and does nothing.
+//! `Idempotency-Key` on every POST (draft-ietf-httpapi-idempotency-key-header, as Stripe does it): a repeat is answered as
+//! the first request was, and does nothing. What is about an organization is kept there; what a person does for themselves
+//! (found an organization, join one, leave one) is kept with the person.
 //!
 //! ```text
 //! claim the key ──▶ new: carry out, keep the answer     answered: that answer again, Idempotency-Replayed: true
@@ -17,6 +18,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_chassis::{clock, random};
+use ravenpost_core::access::Actor;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::Tenant;
 use ravenpost_store::tenant::{Claimed, KeyClaim, ToSeal};
@@ -70,16 +72,20 @@ async fn keyed(api: &Api, request: Request, next: Next) -> Result<Response, Fail
         return Ok(next.run(request).await);
     };
     let (mut parts, body) = request.into_parts();
-    let Some((organization, actor, _)) = admitted(&identity, &mut parts, api).await? else {
-        let detail = "what a person does for themselves takes no such key";
-        return Err(Problem::invalid_parameter("Idempotency-Key", detail).into());
+    let origin = Origin::of(&parts.extensions);
+    let owner = match (admitted(&identity, &mut parts, api).await?, &identity) {
+        (Some((organization, actor, _)), _) => api.store.tenant(organization, origin.author(actor)),
+        (None, Identity::Person(person)) => {
+            api.store.personal(person.id, origin.author(Actor::User(person.id)))
+        }
+        // No person: the handler refuses it.
+        (None, Identity::Program(_)) => return Ok(next.run(Request::from_parts(parts, body)).await),
     };
-    let tenant = api.store.tenant(organization, Origin::of(&parts.extensions).author(actor));
     let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
         Problem::new(Kind::PayloadTooLarge, "the body is larger than this operation takes, or ended early")
     })?;
     let request = Request::from_parts(parts, body);
-    to_its_end(claim_and_carry_out(tenant, key, identity.actor_id(), request, next)).await
+    to_its_end(claim_and_carry_out(owner, key, identity.actor_id(), request, next)).await
 }
 
 /// Whether or not anybody waits for it still.
@@ -92,7 +98,7 @@ async fn to_its_end(
 }
 
 async fn claim_and_carry_out(
-    tenant: Tenant,
+    owner: Tenant,
     key: String,
     actor_id: Uuid,
     mut request: Request<Bytes>,
@@ -107,34 +113,34 @@ async fn claim_and_carry_out(
         lock: LOCKED,
         keep: KEPT,
     };
-    match tenant.claim_key(&claim, clock::now()).await? {
+    match owner.claim_key(&claim, clock::now()).await? {
         Claimed::Ours => {}
         Claimed::Answered(reply) => return Ok(again(&reply)),
         refused => return Err(refusal(&refused).into()),
     }
     let origin = Origin { request: Some(request_id), ..Origin::of(request.extensions()) };
     request.extensions_mut().insert(origin);
-    Ok(carry_out(tenant, request_id, request.map(Body::from), next).await)
+    Ok(carry_out(owner, request_id, request.map(Body::from), next).await)
 }
 
 /// The answer to the request, which is kept if a repeat would be answered so as well.
-async fn carry_out(tenant: Tenant, request_id: Uuid, request: Request, next: Next) -> Response {
+async fn carry_out(owner: Tenant, request_id: Uuid, request: Request, next: Next) -> Response {
     let (parts, body) = next.run(request).await.into_parts();
     let short = axum::body::HttpBody::size_hint(&body).exact().is_some_and(|length| length <= MAX_REPLY);
     if !is_final(parts.status) || !short {
-        settle(tenant.release_key(request_id).await);
+        settle(owner.release_key(request_id).await);
         return Response::from_parts(parts, body);
     }
     let Ok(body) = to_bytes(body, usize::try_from(MAX_REPLY).unwrap_or(usize::MAX)).await else {
-        settle(tenant.release_key(request_id).await);
+        settle(owner.release_key(request_id).await);
         return Problem::new(Kind::Internal, "something went wrong on our side").into_response();
     };
     match kept(parts.status, &parts.headers, &body) {
         Some(secret) => {
             let reply = ToSeal { secret: &secret, nonce: random::bytes() };
-            settle(tenant.keep_reply(request_id, reply).await);
+            settle(owner.keep_reply(request_id, reply).await);
         }
-        None => settle(tenant.release_key(request_id).await),
+        None => settle(owner.release_key(request_id).await),
     }
     Response::from_parts(parts, Body::from(body))
 }

@@ -1,7 +1,6 @@
 //! What the document says of conventions that handlers know nothing of, or say by a status alone.
 
 use ravenpost_chassis::problem::Kind;
-use ravenpost_core::access::{Demand, demand_of};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -14,7 +13,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// Adds headers and media types to the operations of a path.
 pub(super) fn tell(item: &mut PathItem) {
-    if let Some(operation) = item.post.as_mut().filter(|operation| is_about_an_organization(operation)) {
+    if let Some(operation) = item.post.as_mut() {
         add(operation, key());
         each_success(operation, |response| {
             let description = "`true`: this is the answer to an earlier request with the key.";
@@ -38,12 +37,6 @@ pub(super) fn tell(item: &mut PathItem) {
             response.headers.insert("ratelimit-policy".to_owned(), text("The caller's limit."));
         });
     }
-}
-
-/// What is about a person alone belongs to no organization, which would keep its answer.
-fn is_about_an_organization(operation: &Operation) -> bool {
-    let demand = operation.operation_id.as_deref().and_then(demand_of);
-    matches!(demand, Some(Demand::Scope(_)))
 }
 
 /// Whether an operation takes an `Idempotency-Key`.

@@ -275,14 +275,6 @@ async fn what_people_do_leaves_a_row_of_theirs() {
     assert_eq!(made.status, 201, "{}", made.shown());
     let second = owner.naming(made.json()["id"].as_str());
     assert_eq!(log(&second).await[0]["action"], "organization.created");
-    let keyed = [("idempotency-key", "k")];
-    let refused = owner.ask_with(
-        Method::POST,
-        "/api/v1/organizations",
-        &keyed,
-        Some("{\"name\": \"Third\"}".to_owned()),
-    );
-    assert_eq!(refused.await.status, 400, "it takes no key");
 }
 
 #[test]

@@ -171,3 +171,49 @@ async fn an_answer_that_was_lost_is_not_made_up() {
     "#);
     assert_eq!(endpoints(&customer).await, 1);
 }
+
+/// What a person does for themselves belongs to no organization: the first is not there yet, the last not theirs any more.
+#[tokio::test]
+async fn people_found_join_and_leave_organizations_once() {
+    let (service, issuer) = Service::with_logins().await;
+    let (ada, eve) = (service.person(&issuer, "ada").await, service.person(&issuer, "eve").await);
+    let acme = json!({ "name": "Acme" });
+    let first = post(&ada, "/organizations", "one", &acme).await;
+    let again = post(&ada, "/organizations", "one", &acme).await;
+    assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (201, ""));
+    assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (201, "true"));
+    assert_eq!((&again.bytes, again.header("location")), (&first.bytes, first.header("location")));
+    assert_eq!(post(&ada, "/organizations", "one", &json!({ "name": "Others" })).await.status, 422);
+    assert_eq!(post(&eve, "/organizations", "one", &acme).await.header("idempotency-replayed"), "");
+    assert_eq!(ada.get("/organizations").await.json()["data"].as_array().unwrap().len(), 2);
+
+    let organization = first.json()["id"].as_str().unwrap().to_owned();
+    let there = ada.naming(Some(&organization));
+    let invitation = json!({ "email": "eve@example.com", "role": "viewer" });
+    assert_eq!(post(&there, "/invitations", "two", &invitation).await.status, 201);
+    let invited = service.store.system().take_invitations(10).await.unwrap();
+    let token = json!({ "token": invited[0].token.as_ref().unwrap().reveal() });
+    let members = async || there.get("/members").await.json()["data"].as_array().unwrap().len();
+    for replayed in ["", "true"] {
+        let joined = post(&eve, "/invitations/accept", "two", &token).await;
+        assert_eq!((joined.status.as_u16(), joined.header("idempotency-replayed")), (200, replayed));
+        assert_eq!(members().await, 2);
+    }
+    let leave = format!("/organizations/{organization}/leave");
+    for replayed in ["", "true"] {
+        let left = post(&eve, &leave, "three", &json!({})).await;
+        assert_eq!((left.status.as_u16(), left.header("idempotency-replayed")), (204, replayed));
+        assert_eq!(members().await, 1);
+    }
+    // The last owner is refused for now, and may do it later with the same key.
+    for _ in 0..2 {
+        assert_eq!(post(&ada, &leave, "three", &json!({})).await.status, 409);
+    }
+    let lost = "update idempotency_keys set reply = null, locked_until = now() - interval '1 second'";
+    service.database.execute(lost).await.unwrap();
+    assert_eq!(post(&ada, "/organizations", "one", &acme).await.status, 409, "carried out, and not again");
+    assert_eq!(ada.get("/organizations").await.json()["data"].as_array().unwrap().len(), 2);
+    // A program is nobody who could.
+    let program = service.customer().await;
+    assert_eq!(post(&program, "/organizations", "one", &acme).await.status, 403);
+}
