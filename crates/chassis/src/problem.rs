@@ -20,7 +20,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Path, Query, from_json};
 pub use guard::guard;
 pub use kind::Kind;
 

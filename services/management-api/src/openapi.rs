@@ -8,6 +8,7 @@
 mod closed;
 mod conventions;
 mod examples;
+mod partial;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -37,8 +38,8 @@ const ORGANIZATION: &str = "Organization";
         description = "Endpoints receive webhooks, destinations get them. Errors are RFC 9457 problems with a `type` \
             from a closed list. Lists are newest first and page by `limit` and `next`. Ids are UUIDv7, times are \
             RFC 3339 UTC. A POST may carry an `Idempotency-Key`: its repeat within 24 hours is answered as it was and does \
-            nothing. PATCH is a merge patch (RFC 7396) of the fields of a resource: what is absent stays, null removes, and an object in \
-            a field is a value of its own, which is replaced as a whole (`headers` go one by one). `ETag` and `If-Match` keep two \
+            nothing. PATCH is a merge patch (RFC 7396): what is absent stays, null removes, and objects are merged in their turn; one of another \
+            `type` replaces what was there. `ETag` and `If-Match` keep two \
             people from undoing each other's changes. What is left of a caller's rate limit is told by `RateLimit`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -123,7 +124,8 @@ fn organization_parameter() -> Parameter {
         .build()
 }
 
-/// Says of each operation what it demands and what holds for all of them, adds the problems that it can answer with, and closes what requests hold.
+/// Says of each operation what it demands and what holds for all of them, adds the problems that it can answer with, and closes what requests hold, of which a PATCH
+/// may bring parts.
 pub fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         conventions::tell(item);
@@ -135,6 +137,7 @@ pub fn complete(document: &mut OpenApi) {
         }
     }
     closed::close(document);
+    partial::admit(document);
     examples::add(document);
 }
 

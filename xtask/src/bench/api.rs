@@ -28,8 +28,11 @@ use super::ground::{self, Ground};
 const TARGET: Duration = Duration::from_millis(50);
 const BODY: usize = 1_024;
 const CONNECTIONS: usize = 32;
-const WARM_UP: Duration = Duration::from_secs(5);
-/// Longer than a backlog of the warm-up takes.
+/// So long it takes until there are events to read.
+const FIRST: Duration = Duration::from_secs(5);
+/// So long Kafka's compiler takes until it is done with the ways of single messages, on a machine that it shares.
+const WARM_UP: u64 = 20;
+/// Longer than a backlog of the first events takes.
 const BOUND: Duration = Duration::from_mins(5);
 
 #[derive(clap::Args)]
@@ -84,6 +87,8 @@ async fn measure(arguments: &Arguments) -> Result<ExitCode> {
     let starting = System::builder().stores(ground.stack.addresses()).start();
     let system = progress.step("services", starting).await?;
     let subject = progress.step("events to read", Subject::new(system, arguments)).await?;
+    let warm_up = Arguments { seconds: WARM_UP, ..*arguments };
+    progress.step("warming up", read_beside(&subject, &warm_up)).await?;
     let results = progress.step("reading", read_beside(&subject, arguments)).await?;
     drop(subject);
     ground.end()?;
@@ -102,8 +107,8 @@ impl Subject {
         let text = |field: &str| endpoint[field].as_str().with_context(|| format!("no {field}"));
         let requests = Arc::new(Requests::github(text("hook_url")?, text("secret")?, BODY)?);
         let subject = Self { system, requests, endpoint, _receiver: receiver };
-        let warm_up = load::run(subject.load(arguments.events, WARM_UP)?).await?;
-        let accepted = i64::try_from(warm_up.acknowledged.len())?;
+        let first = load::run(subject.load(arguments.events, FIRST)?).await?;
+        let accepted = i64::try_from(first.acknowledged.len())?;
         let database = &subject.system.database;
         wait::until_true("the first events to be delivered", BOUND, || async {
             Ok(database.number("select count(*) from events where status = 'SUCCESS'").await? >= accepted)

@@ -66,8 +66,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// Reads a JSON document; the problem names the field that does not fit.
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// Reads a JSON document as [`Json`] does; the problem names the field that does not fit.
+pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().first() == Some(&b'[') && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         // serde would fill a struct from an array, by position.
         return Err(Problem::invalid_field(WHOLE_BODY, "send a JSON object"));

@@ -16,7 +16,7 @@ use ravenpost_store::tenant::{Deleted, MAX_ALERT_RULES, RuleChanged, RuleRefused
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::nullable;
+use super::body::{Patch, TRIES, contended, nullable};
 use super::{BASE, Failure, checks};
 use crate::auth::{AlertsRead, AlertsWrite, Caller};
 use crate::conventions::preconditions::{Preconditions, answer, failed};
@@ -224,29 +224,36 @@ pub(super) async fn get(
 
 /// Change a rule of alerts.
 ///
-/// `condition`, `scope`, `quiet_hours` and `channels` are replaced as a whole. It counts within a few seconds. What is
-/// switched off or replaced by it, or asked no more, has its open alerts resolved; pagers alone are told of that.
+/// It counts within a few seconds. What is switched off or replaced by it, or asked no more, has its open alerts resolved;
+/// pagers alone are told of that.
 #[utoipa::path(patch, path = "/alert-rules/{rule_id}", tag = "alerts", operation_id = "change_alert_rule",
     params(RulePath), request_body = RuleChangeBody,
-    responses((status = 200, body = RuleBody), (status = 412)))]
+    responses((status = 200, body = RuleBody), (status = 409), (status = 412)))]
 pub(super) async fn change(
     caller: Caller<AlertsWrite>,
     Path(path): Path<RulePath>,
     preconditions: Preconditions,
-    Json(body): Json<RuleChangeBody>,
+    patch: Patch<RuleChangeBody>,
 ) -> Result<Response, Failure> {
-    let if_version = preconditions.version()?;
-    let cool_down = body.check()?;
-    let change = |present: Rule| {
-        let rule = body.apply(present, cool_down);
-        rule.check().map(|()| rule)
-    };
-    match caller.tenant.change_alert_rule(path.rule_id, if_version, change, clock::now()).await? {
-        RuleChanged::Changed(rule) => Ok(answer(rule.version, &RuleBody::from(*rule))),
-        RuleChanged::Missing => Err(missing().into()),
-        RuleChanged::Stale => Err(failed("alert rule").into()),
-        RuleChanged::Refused(why) => Err(refused(why).into()),
+    let demanded = preconditions.version()?;
+    for _ in 0..TRIES {
+        let present = caller.tenant.alert_rule(path.rule_id).await?.ok_or_else(missing)?;
+        let if_version = demanded.or(patch.merges().then_some(present.version));
+        let body = patch.of(&RuleBody::from(present))?;
+        let cool_down = body.check()?;
+        let change = |present: Rule| {
+            let rule = body.apply(present, cool_down);
+            rule.check().map(|()| rule)
+        };
+        return match caller.tenant.change_alert_rule(path.rule_id, if_version, change, clock::now()).await? {
+            RuleChanged::Changed(rule) => Ok(answer(rule.version, &RuleBody::from(*rule))),
+            RuleChanged::Missing => Err(missing().into()),
+            RuleChanged::Stale if demanded.is_none() => continue,
+            RuleChanged::Stale => Err(failed("alert rule").into()),
+            RuleChanged::Refused(why) => Err(refused(why).into()),
+        };
     }
+    Err(contended("alert rule").into())
 }
 
 /// Delete a rule of alerts.

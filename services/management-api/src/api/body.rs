@@ -1,10 +1,13 @@
-//! Bodies that may be left out, and fields in which null means something.
+//! Bodies that may be left out, fields in which null means something, and merge patches.
+
+use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
-use ravenpost_chassis::problem::{Json, Problem};
+use ravenpost_chassis::problem::{Json, Kind, Problem, from_json};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 /// A JSON body, or the default when there is no body at all.
 pub(super) struct OptionalJson<T>(pub(super) T);
@@ -37,4 +40,131 @@ where
     D: Deserializer<'de>,
 {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// How often a change is made of what is there while others change that, too.
+pub(super) const TRIES: usize = 5;
+
+/// Others have changed it each time that a merge patch was to be made of it.
+pub(super) fn contended(what: &str) -> Problem {
+    Problem::new(Kind::Conflict, format!("others are changing the {what} just now: try again"))
+}
+
+/// The body of a PATCH: a merge patch (RFC 7396), which says a change `T` as soon as it is known of what.
+pub(super) struct Patch<T> {
+    given: Map<String, Value>,
+    change: PhantomData<fn() -> T>,
+}
+
+impl<T, S: Send + Sync> FromRequest<S> for Patch<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json(given) = Json::from_request(request, state).await?;
+        Ok(Self { given, change: PhantomData })
+    }
+}
+
+impl<T: DeserializeOwned> Patch<T> {
+    /// The change of what is shown as `present`: objects in it are merged with those that stand there, and so are whole.
+    pub(super) fn of(&self, present: &impl Serialize) -> Result<T, Problem> {
+        let present = serde_json::to_value(present).map_err(|error| Problem::internal(&error))?;
+        let mut change = self.given.clone();
+        for (field, value) in &mut change {
+            if let (Some(present), Value::Object(patch)) = (present.get(field), &*value) {
+                *value = merge(present, patch);
+            }
+        }
+        let change = serde_json::to_vec(&change).map_err(|error| Problem::internal(&error))?;
+        from_json(&change)
+    }
+
+    /// Whether the change depends on what is changed, so that it holds for that alone.
+    pub(super) fn merges(&self) -> bool {
+        self.given.values().any(Value::is_object)
+    }
+}
+
+/// RFC 7396, section 2. What is of another `type` is replaced: the fields of two kinds together make neither.
+fn merge(present: &Value, patch: &Map<String, Value>) -> Value {
+    let mut merged = match present {
+        Value::Object(present) if is_of_one_type(present, patch) => present.clone(),
+        _ => Map::new(),
+    };
+    for (field, value) in patch {
+        let value = match value {
+            Value::Null => {
+                merged.remove(field);
+                continue;
+            }
+            Value::Object(patch) => merge(merged.get(field).unwrap_or(&Value::Null), patch),
+            value => value.clone(),
+        };
+        merged.insert(field.clone(), value);
+    }
+    Value::Object(merged)
+}
+
+fn is_of_one_type(present: &Map<String, Value>, patch: &Map<String, Value>) -> bool {
+    patch.get("type").is_none_or(|kind| kind.is_null() || present.get("type") == Some(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(present: &Value, patch: &Value) -> Value {
+        merge(present, patch.as_object().unwrap())
+    }
+
+    /// The examples of RFC 7396, appendix A, in which both or the patch are objects.
+    #[test]
+    fn it_merges_as_the_rfc_does() {
+        for (present, patch, result) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            assert_eq!(merged(&present, &patch), result, "{present} {patch}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_replaced() {
+        let basic = json!({"type": "basic", "username": "ada"});
+        assert_eq!(
+            merged(&basic, &json!({"type": "bearer", "token": "t"})),
+            json!({"type": "bearer", "token": "t"})
+        );
+        assert_eq!(
+            merged(&basic, &json!({"type": "basic", "password": "p"})),
+            json!({"type": "basic", "username": "ada", "password": "p"})
+        );
+        let schedule = json!({"schedule": ["1m"]});
+        let exponential = json!({"type": "exponential", "first": "1s", "attempts": 3});
+        assert_eq!(merged(&schedule, &exponential), exponential);
+    }
+
+    #[test]
+    fn only_objects_in_what_is_shown_are_merged() {
+        let given = json!({"headers": {"x-old": null}, "limits": {"rate": null}, "name": null});
+        let patch = Patch::<Value> { given: given.as_object().unwrap().clone(), change: PhantomData };
+        let present =
+            json!({"header_names": ["x-old"], "limits": {"rate": {}, "concurrency": 2}, "name": "a"});
+        assert_eq!(
+            patch.of(&present).unwrap(),
+            json!({"headers": {"x-old": null}, "limits": {"concurrency": 2}, "name": null})
+        );
+        assert!(patch.merges());
+    }
 }

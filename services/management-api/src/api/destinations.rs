@@ -20,6 +20,7 @@ pub(super) use bodies::{CreatedDestinationBody, DestinationBody, DestinationDraf
 use bodies::{DestinationChangeBody, NewDestinationBody};
 pub(super) use state::DestinationStateBody;
 
+use super::body::{Patch, TRIES, contended};
 use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
 use super::{BASE, Failure, checks, signing_keys};
@@ -99,34 +100,40 @@ pub(super) async fn get(
 /// a client key in `tls` has to be given again in the same request, or removed by null. Otherwise the answer is 422 and
 /// names what is missing. The signing secret stays.
 ///
-/// `headers` are set and, by null, removed one by one. `authentication`, `tls` and `retry_policy` are replaced as a
-/// whole; null removes the first two.
+/// What is secret is not shown, so nothing can be merged with it: whoever changes a part of `authentication` gives its
+/// secret again, and with a client certificate in `tls` its key.
 #[utoipa::path(patch, path = "/endpoints/{endpoint_id}/destinations/{destination_id}", tag = "destinations",
     operation_id = "change_destination", params(DestinationPath), request_body = DestinationChangeBody,
-    security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody), (status = 412)))]
+    security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody), (status = 409), (status = 412)))]
 pub(super) async fn change(
     caller: Caller<EndpointsWrite>,
     Path(path): Path<DestinationPath>,
     preconditions: Preconditions,
-    Json(body): Json<DestinationChangeBody>,
+    patch: Patch<DestinationChangeBody>,
 ) -> Result<Response, Failure> {
     let now = clock::now();
-    let if_version = preconditions.version()?;
-    let draft = body.check()?;
-    signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
+    let demanded = preconditions.version()?;
     let (endpoint, id) = (path.endpoint_id, path.destination_id);
-    let change = DestinationChange { if_version, ..draft.as_change() };
-    match caller.tenant.change_destination(endpoint, id, &change, now).await? {
-        DestinationChanged::Changed(destination) => {
-            Ok(answer(destination.version, &DestinationBody::from(*destination)))
-        }
-        DestinationChanged::Stale => Err(failed("destination").into()),
-        DestinationChanged::Missing => Err(missing().into()),
-        DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
-        DestinationChanged::Unsaid(Unsaid(fields)) => {
-            Err(Problem::invalid_fields(fields, OTHER_ORIGIN).into())
-        }
+    for _ in 0..TRIES {
+        let present = caller.tenant.destination(endpoint, id).await?.ok_or_else(missing)?;
+        let if_version = demanded.or(patch.merges().then_some(present.version));
+        let draft = patch.of(&DestinationBody::from(present))?.check()?;
+        signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
+        let change = DestinationChange { if_version, ..draft.as_change() };
+        return match caller.tenant.change_destination(endpoint, id, &change, now).await? {
+            DestinationChanged::Changed(destination) => {
+                Ok(answer(destination.version, &DestinationBody::from(*destination)))
+            }
+            DestinationChanged::Stale if demanded.is_none() => continue,
+            DestinationChanged::Stale => Err(failed("destination").into()),
+            DestinationChanged::Missing => Err(missing().into()),
+            DestinationChanged::Headers(invalid) => Err(checks::invalid_header(&invalid).into()),
+            DestinationChanged::Unsaid(Unsaid(fields)) => {
+                Err(Problem::invalid_fields(fields, OTHER_ORIGIN).into())
+            }
+        };
     }
+    Err(contended("destination").into())
 }
 
 /// Delete a destination.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::nullable;
+use super::body::{Patch, TRIES, contended, nullable};
 use super::destinations::{CreatedDestinationBody, DestinationDraft};
 use super::page::{List, PageQuery, list as listed};
 use super::{Api, BASE, Failure, checks};
@@ -369,44 +369,49 @@ pub(super) async fn change(
     State(api): State<Api>,
     Path(path): Path<EndpointPath>,
     preconditions: Preconditions,
-    Json(body): Json<EndpointChangeBody>,
+    patch: Patch<EndpointChangeBody>,
 ) -> Result<Response, Failure> {
     let now = clock::now();
-    let if_version = preconditions.version()?;
-    let target_url = body.check()?;
-    let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
-    if target_url.is_some() && current.target_url.is_none() {
-        return Err(conflict("the endpoint has no destination whose URL could be changed").into());
-    }
-    let decided = body.decide(&current.verification)?;
-    let change = EndpointChange {
-        if_version,
-        name: body.name.as_deref(),
-        status: body.status,
-        target_url: target_url.as_ref(),
-        verification: decided.as_ref().map(|decided| VerificationChange {
-            from: &current.verification,
-            to: &decided.to,
-            secret: decided.secret.as_ref().map(to_seal),
-            secret_id: SecretId::new(now, random::bytes()),
-            forget_secrets: decided.forget_secrets,
-        }),
-        max_body_bytes: body.max_body_bytes,
-        rate_limit: body.rate_limit,
-        content_types: body.content_types.as_ref().map(|types| types.as_deref()),
-        answer: body.answer.as_ref().map(Option::as_ref),
-    };
-    let changed = match caller.tenant.change_endpoint(path.endpoint_id, &change, now).await? {
-        EndpointChanged::Changed(changed) => *changed,
-        EndpointChanged::Missing => {
-            return Err(conflict("the endpoint was changed by somebody else meanwhile").into());
+    let demanded = preconditions.version()?;
+    for _ in 0..TRIES {
+        let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
+        let if_version = demanded.or(patch.merges().then_some(current.version));
+        let body = patch.of(&EndpointBody::show(&api, current.clone(), None))?;
+        let target_url = body.check()?;
+        if target_url.is_some() && current.target_url.is_none() {
+            return Err(conflict("the endpoint has no destination whose URL could be changed").into());
         }
-        EndpointChanged::Stale => return Err(failed("endpoint").into()),
-        EndpointChanged::Unsaid(Unsaid(credentials)) => return Err(guarded(&credentials).into()),
-    };
-    let version = changed.version;
-    let secret = decided.and_then(|decided| decided.secret);
-    Ok(answer(version, &EndpointBody::show(&api, changed, secret.as_ref())))
+        let decided = body.decide(&current.verification)?;
+        let change = EndpointChange {
+            if_version,
+            name: body.name.as_deref(),
+            status: body.status,
+            target_url: target_url.as_ref(),
+            verification: decided.as_ref().map(|decided| VerificationChange {
+                from: &current.verification,
+                to: &decided.to,
+                secret: decided.secret.as_ref().map(to_seal),
+                secret_id: SecretId::new(now, random::bytes()),
+                forget_secrets: decided.forget_secrets,
+            }),
+            max_body_bytes: body.max_body_bytes,
+            rate_limit: body.rate_limit,
+            content_types: body.content_types.as_ref().map(|types| types.as_deref()),
+            answer: body.answer.as_ref().map(Option::as_ref),
+        };
+        let changed = match caller.tenant.change_endpoint(path.endpoint_id, &change, now).await? {
+            EndpointChanged::Changed(changed) => *changed,
+            // Another verification than the one that it was made of.
+            EndpointChanged::Missing => continue,
+            EndpointChanged::Stale if demanded.is_none() => continue,
+            EndpointChanged::Stale => return Err(failed("endpoint").into()),
+            EndpointChanged::Unsaid(Unsaid(credentials)) => return Err(guarded(&credentials).into()),
+        };
+        let version = changed.version;
+        let secret = decided.and_then(|decided| decided.secret);
+        return Ok(answer(version, &EndpointBody::show(&api, changed, secret.as_ref())));
+    }
+    Err(contended("endpoint").into())
 }
 
 /// Delete an endpoint.

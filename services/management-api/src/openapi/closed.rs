@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object};
 use utoipa::openapi::{AllOf, OpenApi, RefOr, Schema};
 
 /// Where references to schemas lead.
-const SCHEMAS: &str = "#/components/schemas/";
+pub(super) const SCHEMAS: &str = "#/components/schemas/";
 
 type Schemas = BTreeMap<String, RefOr<Schema>>;
 
@@ -42,7 +42,7 @@ fn bodies(document: &mut OpenApi) -> impl Iterator<Item = &mut RefOr<Schema>> {
     contents.filter_map(|content| inline(content)?.schema.as_mut())
 }
 
-fn inline<T>(value: &mut RefOr<T>) -> Option<&mut T> {
+pub(super) fn inline<T>(value: &mut RefOr<T>) -> Option<&mut T> {
     match value {
         RefOr::T(value) => Some(value),
         RefOr::Ref(_) => None,

@@ -23,6 +23,7 @@ mod live;
 mod logins;
 mod members;
 mod organizations;
+mod patches;
 mod process;
 mod rejected_requests;
 mod replay;

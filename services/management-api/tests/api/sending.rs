@@ -411,9 +411,15 @@ async fn no_credential_follows_a_url_to_another_host() {
         unsaid(json!({ "url": evil, "authentication": null, "tls": null })).await,
         "headers.x-key headers.x-tenant"
     );
+    let tls = json!({ "client_certificate": null });
     assert_eq!(
-        unsaid(json!({ "url": evil, "headers": { "X-Key": "new", "x-other": "1" }, "tls": {} })).await,
+        unsaid(json!({ "url": evil, "headers": { "X-Key": "new", "x-other": "1" }, "tls": tls })).await,
         "authentication headers.x-tenant"
+    );
+    // The certificate that is there would need its key again.
+    assert_eq!(
+        unsaid(json!({ "url": evil, "headers": null, "authentication": null, "tls": {} })).await,
+        "tls.client_key"
     );
     assert_eq!(unsaid(json!({ "url": evil, "headers": null, "tls": null })).await, "authentication");
     // Nothing of what was refused has been done.
@@ -448,7 +454,7 @@ async fn no_client_secret_follows_a_token_url_to_another_host() {
     let mut whole = oauth("https://login.example.com/token");
     whole["client_secret"] = json!("hush");
     assert_eq!(case.patch(json!({ "authentication": whole })).await.status, 200);
-    // Authentication is replaced as a whole: there is no way to say another token URL, and not the secret.
+    // The secret is not there to be merged with: there is no way to say another token URL, and not the secret.
     let mut refused = Vec::new();
     for authentication in
         [oauth("https://evil.example/token"), json!({ "token_url": "https://evil.example/token" })]
@@ -459,7 +465,7 @@ async fn no_client_secret_follows_a_token_url_to_another_host() {
     refused.push(case.refused(json!({ "url": "https://evil.example" })).await);
     insta::assert_snapshot!(refused.join("\n"), @"
     authentication.client_secret: missing field `client_secret`
-    authentication.type: missing field `type`
+    authentication.client_secret: missing field `client_secret`
     authentication: given for the present url, and the new one leads to another scheme, host or port: to be given again with it, or removed by null
     ");
     let kept = case.customer.get(&case.one).await.json();

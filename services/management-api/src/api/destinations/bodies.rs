@@ -115,8 +115,7 @@ pub(in crate::api) struct DestinationChangeBody {
     #[schema(value_type = Option<TlsSettings>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     tls: Option<Option<TlsSettings>>,
-    /// Which events it gets, in place of what was said before; null for all. It is asked for the events that have not
-    /// come to their first attempt yet.
+    /// Which events it gets; null for all. It is asked for the events that have not come to their first attempt yet.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Filter>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
