@@ -1,16 +1,13 @@
--- A person's own requests, which are about no organization yet or not any more, have keys too: they belong to the person.
+-- A person's own requests, which are about no organization yet or not any more, have keys too. They belong to the person,
+-- whose id then stands in the place of an organization's.
 alter table idempotency_keys drop constraint idempotency_keys_organization_id_fkey;
--- The organization or the person to whose affairs the request belongs.
-alter table idempotency_keys rename column organization_id to owner_id;
-drop index idempotency_keys_by_request;
-create unique index idempotency_keys_by_request on idempotency_keys (request_id);
 
 -- The request that the current transaction carries out; null when it holds no key.
 create function current_request() returns uuid
     language sql stable parallel safe
     return nullif(current_setting('ravenpost.request_id', true), '')::uuid;
 alter policy tenant on idempotency_keys
-    using (owner_id = current_organization() or request_id = current_request());
+    using (organization_id = current_organization() or request_id = current_request());
 
 -- The request is carried out with the caller's commit, and by nobody else afterwards. Fails when another request with the
 -- same key has taken over.

@@ -103,7 +103,7 @@ async fn refresh(api: &Api, plan: &Plan, mut demo: Demo) -> Result<Option<Demo>>
     demo.hook_url = text(&answer.expect(200)?, "hook_url")?;
     if demo.receiver_url != plan.receiver_url() {
         let destination = format!("{path}/destinations/{}", demo.destination_id);
-        api.patch(&destination, &json!({ "target_url": plan.receiver_url() })).await?;
+        api.patch(&destination, &json!({ "url": plan.receiver_url() })).await?;
         demo.receiver_url = plan.receiver_url();
     }
     demo.write()?;

@@ -64,7 +64,7 @@ kinds! {
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here",
         "The path exists but not for this method; `Allow` lists those it has.";
     Conflict, CONFLICT, "conflict", "The request conflicts with what exists",
-        "The name is taken, the state does not allow it, or an Idempotency-Key was used before with another body.";
+        "The name is taken, the state does not allow it, others are changing the same thing just now, or an Idempotency-Key was used before with another body.";
     IdempotencyKeyInUse, CONFLICT, "idempotency-key-in-use", "A request with this Idempotency-Key was begun",
         "A request with this Idempotency-Key has not ended yet, or its answer was lost. `Retry-After` says when to ask again.";
     Gone, GONE, "gone", "The endpoint was deleted",

@@ -273,8 +273,8 @@ async fn signing_keys(connection: &mut PgConnection, expired: DateTime<Utc>, mos
 
 async fn idempotency_keys(connection: &mut PgConnection, expired: DateTime<Utc>, most: i64) -> Result<u64> {
     let done = sqlx::query!(
-        "delete from idempotency_keys where (owner_id, actor_id, key) in (
-             select owner_id, actor_id, key from idempotency_keys where expires_at <= $1
+        "delete from idempotency_keys where (organization_id, actor_id, key) in (
+             select organization_id, actor_id, key from idempotency_keys where expires_at <= $1
              order by expires_at limit $2)",
         expired,
         most

@@ -65,10 +65,10 @@ impl Tenant {
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let taken = sqlx::query!(
-            "insert into idempotency_keys as k (owner_id, actor_id, key, fingerprint, request_id, locked_until,
+            "insert into idempotency_keys as k (organization_id, actor_id, key, fingerprint, request_id, locked_until,
                  created_at, expires_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8)
-             on conflict (owner_id, actor_id, key) do update
+             on conflict (organization_id, actor_id, key) do update
              set (fingerprint, request_id, locked_until, carried_out, reply, created_at, expires_at)
                  = (excluded.fingerprint, excluded.request_id, excluded.locked_until, false, null, excluded.created_at,
                     excluded.expires_at)
@@ -96,7 +96,7 @@ impl Tenant {
     ) -> Result<Claimed> {
         let found = sqlx::query!(
             "select fingerprint, reply, carried_out, locked_until from idempotency_keys
-             where owner_id = $1 and actor_id = $2 and key = $3",
+             where organization_id = $1 and actor_id = $2 and key = $3",
             self.organization.0,
             claim.actor_id,
             claim.key
@@ -123,7 +123,7 @@ impl Tenant {
         let sealed = self.seal(reply, self.organization.0)?;
         let mut transaction = self.begin_change().await?;
         sqlx::query!(
-            "update idempotency_keys set reply = $3 where owner_id = $1 and request_id = $2",
+            "update idempotency_keys set reply = $3 where organization_id = $1 and request_id = $2",
             self.organization.0,
             request_id,
             sealed
@@ -137,14 +137,14 @@ impl Tenant {
     pub async fn release_key(&self, request_id: Uuid) -> Result<()> {
         let mut transaction = self.begin_change().await?;
         sqlx::query!(
-            "delete from idempotency_keys where owner_id = $1 and request_id = $2 and not carried_out",
+            "delete from idempotency_keys where organization_id = $1 and request_id = $2 and not carried_out",
             self.organization.0,
             request_id
         )
         .execute(&mut *transaction)
         .await?;
         sqlx::query!(
-            "update idempotency_keys set locked_until = now() where owner_id = $1 and request_id = $2",
+            "update idempotency_keys set locked_until = now() where organization_id = $1 and request_id = $2",
             self.organization.0,
             request_id
         )

@@ -90,7 +90,7 @@ async fn every_table_with_an_owner_forces_row_security() {
         "select c.relname::text, c.relrowsecurity and c.relforcerowsecurity
          from pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
          where c.relkind in ('r', 'p') and not c.relispartition and (c.relname = 'organizations' or exists (
-             select from pg_attribute a where a.attrelid = c.oid and a.attname in ('organization_id', 'owner_id')))",
+             select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id'))",
     )
     .fetch_all(&world.pool)
     .await

@@ -16,7 +16,7 @@ use ravenpost_store::tenant::{Deleted, MAX_ALERT_RULES, RuleChanged, RuleRefused
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Patch, TRIES, contended, nullable};
+use super::body::{Patch, TRIES, contended, given, nullable};
 use super::{BASE, Failure, checks};
 use crate::auth::{AlertsRead, AlertsWrite, Caller};
 use crate::conventions::preconditions::{Preconditions, answer, failed};
@@ -67,17 +67,28 @@ pub(super) struct NewRuleBody {
 #[schema(as = AlertRuleChange)]
 pub(super) struct RuleChangeBody {
     /// What people call it.
-    #[schema(min_length = 1, max_length = 200, example = "Orders fail")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Orders fail")]
     name: Option<String>,
     /// When it is trouble.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Condition)]
     condition: Option<Condition>,
-    /// Of what.
-    scope: Option<Scope>,
-    /// How bad it is.
-    severity: Option<Severity>,
-    /// How long the same trouble is not opened again after it was resolved, `0s` to `24h`.
-    #[schema(example = "5m")]
-    cool_down: Option<String>,
+    /// Of what; null for the whole organization.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Scope>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    scope: Option<Option<Scope>>,
+    /// How bad it is; null goes back to `warning`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Severity>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    severity: Option<Option<Severity>>,
+    /// How long the same trouble is not opened again after it was resolved, `0s` to `24h`; null goes back to `5m`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, example = "5m")]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    cool_down: Option<Option<String>>,
     /// Nobody is told before then; null for at once.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<DateTime<Utc>>)]
@@ -93,8 +104,11 @@ pub(super) struct RuleChangeBody {
     #[schema(value_type = Option<Vec<ChannelId>>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     channels: Option<Option<Vec<ChannelId>>>,
-    /// Whether it counts.
-    enabled: Option<bool>,
+    /// Whether it counts; null goes back to `true`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<bool>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    enabled: Option<Option<bool>>,
 }
 
 /// What the organization wants to be told of.
@@ -238,9 +252,12 @@ pub(super) async fn change(
     let demanded = preconditions.version()?;
     for _ in 0..TRIES {
         let present = caller.tenant.alert_rule(path.rule_id).await?.ok_or_else(missing)?;
-        let if_version = demanded.or(patch.merges().then_some(present.version));
-        let body = patch.of(&RuleBody::from(present))?;
-        let cool_down = body.check()?;
+        let version = present.version;
+        if demanded.is_some_and(|demanded| demanded != version) {
+            return Err(failed("alert rule").into());
+        }
+        let (body, merged) = patch.of(&RuleBody::from(present))?;
+        let (if_version, cool_down) = (demanded.or(merged.then_some(version)), body.check()?);
         let change = |present: Rule| {
             let rule = body.apply(present, cool_down);
             rule.check().map(|()| rule)
@@ -299,9 +316,10 @@ impl NewRuleBody {
 impl RuleChangeBody {
     /// The new cool-down, when what stands alone is acceptable.
     fn check(&self) -> Result<Option<Duration>, Problem> {
+        let given = self.cool_down.as_ref().map(|text| text.as_deref().map_or(Ok(COOL_DOWN), cool_down));
         checks::all! {
             _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
-            cool_down = self.cool_down.as_deref().map(cool_down).transpose();
+            cool_down = given.transpose();
         }
         Ok(cool_down)
     }
@@ -311,13 +329,15 @@ impl RuleChangeBody {
             key: present.key,
             name: self.name.unwrap_or(present.name),
             condition: self.condition.unwrap_or(present.condition),
-            scope: self.scope.unwrap_or(present.scope),
-            severity: self.severity.unwrap_or(present.severity),
+            scope: self.scope.map_or(present.scope, |scope| scope.unwrap_or(Scope::Organization {})),
+            severity: self
+                .severity
+                .map_or(present.severity, |severity| severity.unwrap_or(Severity::Warning)),
             cool_down: cool_down.unwrap_or(present.cool_down),
             muted_until: self.muted_until.unwrap_or(present.muted_until),
             quiet_hours: self.quiet_hours.unwrap_or(present.quiet_hours),
             channels: self.channels.unwrap_or(present.channels),
-            enabled: self.enabled.unwrap_or(present.enabled),
+            enabled: self.enabled.map_or(present.enabled, |enabled| enabled.unwrap_or(true)),
         }
     }
 }

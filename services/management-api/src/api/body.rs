@@ -1,11 +1,13 @@
 //! Bodies that may be left out, fields in which null means something, and merge patches.
 
+use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use ravenpost_chassis::problem::{Json, Kind, Problem, from_json};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -42,12 +44,23 @@ where
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Takes a field that can't be removed, so that null is refused; for `#[serde(default, deserialize_with)]`.
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let value = Option::deserialize(deserializer)?;
+    value.map(Some).ok_or_else(|| D::Error::custom("null would remove it, and it has to be there"))
+}
+
 /// How often a change is made of what is there while others change that, too.
 pub(super) const TRIES: usize = 5;
 
 /// Others have changed it each time that a merge patch was to be made of it.
 pub(super) fn contended(what: &str) -> Problem {
-    Problem::new(Kind::Conflict, format!("others are changing the {what} just now: try again"))
+    let detail = format!("others are changing the {what} just now: try again");
+    Problem::new(Kind::Conflict, detail).retry_after(Duration::from_secs(1))
 }
 
 /// The body of a PATCH: a merge patch (RFC 7396), which says a change `T` as soon as it is known of what.
@@ -60,44 +73,95 @@ impl<T, S: Send + Sync> FromRequest<S> for Patch<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let Json(given) = Json::from_request(request, state).await?;
+        let Json(Once(given)) = Json::from_request(request, state).await?;
         Ok(Self { given, change: PhantomData })
     }
 }
 
 impl<T: DeserializeOwned> Patch<T> {
-    /// The change of what is shown as `present`: objects in it are merged with those that stand there, and so are whole.
-    pub(super) fn of(&self, present: &impl Serialize) -> Result<T, Problem> {
+    /// The change of what is shown as `present`, and whether it holds for that alone: objects in it are merged with those
+    /// that stand there, and so are whole.
+    pub(super) fn of(&self, present: &impl Serialize) -> Result<(T, bool), Problem> {
         let present = serde_json::to_value(present).map_err(|error| Problem::internal(&error))?;
-        let mut change = self.given.clone();
-        for (field, value) in &mut change {
-            if let (Some(present), Value::Object(patch)) = (present.get(field), &*value) {
-                *value = merge(present, patch);
+        let (change, merged) = self.merged(&present, Nulls::Remove);
+        // A name that nobody knows is refused also where it would only be removed.
+        let (said, _) = self.merged(&present, Nulls::Keep);
+        match read::<T>(&said) {
+            Err(problem) if problem.errors.iter().any(|error| error.message.starts_with("unknown field")) => {
+                Err(problem)
             }
+            _ => Ok((read(&change)?, merged)),
         }
-        let change = serde_json::to_vec(&change).map_err(|error| Problem::internal(&error))?;
-        from_json(&change)
     }
 
-    /// Whether the change depends on what is changed, so that it holds for that alone.
-    pub(super) fn merges(&self) -> bool {
-        self.given.values().any(Value::is_object)
+    fn merged(&self, present: &Value, nulls: Nulls) -> (Map<String, Value>, bool) {
+        let (mut change, mut merged) = (self.given.clone(), false);
+        for (field, value) in &mut change {
+            if let (Some(present), Value::Object(patch)) = (present.get(field), &*value) {
+                *value = merge(present, patch, nulls);
+                merged = true;
+            }
+        }
+        (change, merged)
+    }
+}
+
+fn read<T: DeserializeOwned>(change: &Map<String, Value>) -> Result<T, Problem> {
+    from_json(&serde_json::to_vec(change).map_err(|error| Problem::internal(&error))?)
+}
+
+/// What becomes of a null within an object.
+#[derive(Debug, Clone, Copy)]
+enum Nulls {
+    /// It removes.
+    Remove,
+    /// It stays, for its name to be looked at.
+    Keep,
+}
+
+/// An object each of whose fields is there once. `serde_json` takes the last one of several.
+struct Once(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Once;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+                let mut fields = Map::new();
+                while let Some((field, value)) = map.next_entry::<String, Value>()? {
+                    if fields.contains_key(&field) {
+                        return Err(A::Error::custom(format!("duplicate field `{field}`")));
+                    }
+                    fields.insert(field, value);
+                }
+                Ok(Once(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
     }
 }
 
 /// RFC 7396, section 2. What is of another `type` is replaced: the fields of two kinds together make neither.
-fn merge(present: &Value, patch: &Map<String, Value>) -> Value {
+fn merge(present: &Value, patch: &Map<String, Value>, nulls: Nulls) -> Value {
     let mut merged = match present {
         Value::Object(present) if is_of_one_type(present, patch) => present.clone(),
         _ => Map::new(),
     };
     for (field, value) in patch {
         let value = match value {
-            Value::Null => {
+            Value::Null if matches!(nulls, Nulls::Remove) => {
                 merged.remove(field);
                 continue;
             }
-            Value::Object(patch) => merge(merged.get(field).unwrap_or(&Value::Null), patch),
+            Value::Object(patch) => merge(merged.get(field).unwrap_or(&Value::Null), patch, nulls),
             value => value.clone(),
         };
         merged.insert(field.clone(), value);
@@ -106,7 +170,9 @@ fn merge(present: &Value, patch: &Map<String, Value>) -> Value {
 }
 
 fn is_of_one_type(present: &Map<String, Value>, patch: &Map<String, Value>) -> bool {
-    patch.get("type").is_none_or(|kind| kind.is_null() || present.get("type") == Some(kind))
+    // What has no type is what an object of it is called that says none: a schedule.
+    let present = present.get("type").and_then(Value::as_str).unwrap_or("schedule");
+    patch.get("type").is_none_or(|kind| kind.is_null() || kind == present)
 }
 
 #[cfg(test)]
@@ -116,7 +182,7 @@ mod tests {
     use super::*;
 
     fn merged(present: &Value, patch: &Value) -> Value {
-        merge(present, patch.as_object().unwrap())
+        merge(present, patch.as_object().unwrap(), Nulls::Remove)
     }
 
     /// The examples of RFC 7396, appendix A, in which both or the patch are objects.
@@ -150,7 +216,11 @@ mod tests {
             merged(&basic, &json!({"type": "basic", "password": "p"})),
             json!({"type": "basic", "username": "ada", "password": "p"})
         );
-        let schedule = json!({"schedule": ["1m"]});
+        let schedule = json!({"schedule": ["1m"], "jitter": 0.5});
+        assert_eq!(
+            merged(&schedule, &json!({"type": "schedule", "schedule": ["2m"]})),
+            json!({"type": "schedule", "schedule": ["2m"], "jitter": 0.5})
+        );
         let exponential = json!({"type": "exponential", "first": "1s", "attempts": 3});
         assert_eq!(merged(&schedule, &exponential), exponential);
     }
@@ -163,8 +233,17 @@ mod tests {
             json!({"header_names": ["x-old"], "limits": {"rate": {}, "concurrency": 2}, "name": "a"});
         assert_eq!(
             patch.of(&present).unwrap(),
-            json!({"headers": {"x-old": null}, "limits": {"concurrency": 2}, "name": null})
+            (json!({"headers": {"x-old": null}, "limits": {"concurrency": 2}, "name": null}), true)
         );
-        assert!(patch.merges());
+        let given = json!({"headers": {"x-old": null}});
+        let patch = Patch::<Value> { given: given.as_object().unwrap().clone(), change: PhantomData };
+        assert_eq!(patch.of(&present).unwrap(), (given, false));
+    }
+
+    #[test]
+    fn a_field_is_there_once() {
+        assert!(from_json::<Once>(br#"{"a": 1, "b": 1}"#).is_ok());
+        let twice = from_json::<Once>(br#"{"a": 1, "a": 1}"#).err().unwrap();
+        assert_eq!((twice.errors[0].field.as_str(), twice.kind), ("a", Kind::InvalidField));
     }
 }

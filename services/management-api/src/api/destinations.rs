@@ -116,8 +116,12 @@ pub(super) async fn change(
     let (endpoint, id) = (path.endpoint_id, path.destination_id);
     for _ in 0..TRIES {
         let present = caller.tenant.destination(endpoint, id).await?.ok_or_else(missing)?;
-        let if_version = demanded.or(patch.merges().then_some(present.version));
-        let draft = patch.of(&DestinationBody::from(present))?.check()?;
+        let version = present.version;
+        if demanded.is_some_and(|demanded| demanded != version) {
+            return Err(failed("destination").into());
+        }
+        let (body, merged) = patch.of(&DestinationBody::from(present))?;
+        let (if_version, draft) = (demanded.or(merged.then_some(version)), body.check()?);
         signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
         let change = DestinationChange { if_version, ..draft.as_change() };
         return match caller.tenant.change_destination(endpoint, id, &change, now).await? {

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{Patch, TRIES, contended, nullable};
+use super::body::{Patch, TRIES, contended, given, nullable};
 use super::destinations::{CreatedDestinationBody, DestinationDraft};
 use super::page::{List, PageQuery, list as listed};
 use super::{Api, BASE, Failure, checks};
@@ -81,19 +81,26 @@ pub(super) struct NewEndpointBody {
 #[schema(as = EndpointChange)]
 pub(super) struct EndpointChangeBody {
     /// What to call it.
-    #[schema(min_length = 1, max_length = 200)]
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = String, min_length = 1, max_length = 200)]
     name: Option<String>,
     /// `paused` accepts and holds events, `active` delivers them.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = EndpointStatus)]
     status: Option<EndpointStatus>,
     /// The URL of the first destination. One of another scheme, host or port is refused while the destination has
     /// credentials; it is changed where they are.
-    #[schema(format = Uri)]
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = String, format = Uri)]
     target_url: Option<String>,
     /// Another way to verify producers. A secret is made and shown when the type needs another one and none is given.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Verification)]
     verification: Option<Verification>,
     /// Another secret that the producer gave. It replaces all that the endpoint has, at once; to have both valid for a
     /// while, add one (`POST …/secrets`).
-    #[schema(format = Password)]
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = String, format = Password)]
     secret: Option<String>,
     /// The largest body that is accepted, in bytes; null goes back to 1 MiB.
     #[serde(deserialize_with = "nullable")]
@@ -375,9 +382,11 @@ pub(super) async fn change(
     let demanded = preconditions.version()?;
     for _ in 0..TRIES {
         let current = caller.tenant.endpoint(path.endpoint_id).await?.ok_or_else(missing)?;
-        let if_version = demanded.or(patch.merges().then_some(current.version));
-        let body = patch.of(&EndpointBody::show(&api, current.clone(), None))?;
-        let target_url = body.check()?;
+        if demanded.is_some_and(|demanded| demanded != current.version) {
+            return Err(failed("endpoint").into());
+        }
+        let (body, merged) = patch.of(&EndpointBody::show(&api, current.clone(), None))?;
+        let (if_version, target_url) = (demanded.or(merged.then_some(current.version)), body.check()?);
         if target_url.is_some() && current.target_url.is_none() {
             return Err(conflict("the endpoint has no destination whose URL could be changed").into());
         }

@@ -19,6 +19,7 @@ use ravenpost_store::tenant::{MemberRemoved, Organization};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::given;
 use super::members::last_owner;
 use super::page::{List, all};
 use super::{Api, BASE, Failure, checks};
@@ -49,7 +50,8 @@ pub(super) struct NewOrganizationBody {
 #[schema(as = OrganizationChange)]
 pub(super) struct OrganizationChangeBody {
     /// Another name.
-    #[schema(example = "Acme")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, example = "Acme")]
     name: Option<String>,
 }
 

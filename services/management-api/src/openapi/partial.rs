@@ -4,7 +4,7 @@
 //! them; here each gets a sibling, `…Change`, that demands none. Which kind of several it is may be left out, too: it is
 //! that of what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use utoipa::openapi::schema::{
     AdditionalProperties, AnyOf, Array, Object, ObjectBuilder, OneOf, SchemaType, Type,
@@ -55,7 +55,9 @@ impl Parts {
         match field {
             RefOr::Ref(reference) => self.admit_named(reference),
             RefOr::T(Schema::Object(object)) => self.admit_object(object),
+            RefOr::T(Schema::Array(array)) => array.default = None,
             RefOr::T(Schema::OneOf(one_of)) => {
+                one_of.default = None;
                 one_of.items.iter_mut().for_each(|item| self.admit(item));
                 if one_of.items.iter().filter(|item| is_object(item)).count() > 1 {
                     // A part may be one of several.
@@ -74,21 +76,29 @@ impl Parts {
         let Some(whole) = self.whole.get(&name).filter(|whole| holds_objects(whole)).cloned() else { return };
         let sibling = format!("{name}Change");
         reference.ref_location = format!("{SCHEMAS}{sibling}");
+        assert!(!self.whole.contains_key(&sibling), "{sibling} is something else");
         if !self.made.contains_key(&sibling) {
             // Known before it is made, since it may hold itself.
             self.made.insert(sibling.clone(), whole.clone());
             let mut part = whole;
             self.admit(&mut part);
+            describe(&mut part);
             self.made.insert(sibling, part);
         }
     }
 
     fn admit_object(&mut self, object: &mut Object) {
-        let needed: BTreeSet<String> = std::mem::take(&mut object.required).into_iter().collect();
-        object.example = None;
+        object.default = None;
+        if !object.properties.is_empty() {
+            object.example = None;
+        }
+        // What is written only is not there to be merged with.
+        let (kept, needed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut object.required).into_iter().partition(|name| is_write_only(object, name));
+        object.required = kept;
         for (name, field) in &mut object.properties {
             self.admit(field);
-            if !needed.contains(name) {
+            if !needed.contains(name) && !object.required.contains(name) {
                 admit_null(field);
             }
         }
@@ -97,6 +107,23 @@ impl Parts {
             admit_null(values);
         }
     }
+}
+
+fn is_write_only(object: &Object, field: &str) -> bool {
+    matches!(object.properties.get(field), Some(RefOr::T(Schema::Object(field))) if field.write_only == Some(true))
+}
+
+fn describe(part: &mut RefOr<Schema>) {
+    let description = match part {
+        RefOr::T(Schema::Object(object)) => &mut object.description,
+        RefOr::T(Schema::OneOf(one_of)) => &mut one_of.description,
+        RefOr::T(Schema::AnyOf(any_of)) => &mut any_of.description,
+        RefOr::T(_) | RefOr::Ref(_) => return,
+    };
+    let text = description.take().unwrap_or_default();
+    *description = Some(
+        format!("{text}\n\nA part of it: what is absent stays as it is, null removes.").trim().to_owned(),
+    );
 }
 
 /// Null removes what may be absent.

@@ -1,5 +1,6 @@
 //! Merge patches: parts of objects, brought by one or by several at once.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::Service;
@@ -50,6 +51,10 @@ async fn a_patch_brings_parts_of_objects() {
         patched(&to, json!({ "retry_policy": part }), "retry_policy").await,
         json!({ "schedule": ["1m"], "jitter": 0.1, "overrides": { "timeout": { "schedule": ["10m"], "jitter": 0.2 } } })
     );
+    // Of the same kind, which an answer does not name.
+    let part = json!({ "type": "schedule", "schedule": ["2m"] });
+    let same = patched(&to, json!({ "retry_policy": part }), "retry_policy").await;
+    assert_eq!(same["overrides"], json!({ "timeout": { "schedule": ["10m"], "jitter": 0.2 } }));
     // Of another kind: nothing of the first one is left.
     let policy = json!({ "type": "exponential", "first": "1s", "attempts": 3 });
     let exponential = patched(&to, json!({ "retry_policy": policy }), "retry_policy").await;
@@ -82,7 +87,75 @@ async fn a_patch_brings_parts_of_objects() {
         patched(&rule, json!({ "quiet_hours": { "to": 180 } }), "quiet_hours").await,
         json!({ "from": 60, "to": 180 })
     );
+    let condition = patched(&rule, json!({ "condition": { "failures": 7 } }), "condition").await;
+    assert_eq!(condition, json!({ "type": "consecutive_failures", "failures": 7 }));
     assert_eq!(customer.patch(&rule, json!([])).await.status, 422);
+    assert_eq!(refused(&to, json!({ "limits": { "concurency": null } })).await, "limits.concurency");
+    assert_eq!(
+        patched(&to, json!({ "limits": { "concurrency": null } }), "limits").await["concurrency"],
+        Value::Null
+    );
+    let twice = r#"{"name": "a", "name": "b"}"#.to_owned();
+    let twice = customer.send(Method::PATCH, &to, Some(twice)).await;
+    assert_eq!((twice.status.as_u16(), &twice.json()["errors"][0]["field"]), (422, &json!("name")));
+}
+
+/// Null goes back to what is there when nothing is said, and is refused where something has to be.
+#[tokio::test]
+async fn null_removes_what_can_be_absent() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let at = format!("/endpoints/{}", endpoint.id);
+    let to = format!("{at}/destinations/{}", endpoint.destination);
+    let before = customer.get(&to).await.json();
+    let changed = json!({ "retry_policy": { "schedule": ["9m"] }, "timeout": "9s", "signing": "ed25519",
+        "replay_on_recovery": true });
+    let nulls = json!({ "retry_policy": null, "timeout": null, "signing": null, "replay_on_recovery": null });
+    assert_eq!(customer.patch(&to, changed).await.json()["timeout"], "9s");
+    let after = customer.patch(&to, nulls.clone()).await.json();
+    for field in nulls.as_object().unwrap().keys() {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    let rule = json!({ "name": "Down", "condition": { "type": "destination_down", "after": "5m" },
+        "scope": { "type": "endpoint", "id": endpoint.id }, "severity": "critical", "cool_down": "1h", "enabled": false });
+    let rule = customer.post("/alert-rules", rule).await.json();
+    let rule = format!("/alert-rules/{}", rule["id"].as_str().unwrap());
+    let after = json!({ "scope": null, "severity": null, "cool_down": null, "enabled": null });
+    let after = customer.patch(&rule, after).await.json();
+    assert_eq!(
+        (&after["scope"], &after["severity"], &after["cool_down"], &after["enabled"]),
+        (&json!({ "type": "organization" }), &json!("warning"), &json!("5m"), &json!(true))
+    );
+    for (path, fields) in [
+        (&at, ["name", "status", "target_url", "verification"].as_slice()),
+        (&to, &["name", "url", "status"]),
+        (&rule, &["name", "condition"]),
+    ] {
+        for field in fields {
+            let refused = customer.patch(path, json!({ *field: null })).await;
+            assert_eq!(
+                (refused.status.as_u16(), &refused.json()["errors"][0]["field"]),
+                (422, &json!(field))
+            );
+        }
+    }
+}
+
+/// Who is late hears that they are, whatever their change would make of what is there now.
+#[tokio::test]
+async fn a_stale_part_is_stale_before_it_is_anything_else() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let at = format!("/endpoints/{}", endpoint.id);
+    let limit = json!({ "rate_limit": { "per_second": 5, "burst": 9 } });
+    let tag = customer.patch(&at, limit).await.header("etag").to_owned();
+    customer.patch(&at, json!({ "rate_limit": null })).await;
+    let late = json!({ "rate_limit": { "burst": 20 } }).to_string();
+    let late =
+        customer.ask_with(Method::PATCH, &format!("/api/v1{at}"), &[("if-match", &tag)], Some(late)).await;
+    assert_eq!(late.status, 412, "{}", late.shown());
 }
 
 /// None of those who change parts of one object at the same time undoes another's change unseen.

@@ -9,6 +9,8 @@ use ravenpost_store::tenant::Channel;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::body::given;
+
 /// A channel to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -94,8 +96,12 @@ impl NewChannelBody {
 #[schema(as = ChannelChange)]
 pub(in crate::api) struct ChannelChangeBody {
     /// What people call it.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String)]
     pub(super) name: Option<String>,
     /// Whether it is sent to.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool)]
     pub(super) enabled: Option<bool>,
 }
 

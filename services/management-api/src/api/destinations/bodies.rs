@@ -23,7 +23,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::state::{DestinationStateBody, FilterErrorBody};
-use crate::api::body::nullable;
+use crate::api::body::{given, nullable};
 use crate::api::checks;
 use crate::api::endpoints::to_seal;
 
@@ -80,16 +80,23 @@ pub(in crate::api) struct NewDestinationBody {
 #[schema(as = DestinationChange)]
 pub(in crate::api) struct DestinationChangeBody {
     /// What to call it.
-    #[schema(min_length = 1, max_length = 200)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, min_length = 1, max_length = 200)]
     name: Option<String>,
     /// Where to POST. With another scheme, host or port all credentials have to be given again.
-    #[schema(format = Uri)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = String, format = Uri)]
     url: Option<String>,
-    /// When to try again.
-    retry_policy: Option<RetryPolicy>,
-    /// How long it has to answer, `100ms` to `60s`.
-    #[schema(example = "30s")]
-    timeout: Option<String>,
+    /// When to try again; null goes back to 1m, 5m, 15m, 1h, 6h.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<RetryPolicy>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    retry_policy: Option<Option<RetryPolicy>>,
+    /// How long it has to answer, `100ms` to `60s`; null goes back to `30s`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, example = "30s")]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    timeout: Option<Option<String>>,
     /// How long it has to begin to answer, within `timeout`; null goes back to what the operator has set.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, example = "10s")]
@@ -97,9 +104,14 @@ pub(in crate::api) struct DestinationChangeBody {
     first_byte_timeout: Option<Option<String>>,
     /// `paused` holds its events, `active` delivers them. `active` also enables a destination that was disabled, and
     /// lets one be tried at once that is being given a rest: how it has fared so far is forgotten.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = DestinationStatus)]
     status: Option<DestinationStatus>,
-    /// How deliveries are signed.
-    signing: Option<Signing>,
+    /// How deliveries are signed; null goes back to `hmac`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Signing>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    signing: Option<Option<Signing>>,
     /// Headers to set, and by null to remove; null removes them all.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"x-tenant": "acme", "x-old": null}))]
@@ -131,8 +143,11 @@ pub(in crate::api) struct DestinationChangeBody {
     #[schema(value_type = Option<String>, example = "5d")]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     disable_after: Option<Option<String>>,
-    /// Whether its dead letters are replayed by themselves when it has recovered.
-    replay_on_recovery: Option<bool>,
+    /// Whether its dead letters are replayed by themselves when it has recovered; null goes back to false.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<bool>)]
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
+    replay_on_recovery: Option<Option<bool>>,
 }
 
 /// One target URL of an endpoint.
@@ -357,6 +372,7 @@ impl NewDestinationBody {
 /// A change that can be made as it is.
 pub(super) struct ChangeDraft {
     body: DestinationChangeBody,
+    retry_policy: Option<RetryPolicy>,
     url: Option<Url>,
     timeout: Option<Duration>,
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
@@ -390,14 +406,18 @@ impl DestinationChangeBody {
         let given = self.authentication.as_ref();
         let authentication = given.map(|given| given.as_ref().map(checks::authentication).transpose());
         let tls = self.tls.as_ref().map(|given| given.as_ref().map(checks::tls).transpose());
+        let timeout = self.timeout.as_ref().map(|text| match text {
+            None => Ok(DEFAULT_TIMEOUT),
+            Some(text) => checks::timeout("timeout", text),
+        });
         let given = self.first_byte_timeout.as_ref();
         let first_byte = given.map(|given| given.as_deref().map(first_byte_timeout).transpose());
         checks::all! {
             _status = self.status.map(checks::status).transpose();
             _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
             url = self.url.as_deref().map(|url| checks::url("url", url)).transpose();
-            _policy = self.retry_policy.as_ref().map(checks::retry_policy).transpose();
-            timeout = self.timeout.as_deref().map(|text| checks::timeout("timeout", text)).transpose();
+            _policy = self.retry_policy.iter().flatten().map(checks::retry_policy).collect::<Result<(), _>>();
+            timeout = timeout.transpose();
             first_byte_timeout = first_byte.transpose();
             headers = headers.transpose();
             authentication = authentication.transpose();
@@ -410,7 +430,8 @@ impl DestinationChangeBody {
             url,
             timeout,
             first_byte_timeout,
-            signing: self.signing,
+            retry_policy: self.retry_policy.take().map(Option::unwrap_or_default),
+            signing: self.signing.map(Option::unwrap_or_default),
             headers,
             authentication,
             tls,
@@ -428,7 +449,7 @@ impl ChangeDraft {
             if_version: None,
             name: self.body.name.as_deref(),
             url: self.url.as_ref(),
-            retry_policy: self.body.retry_policy.as_ref(),
+            retry_policy: self.retry_policy.as_ref(),
             timeout: self.timeout,
             first_byte_timeout: self.first_byte_timeout,
             signing: self.signing,
@@ -439,7 +460,7 @@ impl ChangeDraft {
             filter: self.filter.as_ref().map(Option::as_ref),
             limits: self.limits,
             disable_after: self.disable_after,
-            replay_on_recovery: self.body.replay_on_recovery,
+            replay_on_recovery: self.body.replay_on_recovery.map(Option::unwrap_or_default),
         }
     }
 }
