@@ -115,12 +115,17 @@ pub(in crate::api) async fn health(
     Path(path): Path<EndpointPath>,
 ) -> Result<Answer<HealthBody>, Failure> {
     let (tenant, id, now) = (&caller.tenant, path.endpoint_id, clock::now());
-    let endpoint = tenant.endpoint(id).await?.ok_or_else(missing)?;
-    let health = tenant.endpoint_health(id).await?;
     let span =
         Span::covering(now - NOW, now, Some(Grain::Minute)).map_err(|error| Problem::internal(&error))?;
-    let lately = tenant.series(Counted::Endpoint(id), span).await?.total();
-    let destinations = tenant.destinations(id, Page { after: None, limit: DESTINATIONS }).await?.rows;
+    // Asked at once, so that the answer takes as long as the slowest of them.
+    let (endpoint, health, lately, destinations) = tokio::try_join!(
+        tenant.endpoint(id),
+        tenant.endpoint_health(id),
+        tenant.series(Counted::Endpoint(id), span),
+        tenant.destinations(id, Page { after: None, limit: DESTINATIONS }),
+    )?;
+    let endpoint = endpoint.ok_or_else(missing)?;
+    let (lately, destinations) = (lately.total(), destinations.rows);
     Ok(Answer(HealthBody {
         endpoint_id: id,
         status: endpoint.status,
