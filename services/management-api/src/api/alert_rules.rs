@@ -247,7 +247,7 @@ pub(super) async fn change(
     caller: Caller<AlertsWrite>,
     Path(path): Path<RulePath>,
     preconditions: Preconditions,
-    patch: Patch<RuleChangeBody>,
+    asked: Patch<RuleChangeBody>,
 ) -> Result<Response, Failure> {
     let demanded = preconditions.version()?;
     for _ in 0..TRIES {
@@ -256,7 +256,7 @@ pub(super) async fn change(
         if demanded.is_some_and(|demanded| demanded != version) {
             return Err(failed("alert rule").into());
         }
-        let (body, merged) = patch.of(&RuleBody::from(present))?;
+        let (body, merged) = asked.of(&RuleBody::from(present))?;
         let (if_version, cool_down) = (demanded.or(merged.then_some(version)), body.check()?);
         let change = |present: Rule| {
             let rule = body.apply(present, cool_down);

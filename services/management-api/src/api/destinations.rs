@@ -109,7 +109,7 @@ pub(super) async fn change(
     caller: Caller<EndpointsWrite>,
     Path(path): Path<DestinationPath>,
     preconditions: Preconditions,
-    patch: Patch<DestinationChangeBody>,
+    asked: Patch<DestinationChangeBody>,
 ) -> Result<Response, Failure> {
     let now = clock::now();
     let demanded = preconditions.version()?;
@@ -120,7 +120,7 @@ pub(super) async fn change(
         if demanded.is_some_and(|demanded| demanded != version) {
             return Err(failed("destination").into());
         }
-        let (body, merged) = patch.of(&DestinationBody::from(present))?;
+        let (body, merged) = asked.of(&DestinationBody::from(present))?;
         let (if_version, draft) = (demanded.or(merged.then_some(version)), body.check()?);
         signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
         let change = DestinationChange { if_version, ..draft.as_change() };

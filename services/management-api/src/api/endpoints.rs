@@ -376,7 +376,7 @@ pub(super) async fn change(
     State(api): State<Api>,
     Path(path): Path<EndpointPath>,
     preconditions: Preconditions,
-    patch: Patch<EndpointChangeBody>,
+    asked: Patch<EndpointChangeBody>,
 ) -> Result<Response, Failure> {
     let now = clock::now();
     let demanded = preconditions.version()?;
@@ -385,7 +385,7 @@ pub(super) async fn change(
         if demanded.is_some_and(|demanded| demanded != current.version) {
             return Err(failed("endpoint").into());
         }
-        let (body, merged) = patch.of(&EndpointBody::show(&api, current.clone(), None))?;
+        let (body, merged) = asked.of(&EndpointBody::show(&api, current.clone(), None))?;
         let (if_version, target_url) = (demanded.or(merged.then_some(current.version)), body.check()?);
         if target_url.is_some() && current.target_url.is_none() {
             return Err(conflict("the endpoint has no destination whose URL could be changed").into());

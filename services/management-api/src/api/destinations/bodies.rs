@@ -416,7 +416,7 @@ impl DestinationChangeBody {
             _status = self.status.map(checks::status).transpose();
             _name = self.name.as_deref().map(|name| checks::name("name", name)).transpose();
             url = self.url.as_deref().map(|url| checks::url("url", url)).transpose();
-            _policy = self.retry_policy.iter().flatten().map(checks::retry_policy).collect::<Result<(), _>>();
+            _policy = self.retry_policy.iter().flatten().try_for_each(checks::retry_policy);
             timeout = timeout.transpose();
             first_byte_timeout = first_byte.transpose();
             headers = headers.transpose();
