@@ -22,7 +22,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time};
 
-use super::ground::{self, Ground};
+use super::{
+    ground::{self, Ground},
+    ingest::cases,
+};
 
 /// What 99 of 100 reads may take.
 const TARGET: Duration = Duration::from_millis(50);
@@ -35,7 +38,7 @@ const WARM_UP: u64 = 20;
 /// Longer than a backlog of the first events takes.
 const BOUND: Duration = Duration::from_mins(5);
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Arguments {
     /// How long it lasts
     #[arg(long, default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -46,6 +49,9 @@ pub(crate) struct Arguments {
     /// Events a second that are accepted and delivered meanwhile
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     events: u32,
+    /// Variables of the services' environment, such as their settings
+    #[arg(long, value_name = "NAME=VALUE;…", value_parser = cases::environment, default_value = "")]
+    set: cases::Environment,
 }
 
 /// What one kind of read took.
@@ -84,10 +90,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
 async fn measure(arguments: &Arguments) -> Result<ExitCode> {
     let ground = Ground::start(3).await?;
     let progress = &ground.progress;
-    let starting = System::builder().stores(ground.stack.addresses()).start();
+    let mut builder = System::builder().stores(ground.stack.addresses());
+    for (name, value) in &arguments.set {
+        builder = builder.setting(name, value.as_str());
+    }
+    let starting = builder.start();
     let system = progress.step("services", starting).await?;
     let subject = progress.step("events to read", Subject::new(system, arguments)).await?;
-    let warm_up = Arguments { seconds: WARM_UP, ..*arguments };
+    let warm_up = Arguments { seconds: WARM_UP, ..arguments.clone() };
     progress.step("warming up", read_beside(&subject, &warm_up)).await?;
     let results = progress.step("reading", read_beside(&subject, arguments)).await?;
     drop(subject);
