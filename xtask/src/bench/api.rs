@@ -30,7 +30,7 @@ use super::{
 /// What 99 of 100 reads may take.
 const TARGET: Duration = Duration::from_millis(50);
 const BODY: usize = 1_024;
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 64;
 /// So long it takes until there are events to read.
 const FIRST: Duration = Duration::from_secs(5);
 /// So long Kafka's compiler takes until it is done with the ways of single messages, on a machine that it shares.
