@@ -73,7 +73,7 @@ impl<T, S: Send + Sync> FromRequest<S> for Patch<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let Json(Once(given)) = Json::from_request(request, state).await?;
+        let Json(Distinct(given)) = Json::from_request(request, state).await?;
         Ok(Self { given, change: PhantomData })
     }
 }
@@ -119,21 +119,21 @@ enum Nulls {
     Keep,
 }
 
-/// An object each of whose fields is there once. `serde_json` takes the last one of several.
-struct Once(Map<String, Value>);
+/// An object each of whose fields is there once (RFC 8259, section 4). `serde_json` takes the last one of several.
+struct Distinct(Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Once {
+impl<'de> Deserialize<'de> for Distinct {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 
         impl<'de> Visitor<'de> for Fields {
-            type Value = Once;
+            type Value = Distinct;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Distinct, A::Error> {
                 let mut fields = Map::new();
                 while let Some((field, value)) = map.next_entry::<String, Value>()? {
                     if fields.contains_key(&field) {
@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for Once {
                     }
                     fields.insert(field, value);
                 }
-                Ok(Once(fields))
+                Ok(Distinct(fields))
             }
         }
 
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_field_is_there_once() {
-        assert!(from_json::<Once>(br#"{"a": 1, "b": 1}"#).is_ok());
-        let twice = from_json::<Once>(br#"{"a": 1, "a": 1}"#).err().unwrap();
+        assert!(from_json::<Distinct>(br#"{"a": 1, "b": 1}"#).is_ok());
+        let twice = from_json::<Distinct>(br#"{"a": 1, "a": 1}"#).err().unwrap();
         assert_eq!((twice.errors[0].field.as_str(), twice.kind), ("a", Kind::InvalidField));
     }
 }
