@@ -164,16 +164,21 @@ async fn what_waits_for_one_costs_no_other_anything() {
 
     let many = held::count();
     run(&world, held::Held { count: many, ..held }.statement(FEW + 1)).await;
-    // Neither what the planner believes of few, nor what it knows of many, leads it astray.
+    // Neither what the planner believes of few, nor what it knows of many, leads it astray; nor that its sample has nothing
+    // of the other one, as happens to a third of the usual ones.
     let mut excessive = Vec::new();
-    for known in ["unknown to the planner", "known to it"] {
+    for (known, sampled) in [
+        ("unknown to the planner", "set local default_statistics_target = 1; analyze"),
+        ("the other unknown to it", "analyze"),
+        ("known to it", ""),
+    ] {
         set(&world, &acme, DestinationStatus::Paused).await;
         let (what, cost) = (format!("{many} held, {known}"), costs(&world, &acme).await);
         excessive.extend(excess(&what, &few_held, &cost));
         set(&world, &acme, DestinationStatus::Active).await;
         let (what, cost) = (format!("{many} waiting, {known}"), costs(&world, &acme).await);
         excessive.extend(excess(&what, &few, &cost));
-        run(&world, "analyze".to_owned()).await;
+        run(&world, sampled.to_owned()).await;
     }
     assert!(excessive.is_empty(), "{}", excessive.join("\n"));
 }
