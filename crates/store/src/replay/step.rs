@@ -203,11 +203,12 @@ impl Track {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(Vec::new()) };
         let mut scheduled = sqlx::query_scalar!(
             "insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, created_at,
-                 run, attempt_number, reason, replay_job_id, died_of)
+                 run, attempt_number, reason, replay_job_id, died_of, was_filtered)
              select t.id, $2, $1, $3, $7, $7, 1 + greatest(l.run, 0, (select max(v.run) from deliveries v
                      where v.event_id = t.id and v.event_id between $5 and $6 and v.destination_id = $2
                          and v.organization_id = $1)),
-                 1, 'replay', $8, l.reason
+                 1, 'replay', $8, l.reason, coalesce((select $2 = any (e.filtered) from events e
+                     where e.organization_id = $1 and e.id = t.id and e.id between $5 and $6 limit 1), false)
              from unnest($4::uuid[]) t (id)
              left join dead_letters l on l.organization_id = $1 and l.event_id = t.id and l.destination_id = $2
              order by t.id
@@ -232,8 +233,8 @@ impl Track {
     async fn reopen(&self, connection: &mut PgConnection, events: &[Uuid], now: DateTime<Utc>) -> Result<()> {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
         sqlx::query!(
-            "update events e set (pending, dead, status, updated_at) = (
-                 select n.pending, array_remove(e.dead, $2),
+            "update events e set (pending, dead, filtered, status, updated_at) = (
+                 select n.pending, array_remove(e.dead, $2), array_remove(e.filtered, $2),
                      case when cardinality(n.pending) > 0 then 'PENDING' else e.status end, $6::timestamptz
                  from (select case when $2 = any (e.delivered) then e.pending else e.pending || $2 end as pending) n)
              where e.organization_id = $1 and e.id = any ($3) and e.id between $4 and $5",

@@ -19,7 +19,7 @@ pub(super) async fn step(connection: &mut PgConnection, track: &Track, now: Date
              where organization_id = $1 and replay_job_id = $2 and destination_id = $3 and attempt_number = 1
              order by event_id limit $4 for update) taken
          where s.event_id = taken.event_id and s.destination_id = $3
-         returning s.event_id, s.run, s.died_of",
+         returning s.event_id, s.run, s.died_of, s.was_filtered",
         track.organization,
         track.job,
         track.destination,
@@ -32,30 +32,33 @@ pub(super) async fn step(connection: &mut PgConnection, track: &Track, now: Date
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(0) };
     let dead = rows.iter().filter_map(|row| Some((row.event_id, row.run, row.died_of.clone()?)));
     let (died, runs, reasons): (Vec<Uuid>, Vec<i32>, Vec<String>) = dead.collect();
+    let unwanted: Vec<Uuid> = rows.iter().filter(|row| row.was_filtered).map(|row| row.event_id).collect();
     let (first, last) = (*first, *last);
-    put_back(&mut *connection, track, &events, (first, last), &died, now).await?;
+    put_back(&mut *connection, track, &events, (first, last), (&died, &unwanted), now).await?;
     bury(connection, track, (first, last), &died, &runs, &reasons).await?;
     Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }
 
-/// The events no longer wait for the destination; those that were dead for it are so again.
+/// The events no longer wait for the destination; those that were dead for it, or not wanted by it, are so again.
 async fn put_back(
     connection: &mut PgConnection,
     track: &Track,
     events: &[Uuid],
     bounds: (Uuid, Uuid),
-    died: &[Uuid],
+    (died, unwanted): (&[Uuid], &[Uuid]),
     now: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "update events e set (pending, dead, status, updated_at) = (
-             select n.pending, n.dead, case when cardinality(n.pending) > 0 then 'PENDING'
+        "update events e set (pending, dead, filtered, status, updated_at) = (
+             select n.pending, n.dead, n.filtered, case when cardinality(n.pending) > 0 then 'PENDING'
                  when cardinality(n.dead) > 0 then 'FAILED'
                  when cardinality(e.delivered) > 0 then 'SUCCESS'
                  else 'DROPPED' end, $7::timestamptz
              from (select array_remove(e.pending, $2) as pending,
                  case when e.id = any ($6) and $2 <> all (e.delivered) and $2 <> all (e.dead)
-                     then e.dead || $2 else e.dead end as dead) n)
+                     then e.dead || $2 else e.dead end as dead,
+                 case when e.id = any ($8) and $2 <> all (e.delivered || e.dead || e.filtered)
+                     then e.filtered || $2 else e.filtered end as filtered) n)
          from (select id from events where organization_id = $1 and id = any ($3) and id between $4 and $5
                order by id for update) locked
          where e.id = locked.id and e.id between $4 and $5",
@@ -65,7 +68,8 @@ async fn put_back(
         bounds.0,
         bounds.1,
         died,
-        now
+        now,
+        unwanted
     )
     .execute(connection)
     .await?;

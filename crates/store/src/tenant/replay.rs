@@ -169,7 +169,7 @@ impl Tenant {
              on conflict (event_id, destination_id) do update
              set due_at = excluded.due_at, run = greatest(s.run + 1, excluded.run), attempt_number = 1,
                  version = s.version + 1, reason = 'replay', replay_job_id = null, died_of = null,
-                 unfiltered = s.unfiltered or excluded.unfiltered
+                 was_filtered = false, unfiltered = s.unfiltered or excluded.unfiltered
              returning destination_id, run, due_at",
             self.organization.0,
             event.0,

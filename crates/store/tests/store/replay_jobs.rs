@@ -263,23 +263,47 @@ async fn what_a_cancelled_job_takes_back_is_what_it_was() {
     let delivered = world.routed(&acme, &[(acme.first, Some(true))]).await;
     let dropped = world.routed(&acme, &[]).await;
     let other = world.routed(&acme, &[(acme.first, Some(false)), (acme.second, None)]).await;
+    let unwanted = world.unwanted(&acme, acme.first).await;
     let all = [Failed, Success, Dropped];
     let id = make(&world, &acme, &to_first(&acme, &all), None).await.id;
     let events = async || {
         let mut events = Vec::new();
-        for id in [delivered, dropped, other] {
+        for id in [delivered, dropped, other, unwanted] {
             let event = acme.tenant.event(id).await.unwrap().unwrap();
-            events.push((event.status, event.pending.unwrap(), event.delivered, event.dead));
+            events.push((event.status, event.pending.unwrap(), event.delivered, event.dead, event.filtered));
         }
         events
     };
     let before = events().await;
-    assert_eq!(step(&world).await.unwrap().scheduled, 3);
-    assert_ne!(events().await, before);
+    assert_eq!(before[3], (Dropped, vec![], vec![], vec![], vec![acme.first]));
+    assert_eq!(step(&world).await.unwrap().scheduled, 4);
+    assert_eq!(events().await[3], (EventStatus::Pending, vec![acme.first], vec![], vec![], vec![]));
     steered(&world, &acme, id, Steer::Cancel).await;
     steps(&world).await;
     assert_eq!(events().await, before);
-    assert_eq!(job(&acme, id).await.withdrawn, 3);
+    assert_eq!(job(&acme, id).await.withdrawn, 4);
+}
+
+#[tokio::test]
+async fn what_was_not_wanted_and_is_replayed_ends_in_one_place() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let ends = [
+        (Some(true), (Success, vec![acme.first], vec![], vec![])),
+        (Some(false), (Failed, vec![], vec![acme.first], vec![])),
+    ];
+    for (outcome, end) in ends {
+        let id = world.unwanted(&acme, acme.first).await;
+        make(&world, &acme, &to_first(&acme, &[Dropped]), None).await;
+        assert_eq!(step(&world).await.unwrap().scheduled, 1);
+        let key = DeliveryKey { event_id: id, destination_id: acme.first, run: 1, attempt_number: 1 };
+        let attempts = vec![world.attempt(&acme, key, 1, outcome)];
+        world.record(Record { attempts, ..Record::default() }).await;
+        let event = acme.tenant.event(id).await.unwrap().unwrap();
+        assert_eq!((event.status, event.delivered, event.dead, event.filtered), end);
+        assert_eq!(event.pending.unwrap(), []);
+        steps(&world).await;
+    }
 }
 
 #[tokio::test]

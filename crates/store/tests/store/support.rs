@@ -20,8 +20,8 @@ use ravenpost_core::replay::{ReplayFilter, ReplayKind};
 use ravenpost_core::retry::RetryPolicy;
 use ravenpost_core::secret::Secret;
 use ravenpost_store::system::{
-    Attempt, Bootstrapped, DestinationState, DisableAfter, NewEvent, NewRejected, Record, RejectedCount,
-    Routed,
+    Attempt, Bootstrapped, DestinationState, DisableAfter, Filtered, NewEvent, NewRejected, Record,
+    RejectedCount, Routed,
 };
 use ravenpost_store::tenant::{
     KeyClaim, NewDestination, NewEndpoint, NewReplayJob, NewSecret, SecretAdded, ToSeal,
@@ -155,6 +155,15 @@ impl World {
         let event = self.new_event(organization);
         self.store.system().accept(instance, 0, std::slice::from_ref(&event)).await.unwrap();
         event.id
+    }
+
+    /// An event that its only destination has not wanted.
+    pub(crate) async fn unwanted(&self, organization: &Organization, destination: DestinationId) -> EventId {
+        let event = self.event(organization).await;
+        let routed = vec![Routed { event_id: event, destinations: vec![destination] }];
+        let filtered = vec![Filtered { event_id: event, destination_id: destination, run: 0, version: 0 }];
+        self.record(Record { routed, filtered, ..Record::default() }).await;
+        event
     }
 
     /// An event for `destinations`, each with the outcome of its first attempt: `Some(true)` delivered, `Some(false)`
