@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ravenpost_core::duration;
 use ravenpost_core::handshake::Handshake;
-use ravenpost_core::provider::{Profile, Provider, SecretOrigin, place};
+use ravenpost_core::provider::{Acknowledgement, Profile, Provider, SecretOrigin, place};
 use ravenpost_core::signature::Place;
 
 const HEAD: &str = "\
@@ -28,6 +28,9 @@ long as the provider goes on trying, since a retry that is refused for its age i
 time is signed (at Klaviyo, in a form that is not published), or the provider does not say for how long the same time
 comes again. The **event id** is the same on each attempt for the same event, and two events with the same one, within
 three days, are one: there a repetition makes no second event, whatever its time.
+
+An accepted event is answered `202` with its id. Some providers take only another **answer** for a success and would send the
+event again: they get theirs, and the id is in the header `Ravenpost-Event-Id`. An endpoint's own `answer` comes before both.
 ";
 
 /// The page.
@@ -66,8 +69,18 @@ fn section(page: &mut String, row: &Profile) {
     line("Tolerance", if unlimited { unpublished } else { &within });
     line("Event id", &places(row.event_id));
     line("Event type", &places(row.event_type));
+    line("Answer", answer(row.acknowledgement));
     line("Handshake", &row.handshake.describe().unwrap_or_default());
     line("Source", row.source);
+}
+
+/// What an accepted event is answered, where it is not the usual answer.
+fn answer(acknowledgement: Acknowledgement) -> &'static str {
+    match acknowledgement {
+        Acknowledgement::AnySuccess => "",
+        Acknowledgement::Ok => "200, empty",
+        Acknowledgement::NoContent => "204",
+    }
 }
 
 fn origin(origin: SecretOrigin) -> &'static str {

@@ -54,10 +54,15 @@ pub enum Handshake {
     /// Discord's PING: a signed POST.
     DiscordPing,
     /// Xero's intent to receive: a POST without events, answered 200 or 401 by its signature. Xero takes nothing but those
-    /// two, with nothing in them, for events as well.
+    /// two, with nothing in them.
     IntentToReceive,
     /// SNS' subscription: a signed POST with a URL to fetch.
     SnsConfirmation,
+    /// WooCommerce's ping: an unsigned POST whose form has nothing but a number in this field. It has to be answered 200.
+    FormPing {
+        /// The field.
+        field: &'static str,
+    },
     /// An unsigned POST with the secret of what follows in a header, which is answered.
     SecretInHeader {
         /// The header.
@@ -140,6 +145,7 @@ impl Handshake {
             Self::SnsConfirmation => {
                 "signed `SubscriptionConfirmation`: its `SubscribeURL` is fetched".to_owned()
             }
+            Self::FormPing { field } => format!("unsigned ping with a number as `{field}`: answered 200"),
             Self::SecretInHeader { header } => {
                 format!("`{header}` is kept as the secret while there is none, and answered")
             }
@@ -149,7 +155,7 @@ impl Handshake {
         })
     }
 
-    /// Whether the provider takes only 200 and 401, both empty, for everything that it sends.
+    /// Whether what is refused has to be answered without a word, too.
     pub fn wants_empty_answers(self) -> bool {
         self == Self::IntentToReceive
     }
@@ -186,6 +192,7 @@ pub fn unsigned(verification: &Verification, secrets: &[Secret], request: &Reque
     }
     if request.method == Method::POST {
         return match handshake {
+            Handshake::FormPing { field } => answers::form_ping(field, request).map(Step::Answer),
             Handshake::SecretInHeader { header } => answers::secret_in_header(header, secrets, request),
             Handshake::SecretInBody { field } => answers::secret_in_body(field, secrets, request),
             _ => None,

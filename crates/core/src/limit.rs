@@ -51,8 +51,8 @@ impl RateLimit {
     }
 }
 
-/// What an endpoint answers to a producer that insists on more than a `202`. The event's id is in the header
-/// `Ravenpost-Event-Id` in any case.
+/// What an endpoint answers to a producer that insists on more than a `202`, or than what its provider is known to want. The
+/// event's id is in the header `Ravenpost-Event-Id` in any case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomAnswer {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 
+use crate::endpoint::Verification;
 use crate::handshake::Handshake;
 use crate::signature::Odd;
 use crate::signature::public_key::PublicKey;
@@ -44,8 +45,36 @@ pub struct Profile {
     pub event_id: &'static [Place<'static>],
     /// Where the kind of an event is, the first one that is there.
     pub event_type: &'static [Place<'static>],
+    /// What it wants to be answered when an event is taken.
+    pub acknowledgement: Acknowledgement,
     /// What it asks of a URL before it sends events there.
     pub handshake: Handshake,
+}
+
+/// What a provider wants to be answered when an event is taken. One that hears something else sends it again, or stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// Any success.
+    AnySuccess,
+    /// `200`: its documentation names this one as the answer, and all take it. With nothing in it, since some read what is.
+    Ok,
+    /// `204`, or nothing that could be read as an instruction: Discord ("Webhook Events, Responding to events"), Twilio (error
+    /// 12300, "Invalid Content-Type").
+    NoContent,
+}
+
+impl Acknowledgement {
+    /// What an endpoint's producer wants.
+    pub fn of(verification: &Verification) -> Self {
+        match verification {
+            Verification::Provider { provider } => provider.profile().acknowledgement,
+            Verification::All { of: members } => {
+                let mut wanted = members.iter().map(Self::of);
+                wanted.find(|wanted| *wanted != Self::AnySuccess).unwrap_or(Self::AnySuccess)
+            }
+            _ => Self::AnySuccess,
+        }
+    }
 }
 
 /// How a provider proves that a request is its own.

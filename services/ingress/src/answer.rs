@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ravenpost_core::handshake;
 use ravenpost_core::ids::EventId;
 use ravenpost_core::limit::CustomAnswer;
+use ravenpost_core::provider::Acknowledgement;
 use ravenpost_store::system::Endpoint;
 use serde::Serialize;
 
@@ -18,12 +18,15 @@ struct Accepted {
     id: EventId,
 }
 
-/// The endpoint's own answer, what its provider insists on, or `202` with the event's id.
+/// The endpoint's own answer, what its provider wants, or `202` with the event's id.
 pub fn accepted(endpoint: &Endpoint, id: EventId) -> Response {
     let mut response = match &endpoint.answer {
         Some(answer) => custom(answer),
-        None if handshake::of(&endpoint.verification).wants_empty_answers() => StatusCode::OK.into_response(),
-        None => (StatusCode::ACCEPTED, Json(Accepted { id })).into_response(),
+        None => match Acknowledgement::of(&endpoint.verification) {
+            Acknowledgement::Ok => StatusCode::OK.into_response(),
+            Acknowledgement::NoContent => StatusCode::NO_CONTENT.into_response(),
+            Acknowledgement::AnySuccess => (StatusCode::ACCEPTED, Json(Accepted { id })).into_response(),
+        },
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {

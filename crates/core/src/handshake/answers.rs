@@ -92,6 +92,13 @@ pub(super) fn intent_to_receive(request: &Request<'_>) -> Option<Answer> {
     body.events.is_empty().then(|| Answer::empty(200))
 }
 
+/// WooCommerce, `WC_Webhook::deliver_ping`: sent when a webhook is made active, `webhook_id=<n>` and no signature.
+pub(super) fn form_ping(field: &str, request: &Request<'_>) -> Option<Answer> {
+    let (name, number) = std::str::from_utf8(request.body).ok()?.split_once('=')?;
+    let is_number = (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    (name == field && is_number).then(|| Answer::empty(200))
+}
+
 /// AWS SNS, "Confirming the subscription".
 pub(super) fn sns_confirmation(request: &Request<'_>) -> Option<Url> {
     (text_at(request.body, "/Type")? == "SubscriptionConfirmation").then_some(())?;

@@ -120,3 +120,14 @@ fn who_may_not_send_may_not_bring_a_secret() {
     assert!(matches!(from("192.0.2.7"), Some(Step::Keep(..))));
     assert_eq!(from("198.51.100.7"), None);
 }
+
+#[test]
+fn a_ping_is_a_number_and_nothing_else() {
+    let form = Some(("content-type", "application/x-www-form-urlencoded"));
+    let ping = |body: &str| post(Provider::Woocommerce, form, body);
+    assert_eq!(ping("webhook_id=17"), Some(Step::Answer(Answer::empty(200))));
+    for event in ["", "webhook_id=", "webhook_id=1a", "webhook_id=1&id=2", "id=1", r#"{"id":1}"#] {
+        assert_eq!(ping(event), None, "{event}");
+    }
+    assert_eq!(post(Provider::Github, form, "webhook_id=17"), None);
+}

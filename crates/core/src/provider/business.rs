@@ -1,7 +1,7 @@
 //! Work, customers and documents.
 
 use super::row::{hmac, item, timestamp, tries};
-use super::{Profile, Scheme, SecretOrigin};
+use super::{Acknowledgement, Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::Odd;
 use crate::signature::encoding::Encoding::{Base64, Hex};
@@ -20,6 +20,7 @@ pub(super) static ASANA: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hook-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::SecretInHeader { header: "X-Hook-Secret" },
 };
 
@@ -41,6 +42,7 @@ pub(super) static HUBSPOT: Profile = Profile {
     ]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -53,6 +55,7 @@ pub(super) static INTERCOM: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature", Sha1, Hex, Form::prefixed("sha1="))]),
     event_id: &[Json("/id")],
     event_type: &[Json("/topic")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::Head,
 };
 
@@ -65,6 +68,7 @@ pub(super) static NOTION: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Notion-Signature", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::SecretInBody { field: "/verification_token" },
 };
 
@@ -80,6 +84,7 @@ pub(super) static TRELLO: Profile = Profile {
     }]),
     event_id: &[Json("/action/id")],
     event_type: &[Json("/action/type")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::Head,
 };
 
@@ -97,6 +102,7 @@ pub(super) static ZENDESK: Profile = Profile {
     // The body of a trigger is the customer's: its `id` can be a ticket's.
     event_id: &[],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -112,6 +118,7 @@ pub(super) static AIRTABLE: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -124,6 +131,7 @@ pub(super) static BOX: Profile = Profile {
     scheme: Scheme::Rules(&[box_rule("BOX-SIGNATURE-PRIMARY"), box_rule("BOX-SIGNATURE-SECONDARY")]),
     event_id: &[Json("/id")],
     event_type: &[Json("/trigger")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -145,6 +153,7 @@ pub(super) static CAL_COM: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("x-cal-signature-256", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[Json("/triggerEvent")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -161,6 +170,7 @@ pub(super) static CALENDLY: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -173,6 +183,7 @@ pub(super) static CHECKR: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Checkr-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -185,6 +196,7 @@ pub(super) static CONTENTFUL: Profile = Profile {
     scheme: Scheme::Odd(Odd::Contentful),
     event_id: &[Header("X-Contentful-Idempotency-Key")],
     event_type: &[Header("X-Contentful-Topic")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -197,6 +209,7 @@ pub(super) static DOCUSIGN: Profile = Profile {
     scheme: Scheme::Rules(DOCUSIGN_RULES),
     event_id: &[],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -227,6 +240,7 @@ pub(super) static DROPBOX: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Dropbox-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::EchoQuery { parameter: "challenge" },
 };
 
@@ -239,6 +253,7 @@ pub(super) static FIGMA: Profile = Profile {
     scheme: Scheme::Token { place: Json("/passcode"), prefix: "" },
     event_id: &[],
     event_type: &[Json("/event_type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -255,6 +270,7 @@ pub(super) static PERSONA: Profile = Profile {
     }]),
     event_id: &[Json("/data/id")],
     event_type: &[Json("/data/attributes/name")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -267,6 +283,7 @@ pub(super) static TYPEFORM: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("Typeform-Signature", Sha256, Base64, Form::prefixed("sha256="))]),
     event_id: &[Json("/event_id")],
     event_type: &[Json("/event_type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -283,5 +300,6 @@ pub(super) static WEBFLOW: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/triggerType")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };

@@ -1,7 +1,7 @@
 //! Code, tickets and platforms for developers.
 
 use super::row::hmac;
-use super::{Profile, Scheme, SecretOrigin};
+use super::{Acknowledgement, Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::encoding::Encoding::Hex;
 use crate::signature::request::Place;
@@ -22,6 +22,7 @@ pub(super) static BITBUCKET: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[Header("X-Request-UUID")],
     event_type: &[Header("X-Event-Key")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -34,6 +35,7 @@ pub(super) static CLERK: Profile = Profile {
     scheme: SVIX_SCHEME,
     event_id: SVIX_ID,
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -46,6 +48,7 @@ pub(super) static GITHUB: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature-256", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[Header("X-GitHub-Delivery")],
     event_type: &[Header("X-GitHub-Event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -62,6 +65,7 @@ pub(super) static GITLAB: Profile = Profile {
     // The first is signed where there is a signing token.
     event_id: &[Header("webhook-id"), Header("Idempotency-Key")],
     event_type: &[Header("X-Gitlab-Event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -74,6 +78,7 @@ pub(super) static JIRA: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[Header("X-Atlassian-Webhook-Identifier")],
     event_type: &[Json("/webhookEvent")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -93,6 +98,7 @@ pub(super) static LINEAR: Profile = Profile {
     }]),
     event_id: &[Header("Linear-Delivery")],
     event_type: &[Header("Linear-Event")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -105,6 +111,7 @@ pub(super) static OPENAI: Profile = Profile {
     scheme: Scheme::Rules(standard_webhooks::RULES),
     event_id: &[Header("webhook-id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -117,6 +124,7 @@ pub(super) static SVIX: Profile = Profile {
     scheme: SVIX_SCHEME,
     event_id: SVIX_ID,
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 

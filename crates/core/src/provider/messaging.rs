@@ -2,7 +2,7 @@
 
 use super::developer::{SVIX_ID, SVIX_SCHEME};
 use super::row::{hmac, timestamp, tries};
-use super::{Profile, Scheme, SecretOrigin};
+use super::{Acknowledgement, Profile, Scheme, SecretOrigin};
 use crate::handshake::{Handshake, Is};
 use crate::signature::Odd;
 use crate::signature::encoding::Encoding::{Base64, Hex};
@@ -32,6 +32,7 @@ pub(super) static MAILGUN: Profile = Profile {
     }]),
     event_id: &[Json("/event-data/id")],
     event_type: &[Json("/event-data/event")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -48,6 +49,7 @@ pub(super) static SLACK: Profile = Profile {
     }]),
     event_id: &[Json("/event_id")],
     event_type: &[Json("/event/type")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::EchoChallenge {
         when: Is::Json("/type", "url_verification"),
         challenge: "/challenge",
@@ -63,6 +65,7 @@ pub(super) static TWILIO: Profile = Profile {
     scheme: Scheme::Odd(Odd::Twilio),
     event_id: &[Header("I-Twilio-Idempotency-Token")],
     event_type: &[],
+    acknowledgement: Acknowledgement::NoContent,
     handshake: Handshake::None,
 };
 
@@ -79,6 +82,7 @@ pub(super) static ZOOM: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::ZoomValidation,
 };
 
@@ -96,6 +100,7 @@ pub(super) static CUSTOMER_IO: Profile = Profile {
     }]),
     event_id: &[Json("/event_id")],
     event_type: &[Json("/metric")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -114,6 +119,7 @@ pub(super) static DISCORD: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/event/type")],
+    acknowledgement: Acknowledgement::NoContent,
     handshake: Handshake::DiscordPing,
 };
 
@@ -131,6 +137,7 @@ pub(super) static FRONT: Profile = Profile {
     }]),
     event_id: &[Json("/payload/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::EchoSignedHeader { header: "x-front-challenge", field: "challenge" },
 };
 
@@ -147,6 +154,7 @@ pub(super) static KLAVIYO: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -159,6 +167,7 @@ pub(super) static LINE: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("x-line-signature", Sha256, Base64, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -174,7 +183,8 @@ pub(super) static MAILCHIMP_TRANSACTIONAL: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
-    handshake: Handshake::None,
+    acknowledgement: Acknowledgement::Ok,
+    handshake: Handshake::Head,
 };
 
 pub(super) static META: Profile = Profile {
@@ -186,6 +196,7 @@ pub(super) static META: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature-256", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[],
     event_type: &[Json("/object")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::MetaSubscription,
 };
 
@@ -198,6 +209,7 @@ pub(super) static WHATSAPP: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature-256", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[],
     event_type: &[Json("/entry/0/changes/0/field")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::MetaSubscription,
 };
 
@@ -210,6 +222,7 @@ pub(super) static POSTMARK: Profile = Profile {
     scheme: Scheme::BasicAuth,
     event_id: &[],
     event_type: &[Json("/RecordType")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -222,6 +235,7 @@ pub(super) static RESEND: Profile = Profile {
     scheme: SVIX_SCHEME,
     event_id: SVIX_ID,
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -240,6 +254,7 @@ pub(super) static SENDGRID: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -252,6 +267,7 @@ pub(super) static TELEGRAM: Profile = Profile {
     scheme: Scheme::Token { place: Header("X-Telegram-Bot-Api-Secret-Token"), prefix: "" },
     event_id: &[Json("/update_id")],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -268,6 +284,7 @@ pub(super) static TWITCH: Profile = Profile {
     }]),
     event_id: &[Header("Twitch-Eventsub-Message-Id")],
     event_type: &[Header("Twitch-Eventsub-Subscription-Type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::EchoChallenge {
         when: Is::Header("twitch-eventsub-message-type", "webhook_callback_verification"),
         challenge: "/challenge",
@@ -284,6 +301,7 @@ pub(super) static VIBER: Profile = Profile {
     // `message_token` is a message's: what happens to it later has the same.
     event_id: &[],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -296,5 +314,6 @@ pub(super) static X: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("x-twitter-webhooks-signature", Sha256, Base64, Form::prefixed("sha256="))]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::Crc,
 };

@@ -1,7 +1,7 @@
 //! Builds, clouds, incidents and identities.
 
 use super::row::{hmac, item};
-use super::{Profile, Scheme, SecretOrigin};
+use super::{Acknowledgement, Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::Odd;
 use crate::signature::encoding::Encoding::{Base64, Hex};
@@ -24,6 +24,7 @@ pub(super) static ABLY: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -36,6 +37,7 @@ pub(super) static AUTH0: Profile = Profile {
     scheme: Scheme::Token { place: Header("Authorization"), prefix: "" },
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -48,6 +50,7 @@ pub(super) static AWS_SNS: Profile = Profile {
     scheme: Scheme::Odd(Odd::Sns),
     event_id: &[Json("/MessageId")],
     event_type: &[Json("/Type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::SnsConfirmation,
 };
 
@@ -67,6 +70,7 @@ pub(super) static BUILDKITE: Profile = Profile {
     ]),
     event_id: &[],
     event_type: &[Header("X-Buildkite-Event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -79,6 +83,7 @@ pub(super) static CIRCLECI: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("circleci-signature", Sha256, Hex, Form::list(&[','], "v1="))]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -91,6 +96,7 @@ pub(super) static LAUNCHDARKLY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-LD-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Json("/_id")],
     event_type: &[Json("/kind")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -103,6 +109,7 @@ pub(super) static OKTA: Profile = Profile {
     scheme: Scheme::Token { place: Header("Authorization"), prefix: "" },
     event_id: &[Json("/eventId")],
     event_type: &[Json("/data/events/0/eventType")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::EchoHeader { header: "x-okta-verification-challenge", field: "verification" },
 };
 
@@ -115,6 +122,7 @@ pub(super) static PAGERDUTY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-PagerDuty-Signature", Sha256, Hex, Form::list(&[','], "v1="))]),
     event_id: &[Header("X-Webhook-Id")],
     event_type: &[Json("/event/event_type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -127,6 +135,7 @@ pub(super) static PUSHER: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Pusher-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -139,6 +148,7 @@ pub(super) static SENTRY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("Sentry-Hook-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[Header("Sentry-Hook-Resource")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -151,6 +161,7 @@ pub(super) static SNYK: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Hub-Signature", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[],
     event_type: &[Header("X-Snyk-Event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -168,6 +179,7 @@ pub(super) static TRAVIS_CI: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -180,6 +192,7 @@ pub(super) static VERCEL: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("x-vercel-signature", Sha1, Hex, Form::BARE)]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -196,5 +209,6 @@ pub(super) static WORKOS: Profile = Profile {
     }]),
     event_id: &[Json("/id")],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };

@@ -1,7 +1,7 @@
 //! Payments and shops.
 
 use super::row::{hmac, item, timestamp};
-use super::{Profile, Scheme, SecretOrigin};
+use super::{Acknowledgement, Profile, Scheme, SecretOrigin};
 use crate::handshake::Handshake;
 use crate::signature::Odd;
 use crate::signature::encoding::Encoding::{Base64, Hex};
@@ -22,6 +22,7 @@ pub(super) static ADYEN: Profile = Profile {
     scheme: Scheme::Odd(Odd::Adyen),
     event_id: &[],
     event_type: &[Json("/notificationItems/0/NotificationRequestItem/eventCode")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -38,6 +39,7 @@ pub(super) static PADDLE: Profile = Profile {
     }]),
     event_id: &[Json("/event_id")],
     event_type: &[Json("/event_type")],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -50,6 +52,7 @@ pub(super) static RAZORPAY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Razorpay-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Header("x-razorpay-event-id")],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -62,6 +65,7 @@ pub(super) static SHOPIFY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Shopify-Hmac-SHA256", Sha256, Base64, Form::BARE)]),
     event_id: &[Header("X-Shopify-Webhook-Id")],
     event_type: &[Header("X-Shopify-Topic")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -77,6 +81,7 @@ pub(super) static SQUARE: Profile = Profile {
     }]),
     event_id: &[Json("/event_id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -93,6 +98,7 @@ pub(super) static STRIPE: Profile = Profile {
     }]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -105,6 +111,7 @@ pub(super) static CHECKOUT_COM: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("Cko-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -117,6 +124,7 @@ pub(super) static COINBASE_COMMERCE: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-CC-Webhook-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Json("/event/id")],
     event_type: &[Json("/event/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -129,6 +137,7 @@ pub(super) static GOCARDLESS: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("Webhook-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[Json("/meta/webhook_id")],
     event_type: &[],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -141,6 +150,7 @@ pub(super) static LEMON_SQUEEZY: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Signature", Sha256, Hex, Form::BARE)]),
     event_id: &[],
     event_type: &[Header("X-Event-Name")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -153,6 +163,7 @@ pub(super) static MOLLIE: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("X-Mollie-Signature", Sha256, Hex, Form::prefixed("sha256="))]),
     event_id: &[Json("/id")],
     event_type: &[Json("/type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -165,6 +176,7 @@ pub(super) static PAYPAL: Profile = Profile {
     scheme: Scheme::Odd(Odd::PayPal),
     event_id: &[Json("/id")],
     event_type: &[Json("/event_type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -177,6 +189,7 @@ pub(super) static QUICKBOOKS: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("intuit-signature", Sha256, Base64, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::None,
 };
 
@@ -193,6 +206,7 @@ pub(super) static REVOLUT: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/event")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -209,6 +223,7 @@ pub(super) static WISE: Profile = Profile {
     }]),
     event_id: &[],
     event_type: &[Json("/event_type")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -221,6 +236,7 @@ pub(super) static XERO: Profile = Profile {
     scheme: Scheme::Rules(&[hmac("x-xero-signature", Sha256, Base64, Form::BARE)]),
     event_id: &[],
     event_type: &[],
+    acknowledgement: Acknowledgement::Ok,
     handshake: Handshake::IntentToReceive,
 };
 
@@ -233,6 +249,7 @@ pub(super) static BIGCOMMERCE: Profile = Profile {
     scheme: Scheme::Rules(&[Rule { key: KeyForm::Text, ..standard_webhooks::RULES[0] }]),
     event_id: &[Header("webhook-id")],
     event_type: &[Json("/scope")],
+    acknowledgement: Acknowledgement::AnySuccess,
     handshake: Handshake::None,
 };
 
@@ -246,5 +263,6 @@ pub(super) static WOOCOMMERCE: Profile = Profile {
     // `X-WC-Webhook-Delivery-ID` is made of the webhook and the second: two events in one second have the same.
     event_id: &[],
     event_type: &[Header("X-WC-Webhook-Topic")],
-    handshake: Handshake::None,
+    acknowledgement: Acknowledgement::AnySuccess,
+    handshake: Handshake::FormPing { field: "webhook_id" },
 };

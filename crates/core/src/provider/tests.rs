@@ -28,3 +28,18 @@ fn an_unknown_name_gets_a_suggestion_or_the_place_of_the_list() {
         "unknown provider `somebody_else`; GET /api/v1/providers lists those that are known"
     );
 }
+
+#[test]
+fn the_answer_is_what_the_provider_wants_of_all_that_are_asked() {
+    let of = |verification: serde_json::Value| {
+        Acknowledgement::of(&serde_json::from_value::<Verification>(verification).unwrap())
+    };
+    let named = |slug: &str| serde_json::json!({ "type": "provider", "provider": slug });
+    assert_eq!(of(named("mailgun")), Acknowledgement::Ok);
+    assert_eq!(of(named("discord")), Acknowledgement::NoContent);
+    assert_eq!(of(named("github")), Acknowledgement::AnySuccess);
+    assert_eq!(of(serde_json::json!({ "type": "bearer" })), Acknowledgement::AnySuccess);
+    let networks = serde_json::json!({ "type": "ip_allow_list", "networks": ["192.0.2.0/24"] });
+    let both = serde_json::json!({ "type": "all", "of": [networks, named("mailgun")] });
+    assert_eq!(of(both), Acknowledgement::Ok);
+}

@@ -66,7 +66,8 @@ pub(super) struct NewEndpointBody {
     /// answered 415.
     #[schema(min_items = 1, max_items = 20)]
     content_types: Option<Vec<MediaType>>,
-    /// What its producers are answered when an event is accepted, instead of 202 with the event's id.
+    /// What its producers are answered when an event is accepted, instead of 202 with the event's id or what their provider
+    /// wants.
     answer: Option<CustomAnswer>,
     /// When the first destination is tried again; 1m, 5m, 15m, 1h, 6h unless given.
     retry_policy: Option<RetryPolicy>,
@@ -117,7 +118,7 @@ pub(super) struct EndpointChangeBody {
     #[schema(value_type = Option<Vec<MediaType>>, min_items = 1, max_items = 20)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
     content_types: Option<Option<Vec<MediaType>>>,
-    /// What its producers are answered; null goes back to 202 with the event's id.
+    /// What its producers are answered; null goes back to 202 with the event's id, or to what their provider wants.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<CustomAnswer>)]
     #[expect(clippy::option_option, reason = "absent, null and a value are three things to a PATCH")]
@@ -149,7 +150,7 @@ pub(super) struct EndpointBody {
     /// The content types that are accepted; null means any.
     #[schema(required = true)]
     content_types: Option<Vec<MediaType>>,
-    /// What its producers are answered; null means 202 with the event's id.
+    /// What its producers are answered; null means 202 with the event's id, or what their provider wants.
     #[schema(required = true)]
     answer: Option<CustomAnswer>,
     /// Delivered, or held.
