@@ -150,6 +150,7 @@ impl Client {
         let exchange = self.exchange(url, &message, tls, bounds, &mut seen);
         let result = tokio::time::timeout(timeout, exchange).await;
         let result = result.unwrap_or_else(|_| Err(timed_out(timeout, seen.stage)));
+        let result = result.or_else(|failure| seen.refusal().ok_or(failure));
         Answer { result, duration: started.elapsed(), phases: seen.phases, address: seen.address }
     }
 

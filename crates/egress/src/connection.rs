@@ -158,18 +158,26 @@ fn unfit<E>(_: E) -> Broken {
 
 /// Reads the body up to the bound, and tells whether that was all of it. What is left is never read. Nothing is
 /// decoded: what a compressed body would unpack to does not matter.
-async fn read(response: http::Response<Incoming>, bounds: Bounds) -> Result<(Response, bool), Broken> {
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
-    let event_id = response.headers().get(EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
-    let (mut incoming, mut body) = (response.into_body(), Vec::new());
+async fn read(
+    response: http::Response<Incoming>,
+    bounds: Bounds,
+    seen: &mut Seen,
+) -> Result<(Response, bool), Broken> {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let begun = seen.begun.insert(Response {
+        status: response.status().as_u16(),
+        retry_after: text(header::RETRY_AFTER).map(str::to_owned),
+        event_id: text(EVENT_ID).and_then(|value| value.parse().ok()).map(EventId),
+        body: Vec::new(),
+    });
+    let mut incoming = response.into_body();
     let complete = loop {
         match incoming.frame().await {
             None => break true,
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else { continue };
-                let room = bounds.body_bytes - body.len();
-                body.extend_from_slice(&data[..data.len().min(room)]);
+                let room = bounds.body_bytes - begun.body.len();
+                begun.body.extend_from_slice(&data[..data.len().min(room)]);
                 if data.len() > room {
                     break false;
                 }
@@ -179,5 +187,6 @@ async fn read(response: http::Response<Incoming>, bounds: Bounds) -> Result<(Res
             }
         }
     };
-    Ok((Response { status, retry_after, event_id: event_id.map(EventId), body }, complete))
+    let body = std::mem::take(&mut begun.body);
+    Ok((Response { body, ..begun.clone() }, complete))
 }

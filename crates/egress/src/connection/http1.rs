@@ -57,7 +57,7 @@ impl Http1 {
         let sender = &mut self.sender;
         let exchange = async {
             let response = headers(sender.send_request(request), bounds, seen).await?;
-            read(response, bounds).await
+            read(response, bounds, seen).await
         };
         match drive(&mut self.moving, exchange).await {
             Ok((response, complete)) => {

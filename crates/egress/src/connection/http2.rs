@@ -102,7 +102,7 @@ impl Http2 {
         let mut sender = self.0.sender.clone();
         sender.ready().await.map_err(|error| before_response(&error))?;
         let response = headers(sender.send_request(request), bounds, seen).await?;
-        let (response, _) = read(response, bounds).await?;
+        let (response, _) = read(response, bounds, seen).await?;
         exchange.went_well = true;
         Ok(response)
     }

@@ -68,6 +68,30 @@ async fn a_dripping_body_is_cut_by_the_total_deadline() {
 }
 
 #[tokio::test]
+async fn what_is_no_success_counts_however_its_body_ends() {
+    let mut gone = to_server(async |mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 410 Gone\r\ncontent-length: 500\r\n\r\ngone").await;
+        while stream.write_all(b"!").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    gone.timeout = SHORT;
+    let answer = client().send(gone).await;
+    assert!(answer.duration >= SHORT && answer.duration < LONG);
+    let response = answer.result.unwrap();
+    assert!(response.status == 410 && response.body.starts_with(b"gone!"), "{response:?}");
+
+    // It breaks off.
+    let busy = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 500\r\n\r\nlater";
+    let response = client().send(saying(busy).await).await.result.unwrap();
+    let said = (response.status, response.retry_after.as_deref(), response.body.as_slice());
+    assert_eq!(said, (429, Some("7"), b"later".as_slice()));
+    let taken = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\ntaken";
+    assert_eq!(failure(client().send(saying(taken).await).await).kind, FailureKind::Protocol);
+}
+
+#[tokio::test]
 async fn headers_that_drip_are_cut_by_the_deadline_of_the_first_byte() {
     let mut request = to_server(async |mut stream| {
         while stream.write_all(b"H").await.is_ok() {
