@@ -270,8 +270,11 @@ pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().map_or(most, Duration::from_secs)
     } else {
-        let at = DateTime::parse_from_rfc2822(text).ok()?;
-        (at.with_timezone(&Utc) - now).to_std().unwrap_or_default()
+        // Senders may write either of two obsolete forms, too (RFC 9110, section 5.6.7); some write a zone.
+        let date = httpdate::parse_http_date(text).map(DateTime::<Utc>::from);
+        let at =
+            date.or_else(|_| DateTime::parse_from_rfc2822(text).map(|at| at.with_timezone(&Utc))).ok()?;
+        (at - now).to_std().unwrap_or_default()
     };
     Some(wait.clamp(least, most))
 }

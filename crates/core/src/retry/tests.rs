@@ -116,6 +116,11 @@ fn retry_after_has_two_forms_and_bounds() {
     assert_eq!(seconds("120"), Some(120));
     assert_eq!(seconds("0"), Some(1));
     assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
+    for form in
+        ["Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994", "Sun, 6 Nov 1994 09:50:37 +0100"]
+    {
+        assert_eq!(seconds(form), Some(60), "{form}");
+    }
     assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(1));
     assert_eq!(seconds("Fri, 31 Dec 9999 23:59:59 GMT"), Some(86_400));
     assert_eq!(seconds("999999999999999999999999"), Some(86_400));
