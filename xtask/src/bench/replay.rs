@@ -25,6 +25,7 @@ use ravenpost_testkit::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::target::{self, at_most};
 use crate::{folder, signals::Signals};
 
 /// Longer than any number of events takes.
@@ -209,6 +210,12 @@ fn print(figures: &Figures) {
         figures.worker_mib_before,
         figures.worker_mib_peak
     );
+    let most = |what: &str, found| at_most(format!("resident memory of the {what}, peak, MiB"), 150.0, found);
+    println!("\nWanted:");
+    target::print(&[
+        most("management API", figures.management_api_mib_peak),
+        most("worker", figures.worker_mib_peak),
+    ]);
 }
 
 fn write(figures: &Figures) -> Result<()> {

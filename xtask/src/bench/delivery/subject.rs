@@ -7,8 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use ravenpost_core::ids::{EndpointId, Slot};
 use ravenpost_testkit::{
     api::Api,
+    kafka,
     load::{self, Load, Outcome, Requests},
     receiver::{Answer, Receiver},
     stack::Stack,
@@ -41,6 +43,13 @@ pub(crate) struct Hook {
     pub(crate) secret: String,
     /// Its path at the receiver.
     pub(crate) path: String,
+}
+
+impl Hook {
+    /// Of which partition its events are.
+    pub(crate) fn partition(&self) -> i32 {
+        Slot::of(EndpointId(self.id)).partition(kafka::PARTITIONS)
+    }
 }
 
 /// How an arriving request is answered: by its event and how often that has arrived; 200 or the path's script if not at
