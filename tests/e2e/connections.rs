@@ -91,6 +91,26 @@ fn a_body_is_cut_off_that_stops_coming() {
 }
 
 #[test]
+fn a_body_is_cut_off_that_never_ends() {
+    alone(System::builder().setting("RAVENPOST_BODY_TIMEOUT", "2s"), async |system| {
+        let endpoint = endpoint(system, "/drips", json!({})).await?;
+        let mut stream = connect(&endpoint, &format!("content-length: {LIMIT}")).await?;
+        let (mut answer, mut request) = stream.split();
+        let drip = async {
+            while request.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            std::future::pending::<Result<u16>>().await
+        };
+        let status = tokio::time::timeout(BOUND, async {
+            tokio::select! { status = read_status(&mut answer) => status, never = drip => never }
+        });
+        assert_eq!(status.await??, 400);
+        Ok(())
+    });
+}
+
+#[test]
 fn slow_large_uploads_keep_no_small_one_out() {
     alone(System::builder(), async |system| {
         let slow = endpoint(system, "/slow", json!({})).await?;
