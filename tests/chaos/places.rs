@@ -1,6 +1,6 @@
 //! What is in the three stores and at the destinations, read from outside when all is whole again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -20,6 +20,9 @@ const ANSWERED: Duration = Duration::from_secs(10);
 /// Which original some bytes are, or what is wrong with them.
 pub(crate) type Found = Result<Original, String>;
 
+/// What a worker says when it has scheduled what waited nowhere.
+const SWEPT: &str = "events waited nowhere";
+
 /// Everything, by event.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
@@ -28,6 +31,8 @@ pub(crate) struct Places {
     pub(crate) deliveries: BTreeMap<Uuid, Vec<Delivery>>,
     pub(crate) recorded: BTreeMap<Uuid, Recorded>,
     pub(crate) ledger: Ledger,
+    /// What the workers have said of events that they had to sweep up, those that were killed included.
+    pub(crate) swept: Vec<String>,
     /// Messages and deliveries without an event's id.
     pub(crate) nameless: Vec<String>,
 }
@@ -83,7 +88,20 @@ pub(crate) async fn read(system: &System) -> Result<Places> {
     messages(system, &mut places).await?;
     deliveries(system, &mut places);
     places.ledger = ledger(system).await?;
+    places.swept = swept(system.logs())?;
     Ok(places)
+}
+
+fn swept(logs: &Path) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for file in fs::read_dir(logs)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            swept.extend(log.lines().filter(|line| line.contains(SWEPT)).map(str::to_owned));
+        }
+    }
+    Ok(swept)
 }
 
 fn found(body: &[u8]) -> Found {

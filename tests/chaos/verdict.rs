@@ -33,6 +33,7 @@ pub(crate) enum Promise {
     Recovered,
     Foreign,
     Ledger,
+    Unswept,
 }
 
 impl fmt::Display for Promise {
@@ -50,6 +51,7 @@ impl fmt::Display for Promise {
             Self::Recovered => "every process recovers by itself",
             Self::Foreign => "nothing is there that nobody sent",
             Self::Ledger => "the ledger balances: every event there is was delivered, and has its payload",
+            Self::Unswept => "no event waits nowhere, so that the sweeper has nothing to do",
         })
     }
 }
@@ -250,6 +252,9 @@ impl Court<'_> {
         }
         for (id, fault) in faults {
             self.accuse(Promise::Ledger, None, Some(*id), format!("{id} is {fault} by the ledger"));
+        }
+        for line in &self.places.swept {
+            self.accuse(Promise::Unswept, None, None, format!("a worker has said: {line}"));
         }
     }
 

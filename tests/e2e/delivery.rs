@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use ravenpost_core::topic;
-use ravenpost_testkit::{receiver::Answer, wait};
+use ravenpost_testkit::{receiver::Answer, system::System, wait};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BOUND, SHARED, column, deliveries, destination, endpoint, number, retries, send, text, until_status,
+    BOUND, SHARED, alone, column, deliveries, destination, endpoint, number, retries, send, text,
+    until_status,
 };
 
 #[test]
@@ -222,5 +223,19 @@ fn the_list_of_events_tells_them_all() {
         assert_eq!(ids, sent.into_iter().rev().collect::<Vec<_>>(), "newest first, three a page");
         assert!(number(system, "select count(*) from events").await? >= 7);
         Ok(())
+    });
+}
+
+/// Who operates a cluster sets them for everything in it; the way out is a setting of ours or none.
+#[test]
+fn proxies_of_the_environment_are_ignored() {
+    // Nobody listens there.
+    let proxy = "http://127.0.0.1:1";
+    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let builder = names.into_iter().fold(System::builder(), |builder, name| builder.setting(name, proxy));
+    alone(builder, async |system| {
+        let endpoint = endpoint(system, "/direct", json!({})).await?;
+        let event = send(&endpoint, "by no proxy").await?;
+        until_status(system, &event, "SUCCESS").await.map(drop)
     });
 }

@@ -12,7 +12,7 @@ use ravenpost_testkit::{
     system::System,
     wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     BOUND, Endpoint, column, deliveries, endpoint, ensure_problem, header, number, on, post, retries, run,
@@ -223,6 +223,76 @@ fn kafka_is_away() {
         })
         .await
     });
+}
+
+/// Kafka is told first (PROTOCOLS W9): the other way round a worker that dies in between has recorded what nobody hears of.
+#[test]
+fn what_is_recorded_was_told_though_the_worker_died_in_between() {
+    run(async {
+        let (postgres, stores) = behind_postgres().await?;
+        on(System::builder().stores(stores), async |system| {
+            // Sooner than what is under way gets a row, which would be recorded before it.
+            let slow = receiver::Answer::ok().after(Duration::from_millis(700));
+            system.receiver.script("/told", [slow]);
+            let endpoint = endpoint(system, "/told", json!({})).await?;
+            let mut sent = 0;
+            let id = loop {
+                sent += 1;
+                ensure!(
+                    sent <= 5,
+                    "each attempt was recorded before Postgres was cut off, or not told at all"
+                );
+                if let Some(id) = told_and_not_recorded(system, &endpoint, &postgres, sent).await? {
+                    break id;
+                }
+            };
+            until_status(system, &id, "SUCCESS").await?;
+
+            let mut told = BTreeSet::new();
+            for report in system.messages(topic::DELIVERIES).await? {
+                let report: Value = serde_json::from_slice(&report.value)?;
+                if report["event_id"] == id {
+                    told.insert((report["run"].to_string(), report["attempt_number"].to_string()));
+                }
+            }
+            let recorded = deliveries(system, &id).await?;
+            let recorded = column(&recorded, "run").into_iter().zip(column(&recorded, "attempt_number"));
+            let recorded: BTreeSet<_> =
+                recorded.map(|(run, attempt)| (run.to_string(), attempt.to_string())).collect();
+            // Sent again, since nobody knew; whoever listens knows by its key that it is the same attempt.
+            assert!(!recorded.is_empty());
+            assert_eq!(told, recorded);
+            Ok(())
+        })
+        .await
+    });
+}
+
+/// Kills the worker when Kafka knows of an attempt and Postgres does not; `None` if Postgres was quicker.
+async fn told_and_not_recorded(
+    system: &mut System,
+    endpoint: &Endpoint,
+    postgres: &FaultProxy,
+    sent: usize,
+) -> Result<Option<String>> {
+    let before = system.messages(topic::DELIVERIES).await?.len();
+    let id = send(endpoint, "{}").await?;
+    system.receiver.wait_for(sent, BOUND).await?;
+    // That it has met its destination is recorded before: records of a partition follow each other.
+    wait::until_true("its route to be recorded", BOUND, || async {
+        Ok(number(system, "select count(*) from events where pending is null").await? == 0)
+    })
+    .await?;
+    postgres.set(Mode::Cut);
+    let told = wait::until_true("the attempt to be told", Duration::from_secs(5), || async {
+        Ok(system.messages(topic::DELIVERIES).await?.len() > before)
+    });
+    let told = told.await.is_ok();
+    system.workers[0].kill9()?;
+    postgres.set(Mode::Pass);
+    let recorded = !deliveries(system, &id).await?["data"].as_array().is_none_or(Vec::is_empty);
+    system.workers[0].restart().await?;
+    Ok(Some(id).filter(|_| told && !recorded))
 }
 
 /// What `worker` has under way.

@@ -177,6 +177,12 @@ fn what_nobody_sent_is_told() {
 }
 
 #[test]
+fn what_had_to_be_swept_up_is_told() {
+    let places = Places { swept: vec!["events waited nowhere".to_owned()], ..everywhere() };
+    assert_eq!(broken(accepted(), &places), [Promise::Unswept]);
+}
+
+#[test]
 fn nonsense_and_despair_are_told() {
     let nonsense = [Heard::Nonsense("409".to_owned()), Heard::Accepted(EVENT)];
     assert_eq!(broken(nonsense, &everywhere()), [Promise::Answer]);
