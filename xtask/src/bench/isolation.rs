@@ -2,8 +2,9 @@
 //! flooded.
 //!
 //! One healthy destination is of the same partition as every bad one, the other is of another. They are measured
-//! alone, then beside one that is as busy but well, then beside each bad one, and again in every round; a ratio is that of
-//! neighbouring runs. Each bad one recovers after its run, so that in the end everything has to have arrived there, too.
+//! alone, then beside one that is as busy but well, then beside each bad one, then beside all of them, and again in every
+//! round; a ratio is that of neighbouring runs. Each bad one recovers after its run, so that in the end everything has to
+//! have arrived there, too.
 
 use std::{
     process::ExitCode,
@@ -34,6 +35,7 @@ use super::{
 };
 
 const ALONE: &str = "alone";
+const BESIDE_ALL: &str = "beside all four";
 /// Candidates for an endpoint of a given partition: with twelve of them the chance that none fits is one in a million.
 const CANDIDATES: usize = 160;
 /// How the figures of the healthy ones begin: of the one of the bad ones' partition, and of the other.
@@ -113,11 +115,18 @@ impl Bad {
     }
 }
 
+/// What the healthy ones are beside.
+struct Case {
+    name: &'static str,
+    bad: Vec<Bad>,
+    requests: Arc<Requests>,
+}
+
 /// What is sent where.
 struct Traffic {
     healthy: Arc<Requests>,
     paths: [String; 2],
-    bad: Vec<(Bad, Arc<Requests>)>,
+    cases: Vec<Case>,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -151,14 +160,18 @@ async fn traffic(subject: &Subject, body_bytes: usize) -> Result<Traffic> {
     let same = subject.hook("/same", json!({})).await?;
     let home = same.partition();
     let other = placed(subject, "/other", json!({}), |partition| partition != home).await?;
-    let mut bad = Vec::new();
-    for kind in Bad::ALL {
-        let hook = placed(subject, kind.path(), Bad::fields(), |partition| partition == home).await?;
-        bad.push((kind, requests(std::iter::repeat_n(&hook, 256), body_bytes)?));
+    let (mut cases, mut hooks) = (Vec::new(), Vec::new());
+    for bad in Bad::ALL {
+        let hook = placed(subject, bad.path(), Bad::fields(), |partition| partition == home).await?;
+        let requests = requests(std::iter::repeat_n(&hook, 256), body_bytes)?;
+        cases.push(Case { name: bad.case(), bad: vec![bad], requests });
+        hooks.push(hook);
     }
+    let all = requests(hooks[1..].iter().cycle().take(256), body_bytes)?;
+    cases.push(Case { name: BESIDE_ALL, bad: Bad::ALL[1..].to_vec(), requests: all });
     let both = [&same, &other].into_iter().cycle().take(256);
     let (healthy, paths) = (requests(both, body_bytes)?, [same.path.clone(), other.path.clone()]);
-    Ok(Traffic { healthy, paths, bad })
+    Ok(Traffic { healthy, paths, cases })
 }
 
 /// An endpoint whose partition is as wanted. Ids are not chosen, so it is tried until one fits.
@@ -182,12 +195,12 @@ async fn turns(
     let runs = arguments.common.runs;
     subject.warm_up(subject.load(&traffic.healthy, Manner::closed(WARM_UP_CONNECTIONS, WARM_UP))).await?;
     // And with all that comes at once: whoever is measured first would pay for what becomes quick by use.
-    measure_one(arguments, subject, traffic, traffic.bad.first(), stack).await?;
+    measure_one(arguments, subject, traffic, traffic.cases.first(), stack).await?;
     for round in 1..=runs {
-        for bad in std::iter::once(None).chain(traffic.bad.iter().map(Some)) {
+        for case in std::iter::once(None).chain(traffic.cases.iter().map(Some)) {
             arguments.common.pause().await?;
-            let name = bad.map_or(ALONE, |(kind, _)| kind.case());
-            let run = measure_one(arguments, subject, traffic, bad, stack).await?;
+            let name = case.map_or(ALONE, |case| case.name);
+            let run = measure_one(arguments, subject, traffic, case, stack).await?;
             eprintln!("  {round}/{runs} {name:<24} {}", run.brief());
             results.add(name, run);
         }
@@ -195,27 +208,28 @@ async fn turns(
     Ok(())
 }
 
-/// Sends to the healthy ones, and to a bad one at the same time, which recovers when that is over.
+/// Sends to the healthy ones, and to bad ones at the same time, which recover when that is over.
 async fn measure_one(
     arguments: &Arguments,
     subject: &mut Subject,
     traffic: &Traffic,
-    bad: Option<&(Bad, Arc<Requests>)>,
+    case: Option<&Case>,
     stack: &mut Stack,
 ) -> Result<Run> {
     let duration = Duration::from_secs(arguments.seconds);
     let healthy = subject.load(&traffic.healthy, Manner::open(arguments.healthy, duration));
-    let flood = bad.map(|(_, requests)| subject.load(requests, Manner::open(arguments.bad, duration)));
-    if let Some((kind, _)) = bad {
-        subject.receiver.script(kind.path(), [kind.answer()]);
+    let flood = case.map(|case| subject.load(&case.requests, Manner::open(arguments.bad, duration)));
+    let bad = case.map(|case| case.bad.as_slice()).unwrap_or_default();
+    for bad in bad {
+        subject.receiver.script(bad.path(), [bad.answer()]);
     }
     let meter = Meter::start(&mut subject.system, stack).await?;
     let (healthy, flood) = tokio::try_join!(load::run(healthy), send(flood))?;
     let flood = flood.map(|flood| flood.acknowledged).unwrap_or_default();
     let mut run = meter.stop_beside(&mut subject.system, &healthy, flood.len()).await?;
     run.figures.insert("bad_accepted".to_owned(), count(flood.len()));
-    if let Some((kind, _)) = bad {
-        subject.receiver.script(kind.path(), [Answer::ok()]);
+    for bad in bad {
+        subject.receiver.script(bad.path(), [Answer::ok()]);
     }
     let acknowledged = [healthy.acknowledged.as_slice(), &flood].concat();
     let recovering = Instant::now();
@@ -233,13 +247,12 @@ async fn measure_one(
 fn judge(results: &mut Results) {
     for (name, which) in HEALTHY.into_iter().zip(["of the same partition", "of another"]) {
         let figure = format!("{name}_p99_ms");
-        for bad in &Bad::ALL[1..] {
-            let ratio = results.ratio(bad.case(), ALONE, &figure);
-            let what = format!("p99 of the one {which} {}, times alone", bad.case());
-            results.want(ratio.map(|found| at_most(what, 1.2, found)));
-            let ratio = results.ratio(bad.case(), Bad::Well.case(), &figure);
-            let what = format!("p99 of the one {which} {}, times beside one that is well", bad.case());
-            results.want(ratio.map(|found| at_most(what, 1.2, found)));
+        for beside in Bad::ALL[1..].iter().map(|bad| bad.case()).chain([BESIDE_ALL]) {
+            for (other, what) in [(ALONE, "alone"), (Bad::Well.case(), "beside one that is well")] {
+                let ratio = results.ratio(beside, other, &figure);
+                let what = format!("p99 of the one {which} {beside}, times {what}");
+                results.want(ratio.map(|found| at_most(what, 1.2, found)));
+            }
         }
     }
 }
