@@ -1,6 +1,6 @@
 //! What is in the three stores and at the destinations, read from outside when all is whole again.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -19,9 +19,6 @@ const ANSWERED: Duration = Duration::from_secs(10);
 
 /// Which original some bytes are, or what is wrong with them.
 pub(crate) type Found = Result<Original, String>;
-
-/// What a worker says when it has scheduled what waited nowhere.
-const SWEPT: &str = "events waited nowhere";
 
 /// Everything, by event.
 #[derive(Clone, Debug, Default)]
@@ -88,20 +85,8 @@ pub(crate) async fn read(system: &System) -> Result<Places> {
     messages(system, &mut places).await?;
     deliveries(system, &mut places);
     places.ledger = ledger(system).await?;
-    places.swept = swept(system.logs())?;
+    places.swept = ledger::said_of_sweeping(system)?;
     Ok(places)
-}
-
-fn swept(logs: &Path) -> Result<Vec<String>> {
-    let mut swept = Vec::new();
-    for file in fs::read_dir(logs)? {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-            swept.extend(log.lines().filter(|line| line.contains(SWEPT)).map(str::to_owned));
-        }
-    }
-    Ok(swept)
 }
 
 fn found(body: &[u8]) -> Found {

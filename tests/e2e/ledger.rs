@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
     kafka,
-    ledger::{findings, ledger, reconcile},
+    ledger::{findings, ledger, reconcile, said_of_sweeping},
     receiver::Answer,
     s3,
     system::{Service, System},
@@ -244,6 +244,10 @@ fn what_kafka_has_lost_is_swept_up_and_delivered_once() {
         events.insert(before);
         ensure_once(system, &events);
         assert_eq!(swept(system).await?, Some(f64::from(u32::try_from(EVENTS)?)));
+        wait::until_true("the worker to say so", BOUND, || async {
+            Ok(!said_of_sweeping(system)?.is_empty())
+        })
+        .await?;
         let told = ledger(system, &[]).await?;
         assert_eq!((&told["balanced"], &told["total"]["delivered"]), (&json!(true), &json!(EVENTS + 1)));
         Ok(())

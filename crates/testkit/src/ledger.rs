@@ -1,6 +1,6 @@
 //! What `management-api reconcile` says of a system.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -35,4 +35,18 @@ pub fn findings(ledger: &Value) -> BTreeSet<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let listed = ledger["findings"]["listed"].as_array().into_iter().flatten();
     listed.map(|finding| (text(&finding["event_id"]), text(&finding["fault"]))).collect()
+}
+
+/// What the workers have said of events that waited nowhere, those that were killed included.
+pub fn said_of_sweeping(system: &System) -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    for file in fs::read_dir(system.logs())? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = fs::read(&path)?;
+            let log = String::from_utf8_lossy(&log);
+            said.extend(log.lines().filter(|line| line.contains("events waited nowhere")).map(str::to_owned));
+        }
+    }
+    Ok(said)
 }

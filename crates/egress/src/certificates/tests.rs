@@ -325,3 +325,20 @@ async fn many_requests_at_once_fetch_once() {
     }
     assert_eq!(server.asked(), ["/x.pem"]);
 }
+
+#[tokio::test]
+async fn a_subscription_is_confirmed_when_its_host_says_so_itself() {
+    let server = Server::start("confirmed".to_owned()).await;
+    let certificates = server.certificates(LOOPBACK);
+    let path = "/?Action=ConfirmSubscription&TopicArn=arn&Token=t";
+    assert!(certificates.confirm(endpoint(1), &at(SNS, path)).await);
+    assert_eq!(server.asked(), [path]);
+    for refused in [at(SNS, "/missing"), at(SNS, "/redirect"), at(MISNAMED, path)] {
+        assert!(!certificates.confirm(endpoint(1), &refused).await, "{refused}");
+    }
+    assert_eq!(server.asked(), [path, "/missing", "/redirect"], "and no redirect was followed");
+    assert!(
+        !server.certificates(&[]).confirm(endpoint(1), &at(SNS, path)).await,
+        "nobody has allowed loopback"
+    );
+}
