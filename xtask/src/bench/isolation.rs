@@ -3,8 +3,9 @@
 //!
 //! One healthy destination is of the same partition as every bad one, the other is of another. They are measured
 //! alone, then beside one that is as busy but well, then beside each bad one, then beside all of them, and again in every
-//! round; a ratio is that of neighbouring runs. Each bad one recovers after its run, so that in the end everything has to
-//! have arrived there, too.
+//! round, which begins with another of these each time: what comes later may find the stores busy with what came before.
+//! A ratio is that of runs of one round. Each bad one recovers after its run, so that in the end everything has to have
+//! arrived there, too.
 
 use std::{
     process::ExitCode,
@@ -36,6 +37,8 @@ use super::{
 
 const ALONE: &str = "alone";
 const BESIDE_ALL: &str = "beside all four";
+/// By how many cases a round begins later than the one before.
+const TURN: usize = 3;
 /// Candidates for an endpoint of a given partition: with twelve of them the chance that none fits is one in a million.
 const CANDIDATES: usize = 160;
 /// How the figures of the healthy ones begin: of the one of the bad ones' partition, and of the other.
@@ -63,10 +66,13 @@ pub(crate) struct Arguments {
     /// To the bad one: requests a second x connections
     #[arg(long, default_value = "500x32", value_parser = cases::open_loop)]
     bad: OpenLoop,
+    /// Only beside these, and alone
+    #[arg(long, value_enum, value_delimiter = ',')]
+    beside: Vec<Bad>,
 }
 
 /// How a destination is bad; or that it is not, which shows what the mere load costs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Bad {
     Well,
     Hangs,
@@ -196,16 +202,25 @@ async fn turns(
     subject.warm_up(subject.load(&traffic.healthy, Manner::closed(WARM_UP_CONNECTIONS, WARM_UP))).await?;
     // And with all that comes at once: whoever is measured first would pay for what becomes quick by use.
     measure_one(arguments, subject, traffic, traffic.cases.first(), stack).await?;
+    let is_wanted = |case: &&Case| arguments.beside.is_empty() || is_one_of(&case.bad, &arguments.beside);
+    let wanted = traffic.cases.iter().filter(is_wanted).map(Some);
+    let mut order: Vec<Option<&Case>> = std::iter::once(None).chain(wanted).collect();
     for round in 1..=runs {
-        for case in std::iter::once(None).chain(traffic.cases.iter().map(Some)) {
+        for case in order.iter().copied() {
             arguments.common.pause().await?;
             let name = case.map_or(ALONE, |case| case.name);
             let run = measure_one(arguments, subject, traffic, case, stack).await?;
             eprintln!("  {round}/{runs} {name:<24} {}", run.brief());
             results.add(name, run);
         }
+        let turn = TURN % order.len();
+        order.rotate_left(turn);
     }
     Ok(())
+}
+
+fn is_one_of(bad: &[Bad], some: &[Bad]) -> bool {
+    matches!(bad, [one] if some.contains(one))
 }
 
 /// Sends to the healthy ones, and to bad ones at the same time, which recover when that is over.
