@@ -15,9 +15,8 @@ use crate::settings::CommitSettings;
 
 /// Most bytes of bodies in a batch.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// So many events under way are many: then it is worth waiting for company, so many times as long.
+/// So many events under way are many: a batch that has as many does not wait for more.
 const MANY: usize = 32;
-const LONGER: u32 = 5;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
 /// Lanes for large bodies: so many are stored at once.
@@ -96,7 +95,7 @@ impl Queue {
         let first = waiting.recv().await?;
         let mut bytes = first.body.len();
         let mut batch = vec![first];
-        let patience = sleep(patience(self.linger, self.others()));
+        let patience = sleep(self.linger);
         tokio::pin!(patience);
         while batch.len() < self.most && bytes < BATCH_BYTES {
             // Made before it is looked whether others are at work, so that no end of theirs is missed.
@@ -132,11 +131,6 @@ impl Queue {
     }
 }
 
-/// How long a batch waits for company: longer while many others are being committed.
-fn patience(linger: Duration, others: usize) -> Duration {
-    if others >= MANY { linger * LONGER } else { linger }
-}
-
 /// Nobody else is at work, or this batch is as large as what the many others have.
 fn is_company(events: usize, others: usize) -> bool {
     others == 0 || (others >= MANY && events >= others)
@@ -148,12 +142,9 @@ mod tests {
 
     #[test]
     fn a_batch_waits_only_while_others_are_at_work_and_for_no_more_than_it_is_worth() {
-        let linger = Duration::from_millis(1);
         assert!(is_company(1, 0), "a lone event goes at once");
         assert!(!is_company(1, 1));
-        assert!(!is_company(20, 10), "few others: the linger is short anyway");
+        assert!(!is_company(20, 10), "few others: they are over soon");
         assert!(!is_company(99, 100) && is_company(100, 100));
-        assert_eq!(patience(linger, MANY - 1), linger);
-        assert_eq!(patience(linger, MANY), 5 * linger);
     }
 }
