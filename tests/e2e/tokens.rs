@@ -111,6 +111,21 @@ fn a_token_endpoint_that_fails_is_a_failed_attempt_that_says_so() {
 }
 
 #[test]
+fn a_slow_token_endpoint_takes_of_the_destinations_time_and_its_token_serves_the_next_attempt() {
+    SHARED.run(async |system| {
+        system.receiver.script("/slower", [token("late").after(Duration::from_secs(3)), token("none")]);
+        let endpoint = wants_tokens(system, "/hurried", "/slower", &["3s"]).await?;
+        system.api.patch(&endpoint.destination_path(), &json!({ "timeout": "1s" })).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "SUCCESS").await?;
+        let told = deliveries(system, &id).await?;
+        assert_eq!(column(&told, "outcome"), ["token", "success"], "{told}");
+        assert_eq!(shown(&system.receiver.received_on("/hurried")), [Some("Bearer late")]);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_dead_token_endpoint_is_left_alone() {
     // One less than make the destination's breaker open.
     const EVENTS: usize = 9;

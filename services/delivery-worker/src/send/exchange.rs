@@ -68,23 +68,44 @@ impl Sender {
         mut request: Request,
         started: Instant,
     ) -> Option<Answer> {
-        let token = match self.tokens.get(id, credentials).await {
-            Ok(token) => token,
-            Err(failure) => return Some(failed(failure, started)),
+        // The destination's time is for all of it: its row in the schedule is due when that is over.
+        let deadline = started + request.timeout;
+        let token = match within(deadline, self.tokens.get(id, credentials)).await {
+            Some(Ok(token)) => token,
+            Some(Err(failure)) => return Some(failed(failure, started)),
+            None => return Some(failed(no_token(), started)),
         };
+        request.timeout = left(deadline);
         request.headers.insert(header::AUTHORIZATION, token.authorization.clone());
         let answer = self.send_if_live(request.clone()).await?;
         if answer.status() != Some(UNAUTHORIZED) {
             return Some(answer);
         }
-        match self.tokens.renew(id, credentials, &token).await {
-            None => Some(answer),
-            Some(Err(failure)) => Some(failed(failure, started)),
-            Some(Ok(token)) => {
+        match within(deadline, self.tokens.renew(id, credentials, &token)).await {
+            Some(None) => Some(answer),
+            Some(Some(Err(failure))) => Some(failed(failure, started)),
+            None => Some(failed(no_token(), started)),
+            Some(Some(Ok(token))) => {
+                request.timeout = left(deadline);
                 request.headers.insert(header::AUTHORIZATION, token.authorization.clone());
                 self.send_if_live(request).await
             }
         }
+    }
+}
+
+async fn within<T>(deadline: Instant, asked: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline.into(), asked).await.ok()
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn no_token() -> Failure {
+    Failure {
+        kind: FailureKind::Token,
+        message: "the token endpoint has taken all the time that the destination has to answer".to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Access tokens for destinations: each is asked for once, remembered until shortly before it expires, and asked for again
-//! when its destination refuses it. A token endpoint that fails is left alone for a while.
+//! when its destination refuses it. A token endpoint that fails is left alone for a while. Whoever waits for one may
+//! stop to wait: it is asked for all the same, for the next attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use ravenpost_core::destination::access_token::{self, AccessToken};
 use ravenpost_core::destination::authentication::ClientCredentials;
 use ravenpost_core::ids::DestinationId;
 use ravenpost_egress::{Client, Request};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::metrics::WorkerMetrics;
 
@@ -30,7 +31,8 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// A token is of a destination and of the very credentials that it was asked for with: changed ones need another.
 type Key = (DestinationId, ClientCredentials);
 
-/// The tokens of all destinations.
+/// The tokens of all destinations. Cheap to clone.
+#[derive(Clone)]
 pub struct Tokens {
     client: Client,
     metrics: WorkerMetrics,
@@ -65,11 +67,10 @@ impl Tokens {
 
     /// A token that should do.
     pub(super) async fn get(&self, id: DestinationId, with: &ClientCredentials) -> Result<Token, Failure> {
-        let slot = self.slot(id, with);
-        let mut slot = slot.lock().await;
+        let slot = self.slot(id, with).lock_owned().await;
         match slot.usable(Instant::now()) {
             Some(token) => Ok(token),
-            None => self.ask(&mut slot, with).await,
+            None => self.ask(slot, with).await,
         }
     }
 
@@ -80,8 +81,7 @@ impl Tokens {
         with: &ClientCredentials,
         refused: &Token,
     ) -> Option<Result<Token, Failure>> {
-        let slot = self.slot(id, with);
-        let mut slot = slot.lock().await;
+        let mut slot = self.slot(id, with).lock_owned().await;
         let now = Instant::now();
         if let Some(token) = slot.usable(now).filter(|token| token.serial != refused.serial) {
             return Some(Ok(token));
@@ -91,22 +91,29 @@ impl Tokens {
         }
         slot.renewed = Some(now);
         slot.token = None;
-        Some(self.ask(&mut slot, with).await)
+        Some(self.ask(slot, with).await)
     }
 
     fn slot(&self, id: DestinationId, with: &ClientCredentials) -> Arc<Mutex<Slot>> {
         self.slots.get_with((id, with.clone()), Arc::default)
     }
 
-    async fn ask(&self, slot: &mut Slot, with: &ClientCredentials) -> Result<Token, Failure> {
+    async fn ask(&self, mut slot: OwnedMutexGuard<Slot>, with: &ClientCredentials) -> Result<Token, Failure> {
         if let Some((failure, _, until)) = &slot.failure
             && Instant::now() < *until
         {
             return Err(failure.clone());
         }
-        let asked = self.fetch(with).await;
-        self.metrics.asked_for_token(asked.is_ok());
-        slot.settle(asked, Instant::now())
+        let (tokens, with) = (self.clone(), with.clone());
+        let asking = tokio::spawn(async move {
+            let asked = tokens.fetch(&with).await;
+            tokens.metrics.asked_for_token(asked.is_ok());
+            slot.settle(asked, Instant::now())
+        });
+        asking.await.unwrap_or_else(|error| {
+            let message = format!("the token endpoint could not be asked: {error}");
+            Err(Failure { kind: FailureKind::Token, message })
+        })
     }
 
     async fn fetch(&self, with: &ClientCredentials) -> Result<AccessToken, Failure> {
