@@ -4,7 +4,11 @@
 //! What finds no room waits in the schedule, and then everything that comes later waits there, too, until the schedule
 //! has caught up: so events keep their order. Catching up has a step of its own, since rows are still being written
 //! while the last ones are read: what arrives then waits in memory behind them.
+//!
+//! A destination that is so slow that something has waited in memory for too long is *crowded*: until it has caught up no
+//! more waits in memory than passes in a second. More would only be read from the schedule, with its payloads, to wait.
 
+mod passed;
 mod place;
 
 use std::collections::VecDeque;
@@ -13,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ravenpost_core::ids::{EventId, OrganizationId};
 
 use crate::gate::{Gate, Permit};
+use passed::Passed;
 use place::Place;
 pub use place::Row;
 
@@ -46,6 +51,10 @@ pub struct Lane {
     place: Place,
     /// Something is due for which there was no room.
     starved: bool,
+    /// Something has waited in memory for too long since it has caught up last.
+    crowded: bool,
+    /// Requests that came back lately.
+    passed: Passed,
     /// Deliveries of it that the owner knows, wherever they are.
     known: usize,
     /// When it is looked at again.
@@ -74,6 +83,8 @@ impl Lane {
             unrecorded: 0,
             place: Place::default(),
             starved: false,
+            crowded: false,
+            passed: Passed::default(),
             known: 0,
             wake_at: None,
             used_at: now,
@@ -126,6 +137,7 @@ impl Lane {
     /// A request came back.
     pub fn leave(&mut self, now: DateTime<Utc>) {
         self.used_at = now;
+        self.passed.count(now);
         self.running = self.running.saturating_sub(1);
     }
 
@@ -133,6 +145,11 @@ impl Lane {
     pub fn fall_behind(&mut self) -> Vec<EventId> {
         self.backlog = Backlog::Behind;
         self.queue.drain(..).chain(self.later.drain(..)).collect()
+    }
+
+    /// Something has waited in memory for too long.
+    pub fn crowd(&mut self) {
+        self.crowded = true;
     }
 
     /// There is no room for all: what comes later is to wait in the schedule, as is what is taken out, which has
@@ -148,6 +165,7 @@ impl Lane {
             Backlog::None => false,
             Backlog::CatchingUp if clean => {
                 self.backlog = Backlog::None;
+                self.crowded = false;
                 self.queue.append(&mut self.later);
                 false
             }
@@ -263,7 +281,13 @@ impl Lane {
     }
 
     fn most_waiting(&self, now: DateTime<Utc>) -> usize {
-        self.gate.most_waiting(self.most_queued, now)
+        let most = self.gate.most_waiting(self.most_queued, now);
+        if self.crowded {
+            // As many as are under way at least, so that none of these places is ever empty.
+            most.min(self.passed.in_a_second(now).max(self.gate.most_at_once(now)))
+        } else {
+            most
+        }
     }
 
     /// Nothing may start, and not because of the rate or of what is under way: nothing waits in memory then.

@@ -70,6 +70,28 @@ fn more_than_there_is_room_for_falls_behind_again() {
 }
 
 #[test]
+fn a_crowded_lane_holds_what_passes_in_a_second_until_it_has_caught_up() {
+    let mut lane = lane_of(2, 2_000, false);
+    assert!((0..1_000).all(|number| lane.arrive(event(number), at(0))));
+    assert_eq!(started(&mut lane), events([0, 1]));
+    lane.crowd();
+    assert_eq!(lane.fall_behind().len(), 998);
+    assert_eq!(lane.room(at(0)), 2, "as many as are under way");
+    for _ in 0..2 {
+        lane.leave(at(0));
+    }
+    for _ in 0..50 {
+        lane.enter(event(1), at(0));
+        assert!(lane.start_next(at(0)).is_some());
+        lane.leave(at(0));
+    }
+    assert_eq!(lane.room(at(0)), 52, "as many as have passed");
+    assert_eq!(lane.room(at(10)), 2, "it has become slow again");
+    while lane.catch_up(lane.is_clean()) {}
+    assert_eq!(lane.room(at(10)), 2_002);
+}
+
+#[test]
 fn nothing_waits_in_memory_while_the_gate_is_shut() {
     let mut lane = lane_of(4, 8, false);
     assert!((1..=3).all(|number| lane.arrive(event(number), at(0))));

@@ -410,6 +410,9 @@ impl Owner {
         let slow: Vec<(Pair, Stage)> = slow.map(|(pair, delivery)| (*pair, delivery.stage)).collect();
         for (pair, stage) in slow {
             if stage == Stage::Queued {
+                if let Some(lane) = self.lanes.get_mut(&pair.1) {
+                    lane.crowd();
+                }
                 // What waits behind it would overtake it.
                 self.leave_to_schedule(pair.1, ParkReason::Parked, now);
             } else {
