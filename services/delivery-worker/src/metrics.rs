@@ -35,6 +35,10 @@ pub struct WorkerMetrics {
     pub undecodable: IntCounter,
     /// Pairs and events that were lost and found by the sweeper.
     pub swept: IntCounter,
+    /// Times that the payload of an accepted event was not there.
+    pub payloads_missing: IntCounter,
+    /// Pairs given up without being sent, since their event is not kept for longer.
+    pub expired: IntCounter,
     /// Things recorded together.
     pub record_batch: Histogram,
     /// Requests under way.
@@ -108,6 +112,14 @@ impl WorkerMetrics {
             swept: metrics.counter(
                 "delivery_swept_total",
                 "Deliveries that waited nowhere and were scheduled by the sweeper; anything but 0 means that Kafka has lost messages",
+            ),
+            payloads_missing: metrics.counter(
+                "delivery_payloads_missing_total",
+                "Times that the payload of an accepted event was not in the payload store, so that it could not be sent; it is tried again every minute, until the event is kept no longer",
+            ),
+            expired: metrics.counter(
+                "delivery_expired_total",
+                "Deliveries given up without being sent, since their event had waited for as long as events are kept",
             ),
             record_batch: metrics.histogram(
                 "delivery_record_batch",

@@ -115,6 +115,8 @@ pub enum Done {
     Filtered,
     /// Something of ours was away; that is no attempt.
     NotSent,
+    /// Its payload is not where it was put. That is no attempt either: somebody has to bring it back.
+    PayloadMissing,
 }
 
 impl Sender {
@@ -188,7 +190,7 @@ impl Sender {
         endpoint_name: &str,
     ) -> Result<Wanted, Done> {
         let fetched = async || {
-            let (body, part) = fetch::body(&self.payloads, &self.budget, job).await.ok_or(Done::NotSent)?;
+            let (body, part) = fetch::body(&self.payloads, &self.budget, job).await?;
             self.refuse_expunged(job, &body).await?;
             Ok(Wanted { body, part, filter_error: None })
         };

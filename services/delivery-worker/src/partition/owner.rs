@@ -29,6 +29,8 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 const IN_FLIGHT_MARGIN: Duration = Duration::from_secs(10);
 /// When something that could not be sent for a fault of ours is tried again.
 const NOT_SENT_DUE: TimeDelta = TimeDelta::seconds(5);
+/// When something is tried again whose payload is missing: nothing but a person brings it back.
+const PAYLOAD_MISSING_DUE: TimeDelta = TimeDelta::minutes(1);
 /// How long a send waits before it asks again whether this process may send.
 const LIVE_AGAIN: Duration = Duration::from_millis(50);
 /// Messages taken and not recorded: beyond it no more are taken. What is slow is parked, so this frees itself.
@@ -335,6 +337,10 @@ impl Owner {
                 self.leave_to_schedule(pair.1, ParkReason::Held, now);
             }
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
+            Done::PayloadMissing => {
+                self.shared.metrics.payloads_missing.inc();
+                self.put_off(pair, ParkReason::Parked, now + PAYLOAD_MISSING_DUE);
+            }
         }
         self.advance(pair.1, now);
     }

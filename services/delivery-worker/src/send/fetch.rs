@@ -6,23 +6,25 @@ use ravenpost_bus::message::INLINE_LIMIT;
 use ravenpost_store::Payloads;
 use tracing::{error, warn};
 
-use super::Job;
+use super::{Done, Job};
 use crate::budget::{Budget, Part};
 
-/// The body of an event, and what it takes of the shared memory while it is there; `None` when it can't be had now. A
-/// failed fetch is no attempt (PROTOCOLS W10).
-pub(super) async fn body(payloads: &Payloads, budget: &Budget, job: &Job) -> Option<(Bytes, Option<Part>)> {
+/// A body, and what it takes of the shared memory while it is there.
+type Fetched = (Bytes, Option<Part>);
+
+/// The body of an event; otherwise what becomes of the job. A failed fetch is no attempt (PROTOCOLS W10).
+pub(super) async fn body(payloads: &Payloads, budget: &Budget, job: &Job) -> Result<Fetched, Done> {
     if let Some(body) = &job.event.body {
-        return Some((body.clone(), None));
+        return Ok((body.clone(), None));
     }
     // Large, and needless for most: it would be copied with each attempt.
     Box::pin(stored(payloads, budget, job)).await
 }
 
-async fn stored(payloads: &Payloads, budget: &Budget, job: &Job) -> Option<(Bytes, Option<Part>)> {
+async fn stored(payloads: &Payloads, budget: &Budget, job: &Job) -> Result<Fetched, Done> {
     let location = &job.event.payload;
     if let Some(body) = with_neighbours(payloads, job).await {
-        return Some((body, None));
+        return Ok((body, None));
     }
     let length = usize::try_from(location.s3_length).unwrap_or(usize::MAX);
     let part = match length {
@@ -30,14 +32,14 @@ async fn stored(payloads: &Payloads, budget: &Budget, job: &Job) -> Option<(Byte
         _ => Some(budget.payload(job.event.organization_id, length).await),
     };
     match payloads.get(location).await {
-        Ok(Some(body)) => Some((body, part)),
+        Ok(Some(body)) => Ok((body, part)),
         Ok(None) => {
             error!(s3_key = location.s3_key, "the payload of an accepted event is not in the payload store");
-            None
+            Err(Done::PayloadMissing)
         }
         Err(cause) => {
             warn!(error = &cause as &dyn std::error::Error, "a payload can't be fetched");
-            None
+            Err(Done::NotSent)
         }
     }
 }
