@@ -31,6 +31,15 @@ pub(crate) enum Victim {
     Postgres,
     S3,
     Kafka,
+    /// The network between one worker and a store that all others reach.
+    Way(usize, Store),
+}
+
+/// A store that a worker has a way of its own to. Kafka tells everybody the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Postgres,
+    S3,
 }
 
 impl fmt::Display for Victim {
@@ -42,6 +51,10 @@ impl fmt::Display for Victim {
             Self::Postgres => formatter.write_str("postgres"),
             Self::S3 => formatter.write_str("s3"),
             Self::Kafka => formatter.write_str("kafka"),
+            Self::Way(number, Store::Postgres) => {
+                write!(formatter, "delivery-worker-{number}'s way to postgres")
+            }
+            Self::Way(number, Store::S3) => write!(formatter, "delivery-worker-{number}'s way to s3"),
         }
     }
 }
@@ -174,6 +187,10 @@ fn short_of_delivery(seed: u64) -> Vec<Step> {
         ]),
         Step(vec![fault(Victim::Kafka, Harm::Network(Mode::Cut), 1.0, 2.0)]),
         Step(vec![
+            fault(Victim::Way(other, Store::Postgres), Harm::Network(Mode::HalfOpen(Silent::Both)), 2.0, 3.0),
+            fault(Victim::Way(one, Store::S3), Harm::Network(Mode::Cut), 1.0, 2.0),
+        ]),
+        Step(vec![
             fault(Victim::S3, Harm::Pause, 0.5, 1.0),
             fault(Victim::Receiver, Harm::Network(Mode::Refuse), 1.0, 1.5),
         ]),
@@ -217,6 +234,8 @@ enum Kind {
     ReceiverHangs,
     /// Of a store, or of the receiver, which has a network too.
     Store(Victim, StoreKind),
+    /// Of the way between a worker and a store.
+    Way(Store, StoreKind),
 }
 
 #[derive(Clone, Copy)]
@@ -256,6 +275,9 @@ fn draw(subject: Subject, random: &mut StdRng, bag: &mut Vec<Kind>, lease: Durat
             let lasts = if matches!(kind, StoreKind::Long) { (8.0, 15.0) } else { (0.3, 6.0) };
             (victim, store_harm(random, kind), seconds(random, lasts.0, lasts.1))
         }
+        Kind::Way(store, kind) => {
+            (Victim::Way(number, store), store_harm(random, kind), seconds(random, 0.5, SESSION + 5.0))
+        }
     };
     Fault { victim, harm, after, lasts }
 }
@@ -271,6 +293,8 @@ fn kinds(subject: Subject) -> Vec<Kind> {
                 network.map(|kind| Kind::Store(Victim::Receiver, kind)).into_iter().collect();
             kinds.extend([Kind::KillWorker, Kind::KillWorker, Kind::PauseWorker]);
             kinds.extend([Kind::PauseWorkerPastItsSession, Kind::ReceiverFails, Kind::ReceiverHangs]);
+            kinds.extend([Cut, HalfOpen, Reset, Delay].map(|kind| Kind::Way(Store::Postgres, kind)));
+            kinds.extend([Cut, HalfOpen].map(|kind| Kind::Way(Store::S3, kind)));
             kinds
         }
     };
@@ -359,6 +383,9 @@ mod tests {
         assert!(suffers(Victim::Receiver, |fault| fault.harm == Harm::Fails));
         assert!(suffers(Victim::Receiver, |fault| fault.harm == Harm::Hangs));
         assert!(suffers(Victim::Receiver, |fault| matches!(fault.harm, Harm::Network(_))));
+        for store in [Store::Postgres, Store::S3] {
+            assert!((0..WORKERS).any(|number| suffers(Victim::Way(number, store), |_| true)), "{store:?}");
+        }
         // Nobody can kill or pause this process.
         assert!(!suffers(Victim::Receiver, |fault| matches!(fault.harm, Harm::Kill | Harm::Pause)));
         assert!(!faults.iter().any(|fault| matches!(fault.victim, Victim::Ingress(_))));

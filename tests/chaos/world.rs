@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::future::join_all;
 use ravenpost_testkit::{
     fault::{FaultProxy, Mode},
-    fragile::Fragile,
+    fragile::{Fragile, Network},
     process::Process,
     receiver::Answer,
     stack::{Daemon, Kafka, Postgres, SeaweedFs},
@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     load::Load,
     producer::{self, Dialect, Endpoint},
-    schedule::{Fault, Harm, REPLICAS, Step, Subject, Victim},
+    schedule::{Fault, Harm, REPLICAS, Step, Store, Subject, Victim},
     verdict::{Promise, Violation},
 };
 
@@ -48,7 +48,15 @@ pub(crate) struct World<'stores> {
     stores: &'stores Fragile,
     /// In front of the destinations.
     receiver: FaultProxy,
+    /// Between each worker and what all services see.
+    ways: Vec<Ways>,
     journal: BlockingMutex<Vec<Entry>>,
+}
+
+/// One worker's ways to stores.
+struct Ways {
+    postgres: FaultProxy,
+    s3: FaultProxy,
 }
 
 /// Something that was done or seen.
@@ -71,19 +79,20 @@ impl<'stores> World<'stores> {
             .stores(stores.direct().clone())
             .services_see(stores.through().clone())
             .replicas(Service::Ingress, REPLICAS)
-            .replicas(Service::DeliveryWorker, workers)
+            .replicas(Service::DeliveryWorker, 0)
             .replicas(Service::Notifier, 0)
             .setting("RAVENPOST_ADOPT_AFTER", format!("{}s", lease.as_secs()))
             .setting("RAVENPOST_KAFKA_TIMEOUT", format!("{}s", kafka_timeout.as_secs()))
             .start()
             .await
             .context("the system does not start")?;
+        let ways = add_workers(&mut system, &stores.network, workers).await?;
         let receiver = FaultProxy::start(&format!("127.0.0.1:{}", system.receiver.port())).await?;
         let endpoints = endpoints(&system, subject, &receiver).await?;
         let lock = |processes: &mut Vec<Process>| processes.drain(..).map(Mutex::new).collect();
         let (ingress, workers) = (lock(&mut system.ingress), lock(&mut system.workers));
         let (others, journal) = (lock(&mut system.management), BlockingMutex::default());
-        Ok(Self { ingress, workers, others, system, endpoints, stores, receiver, journal })
+        Ok(Self { ingress, workers, others, system, endpoints, stores, receiver, ways, journal })
     }
 
     /// The base URL of each ingress.
@@ -157,6 +166,7 @@ impl<'stores> World<'stores> {
             Victim::Ingress(number) => self.ingress[number].lock().await.start_again(),
             Victim::Worker(number) => self.workers[number].lock().await.start_again(),
             Victim::Receiver => bail!("the receiver is part of this process"),
+            Victim::Way(..) => bail!("a network is not killed"),
             Victim::Postgres => self.stores.postgres.lock().await.restart().await,
             Victim::S3 => self.stores.s3.lock().await.restart().await,
             Victim::Kafka => self.stores.kafka.lock().await.restart().await,
@@ -174,6 +184,7 @@ impl<'stores> World<'stores> {
             Victim::Ingress(number) => MutexGuard::map(self.ingress[number].lock().await, Process::daemon),
             Victim::Worker(number) => MutexGuard::map(self.workers[number].lock().await, Process::daemon),
             Victim::Receiver => bail!("the receiver is part of this process"),
+            Victim::Way(..) => bail!("a network is no process"),
             Victim::Postgres => MutexGuard::map(self.stores.postgres.lock().await, Postgres::daemon),
             Victim::S3 => MutexGuard::map(self.stores.s3.lock().await, SeaweedFs::daemon),
             Victim::Kafka => MutexGuard::map(self.stores.kafka.lock().await, Kafka::daemon),
@@ -192,6 +203,8 @@ impl<'stores> World<'stores> {
         match victim {
             Victim::Ingress(_) | Victim::Worker(_) => None,
             Victim::Receiver => Some(&self.receiver),
+            Victim::Way(number, Store::Postgres) => Some(&self.ways[number].postgres),
+            Victim::Way(number, Store::S3) => Some(&self.ways[number].s3),
             Victim::Postgres => Some(&self.stores.network.postgres),
             Victim::S3 => Some(&self.stores.network.s3),
             Victim::Kafka => Some(&self.stores.network.kafka),
@@ -205,6 +218,26 @@ impl<'stores> World<'stores> {
         tokio::try_join!(postgres.until_ready(), s3.until_ready(), kafka.until_ready())?;
         Ok(())
     }
+}
+
+/// Starts workers that reach Postgres and S3 through networks of their own, and these through those that all see.
+async fn add_workers(system: &mut System, network: &Network, count: usize) -> Result<Vec<Ways>> {
+    let (database, s3) = ("RAVENPOST_DATABASE_URL", "RAVENPOST_S3_ENDPOINT");
+    let all = [database, s3].map(|name| system.settings.get(name).unwrap_or_default().to_owned());
+    let (seen, seen_s3) = (network.postgres.address(), network.s3.address());
+    ensure!(all[0].contains(&seen) && all[1].contains(&seen_s3), "services see other stores: {all:?}");
+    let mut ways = Vec::new();
+    for _ in 0..count {
+        let own = Ways { postgres: FaultProxy::start(&seen).await?, s3: FaultProxy::start(&seen_s3).await? };
+        system.settings.set(database, all[0].replace(&seen, &own.postgres.address()));
+        system.settings.set(s3, all[1].replace(&seen_s3, &own.s3.address()));
+        system.add(Service::DeliveryWorker).await?;
+        ways.push(own);
+    }
+    let [own_database, own_s3] = all;
+    system.settings.set(database, own_database);
+    system.settings.set(s3, own_s3);
+    Ok(ways)
 }
 
 /// Waits until a process has recovered; tells what is wrong with one that does not, and starts it again as Kubernetes
