@@ -22,6 +22,7 @@ mod pacing;
 mod pause;
 mod replay;
 mod replays;
+mod retention;
 mod sending;
 mod tls;
 mod tokens;

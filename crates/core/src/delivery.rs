@@ -168,11 +168,13 @@ pub enum Outcome {
     Protocol,
     /// See [`FailureKind::Token`].
     Token,
+    /// Not sent: it waited for longer than its event is kept.
+    Expired,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -186,6 +188,7 @@ impl Outcome {
         Self::Timeout,
         Self::Protocol,
         Self::Token,
+        Self::Expired,
     ];
 
     /// As it is stored and told.
@@ -204,6 +207,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Token => "token",
+            Self::Expired => "expired",
         }
     }
 
@@ -215,6 +219,11 @@ impl Outcome {
     /// Delivered.
     pub fn is_success(self) -> bool {
         self == Self::Success
+    }
+
+    /// Something was sent, or was tried to be: it says how the destination fares.
+    pub fn is_of_an_attempt(self) -> bool {
+        self != Self::Expired
     }
 }
 

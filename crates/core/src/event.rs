@@ -68,9 +68,21 @@ impl PayloadLocation {
         Self::within(Self::object_key(event), 0, length)
     }
 
+    /// How the keys of payloads that have objects of their own begin, and those of segments.
+    pub const PREFIXES: [&str; 2] = ["payloads/", "payloads/segments/"];
+
     /// The key of a payload that has an object of its own.
     pub fn object_key(event: EventId) -> String {
         format!("payloads/{event}.json")
+    }
+
+    /// After which event an object with payloads is named; `None` when it is none.
+    pub fn event_of_key(key: &str) -> Option<EventId> {
+        let name = match key.strip_prefix("payloads/segments/") {
+            Some(segment) => segment,
+            None => key.strip_prefix("payloads/")?.strip_suffix(".json")?,
+        };
+        name.parse().ok()
     }
 
     /// The key of a segment, which holds the payloads of a whole batch; it is named after its first event.

@@ -172,12 +172,15 @@ impl Outcomes {
     /// One attempt.
     pub fn of(outcome: Outcome) -> Self {
         let mut outcomes = Self::default();
-        *outcomes.class(outcome) += 1;
+        if let Some(class) = outcomes.class(outcome) {
+            *class += 1;
+        }
         outcomes
     }
 
-    fn class(&mut self, outcome: Outcome) -> &mut i64 {
-        match outcome {
+    fn class(&mut self, outcome: Outcome) -> Option<&mut i64> {
+        Some(match outcome {
+            Outcome::Expired => return None,
             Outcome::Success => &mut self.successes,
             Outcome::Redirect => &mut self.redirects,
             Outcome::ClientError => &mut self.client_errors,
@@ -191,7 +194,7 @@ impl Outcomes {
             | Outcome::Certificate
             | Outcome::Protocol
             | Outcome::Token => &mut self.unreachable,
-        }
+        })
     }
 
     /// All that failed.

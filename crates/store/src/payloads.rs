@@ -15,7 +15,9 @@ use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::ids::EventId;
 
 use crate::{Error, Result};
 pub use settings::Settings;
@@ -24,6 +26,8 @@ const STORE: &str = "the payload store";
 /// No operation takes longer, retries included; ingress answers 503 then.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Objects that are deleted at once.
+const DELETIONS: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The payload store. Cheap to clone.
@@ -170,6 +174,31 @@ impl Payloads {
             Err(failure) if failure.code() == Some("NoSuchKey") => Ok(()),
             Err(failure) => Err(error(&failure)),
         }
+    }
+
+    /// Deletes the oldest objects with payloads of events below `bound`, about `most`, and answers how many. They come in
+    /// the order of their events, so that none is passed over.
+    pub async fn delete_below(&self, bound: EventId, most: usize) -> Result<usize> {
+        let mut deleted = 0;
+        for prefix in PayloadLocation::PREFIXES {
+            let old = self.below(prefix, bound, most.saturating_sub(deleted)).await?;
+            deleted += old.len();
+            let deletions = stream::iter(old).map(|key| async move { self.delete(&key).await });
+            deletions.buffer_unordered(DELETIONS).try_collect::<()>().await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn below(&self, prefix: &str, bound: EventId, most: usize) -> Result<Vec<String>> {
+        let most = i32::try_from(most).unwrap_or(i32::MAX);
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).delimiter("/");
+        let listed = Box::pin(list.max_keys(most).send()).await.map_err(|failure| error(&failure))?;
+        let keys = listed.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix));
+        let is_old = |key: &&str| PayloadLocation::event_of_key(key).is_some_and(|event| event < bound);
+        Ok(keys.filter(is_old).map(str::to_owned).collect())
     }
 
     /// Answers when the bucket is there and ours.

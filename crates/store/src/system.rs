@@ -27,6 +27,7 @@ mod record;
 mod rejected;
 mod replay_jobs;
 mod resume;
+mod retention;
 mod route_changes;
 mod rules;
 mod schedule;
@@ -65,6 +66,7 @@ pub use record::{Attempt, DestinationState, Filtered, OfPartition, Park, ParkRea
 pub use rejected::{NewRejected, RejectedCaps, RejectedCount};
 pub use replay_jobs::{Recovered, ReplayStep};
 pub use resume::Known;
+pub use retention::{DayDropped, Expiring, Place};
 pub use route_changes::{RouteChanges, RouteMark};
 pub use schedule::{Ask, Due, Waiting};
 pub use signing_keys::OrganizationKey;

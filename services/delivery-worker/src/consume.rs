@@ -80,10 +80,10 @@ impl Group {
             match change {
                 Change::Assigned(partition) => {
                     let stop = self.ctx.stopping.child_token();
-                    let (hints, hinted) = mpsc::unbounded_channel();
+                    let (sender, notices) = mpsc::unbounded_channel();
                     let id = partition.id;
-                    owned.insert(id, hints);
-                    let ownership = partition::run(Arc::clone(&shared), partition, stop.clone(), hinted);
+                    owned.insert(id, sender);
+                    let ownership = partition::run(Arc::clone(&shared), partition, stop.clone(), notices);
                     owners.begin(id, stop, ownership);
                 }
                 Change::Revoked(partition, handover) => {

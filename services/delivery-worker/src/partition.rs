@@ -11,6 +11,8 @@ mod owner;
 
 mod due;
 
+mod expire;
+
 mod pace;
 
 mod relayed;
@@ -75,6 +77,15 @@ pub struct Hint {
     pub resumed_at: Option<DateTime<Utc>>,
 }
 
+/// What an owner is told of the schedule.
+#[derive(Debug)]
+pub enum Notice {
+    /// Something waits.
+    Waits(Hint),
+    /// It has waited for longer than its event is kept.
+    Expired(Box<Due>),
+}
+
 /// An event for a destination.
 type Pair = (EventId, DestinationId);
 
@@ -115,9 +126,9 @@ pub async fn run(
     shared: Arc<Shared>,
     partition: Partition,
     stop: CancellationToken,
-    mut hints: mpsc::UnboundedReceiver<Hint>,
+    mut notices: mpsc::UnboundedReceiver<Notice>,
 ) {
-    while let Ended::Lost { resume_at } = own(&shared, &partition, &stop, &mut hints).await {
+    while let Ended::Lost { resume_at } = own(&shared, &partition, &stop, &mut notices).await {
         // A late taker (one that was stopped before its statement left) must not leave the partition to nobody: if the
         // group still gives it to us after a while, it is ours and is taken again.
         if stop.run_until_cancelled(tokio::time::sleep(SETTLE)).await.is_none() {
@@ -135,7 +146,7 @@ async fn own(
     shared: &Arc<Shared>,
     partition: &Partition,
     stop: &CancellationToken,
-    hints: &mut mpsc::UnboundedReceiver<Hint>,
+    notices: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> Ended {
     let Some((epoch, log_end)) = stop.run_until_cancelled(take(shared, partition)).await else {
         return Ended::Stopped;
@@ -151,7 +162,10 @@ async fn own(
         tokio::select! {
             () = over.cancelled() => break,
             Some(report) = reported.recv() => owner.hear(report, clock::now()),
-            Some(hint) = hints.recv() => owner.heed(hint, clock::now()),
+            Some(notice) = notices.recv() => match notice {
+                Notice::Waits(hint) => owner.heed(hint, clock::now()),
+                Notice::Expired(row) => owner.expire(*row, clock::now()),
+            },
             () = until(owner.next_wake()) => owner.wake(clock::now()),
             () = until(owner.next_due()) => {}
             _ = tick.tick() => owner.tick(Instant::now(), clock::now()),

@@ -36,6 +36,8 @@ pub struct Recording {
     pub epoch: i64,
     /// For Postgres.
     pub record: Record,
+    /// Of that, what concerned events that are kept no longer.
+    pub gone: Record,
     /// For Kafka, before: events given up, and what happened to destinations.
     pub messages: Vec<Message>,
     /// Hears of it when it is recorded.
@@ -138,14 +140,14 @@ impl Lanes {
     }
 
     /// Writes until Postgres has it. What Postgres refuses for what is in it goes on by itself, and stops no other.
-    async fn write(self: Arc<Self>, batch: Vec<Recording>) {
+    async fn write(self: Arc<Self>, mut batch: Vec<Recording>) {
         let things = batch.iter().map(|recording| recording.record.len()).sum::<usize>();
         self.metrics.record_batch.observe(f64::from(u32::try_from(things).unwrap_or(u32::MAX)));
         loop {
             match self.write_once(&batch).await {
                 Ok(current) => return answer(batch, &current),
                 Err(cause) if cause.is_about_data() => break,
-                Err(_) => sleep(AGAIN).await,
+                Err(cause) => self.recover(&mut batch, &cause).await,
             }
         }
         for recording in batch {
@@ -155,13 +157,34 @@ impl Lanes {
     }
 
     async fn write_alone(&self, recording: Recording) {
-        let alone = [recording];
+        let mut alone = [recording];
         loop {
             match self.write_once(&alone).await {
                 Ok(current) => return answer(alone, &current),
-                Err(_) => sleep(AGAIN).await,
+                Err(cause) => self.recover(&mut alone, &cause).await,
             }
         }
+    }
+
+    /// Waits before it is tried again, without what can't be recorded any more: a worker that was stopped for long may
+    /// come back with what it knows of events that were dropped meanwhile (PROTOCOLS D2).
+    async fn recover(&self, batch: &mut [Recording], cause: &Error) {
+        if !cause.is_transient()
+            && let Ok(kept_from) = self.system.kept_from().await
+        {
+            for recording in batch {
+                let gone = recording.record.split_off_below(kept_from);
+                if !gone.is_empty() {
+                    let (partition, things) = (recording.partition, gone.len());
+                    warn!(
+                        partition,
+                        things, "what is to be recorded of events that are kept no longer is left out"
+                    );
+                    recording.gone.append(gone);
+                }
+            }
+        }
+        sleep(AGAIN).await;
     }
 
     async fn write_once(&self, batch: &[Recording]) -> Result<Vec<i32>, Error> {
@@ -189,7 +212,8 @@ impl Lanes {
 }
 
 fn answer(batch: impl IntoIterator<Item = Recording>, current: &[i32]) {
-    for Recording { partition, record, recorded, .. } in batch {
+    for Recording { partition, mut record, gone, recorded, .. } in batch {
+        record.append(gone);
         // Nobody listens when the owner is gone.
         drop(recorded.send(Recorded { record, current: current.contains(&partition) }));
     }

@@ -82,6 +82,17 @@ pub struct Job {
     pub ready_at: DateTime<Utc>,
 }
 
+impl Job {
+    fn key(&self) -> DeliveryKey {
+        DeliveryKey {
+            event_id: self.event.id,
+            destination_id: self.destination_id,
+            run: self.run,
+            attempt_number: self.attempt_number,
+        }
+    }
+}
+
 /// What a destination wants, at hand.
 struct Wanted {
     body: Bytes,
@@ -237,6 +248,30 @@ impl Sender {
     }
 }
 
+/// What is recorded, and what Kafka is told, of something that is given up at `now` without having been sent, since its
+/// event is not kept for longer.
+pub fn expired(job: &Job, now: DateTime<Utc>) -> (Attempt, Message) {
+    let attempt = Attempt {
+        id: DeliveryId::new(now, random::bytes()),
+        key: job.key(),
+        organization_id: job.event.organization_id,
+        endpoint_id: job.event.endpoint_id,
+        version: 0,
+        outcome: Outcome::Expired,
+        response_code: None,
+        response_body_snippet: None,
+        error_message: Some("not sent: it has waited for as long as events are kept".to_owned()),
+        next_retry_at: None,
+        attempted_at: now,
+        duration_ms: 0,
+        filter_error: None,
+        phases: PhaseTimes::default(),
+        connected_address: None,
+    };
+    let letter = dead_letter(&job.event, &attempt);
+    (attempt, letter)
+}
+
 fn dead_letter(event: &EventMessage, attempt: &Attempt) -> Message {
     let letter =
         DeadLetter { event, destination_id: attempt.key.destination_id, reason: attempt.outcome.as_str() };
@@ -257,12 +292,7 @@ fn judge(job: &Job, destination: &DeliveryConfig, answer: &Answer, attempted_at:
     let verdict = answer.verdict(&destination.retry_policy, made, clock::now(), random::fraction());
     Attempt {
         id: DeliveryId::new(attempted_at, random::bytes()),
-        key: DeliveryKey {
-            event_id: job.event.id,
-            destination_id: job.destination_id,
-            run: job.run,
-            attempt_number: job.attempt_number,
-        },
+        key: job.key(),
         organization_id: job.event.organization_id,
         endpoint_id: job.event.endpoint_id,
         version: 0,

@@ -7,7 +7,7 @@
 //!
 //! replays: bulk replays, a page in each transaction, by whichever replica locks it; those that a recovery asks for
 //! live: what has just happened, one source for each organization that somebody listens to
-//! maintenance: the schema's version at start, partitions every hour, rejected requests beyond their caps,
+//! maintenance: the schema's version at start, partitions every hour, events that were kept for long enough, rejected requests beyond their caps,
 //!              deduplication keys that have expired, and whatever else nobody needs any more; statistics; payloads that
 //!              are still to be overwritten
 //! commands: migrate, bootstrap, invite-owner, reconcile, audit, openapi
@@ -47,6 +47,7 @@ use auth::Auth;
 use live::{Live, LiveLimits};
 use maintenance::leftovers::Remover;
 use maintenance::rejected::Sweeper;
+use maintenance::retention::Dropper;
 use maintenance::statistics::Kept;
 use metrics::Metrics;
 pub use settings::{Command, Settings};
@@ -96,6 +97,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     let remover = Remover::new(store.system(), &settings.leftovers, metrics.clone());
     ctx.spawn("removal of leftovers", remover.run(ctx.clone()));
+
+    let dropper = Dropper::new(store.system(), payloads.clone(), &settings.retention, metrics.clone());
+    ctx.spawn("retention", dropper.run(ctx.clone()));
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);

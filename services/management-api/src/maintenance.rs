@@ -4,6 +4,7 @@ pub mod deduplication;
 pub mod expunged;
 pub mod leftovers;
 pub mod rejected;
+pub mod retention;
 pub mod statistics;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, Opts};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 use ravenpost_chassis::metrics::LATENCY_SECONDS;
 use ravenpost_store::Store;
 use tracing::Instrument;
@@ -30,6 +30,13 @@ pub struct Metrics {
     pub leftovers_removed: IntCounterVec,
     /// How often removing it failed, by kind.
     pub leftover_failures: IntCounterVec,
+    /// Days of events that were dropped.
+    pub days_dropped: IntCounter,
+    /// Payloads that were removed, since their events are gone.
+    pub payloads_removed: IntCounter,
+    /// How often one or the other failed.
+    pub retention_failures: IntCounter,
+    oldest_events_seconds: IntGauge,
     /// What steps of bulk replays came to: deliveries scheduled, skipped, withdrawn.
     pub replayed: IntCounterVec,
     /// Steps of bulk replays that failed.
@@ -79,6 +86,23 @@ impl Metrics {
                 "Steps of removing leftovers that failed; they are made again.",
                 &["kind"],
             ),
+            days_dropped: metrics.counter(
+                "event_days_dropped_total",
+                "Days of events that were dropped, since they were kept for as long as they are to be.",
+            ),
+            payloads_removed: metrics.counter(
+                "payloads_removed_total",
+                "Objects that were removed from the payload store, since the events in them are gone.",
+            ),
+            retention_failures: metrics.counter(
+                "retention_failures_total",
+                "Failures to drop days of events or to remove their payloads; it is tried again.",
+            ),
+            oldest_events_seconds: metrics.gauge(
+                "oldest_events_seconds",
+                "How long ago the oldest day of events that is kept began; much more than RAVENPOST_EVENT_RETENTION means \
+                 that something still waits for its events, or that it can't be dropped.",
+            ),
             replayed: metrics.counters(
                 "replay_deliveries_total",
                 "Deliveries that bulk replays have scheduled, skipped (they had changed meanwhile) or withdrawn.",
@@ -88,6 +112,10 @@ impl Metrics {
             automatic_replays: metrics
                 .counter("automatic_replays_total", "Bulk replays made since a destination has recovered."),
         }
+    }
+
+    pub(crate) fn oldest_events(&self, age: Duration) {
+        self.oldest_events_seconds.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn token_checked(&self, refused: Option<&Refusal>) {

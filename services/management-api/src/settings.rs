@@ -55,6 +55,9 @@ pub struct Settings {
     /// What is kept of rejected requests.
     #[command(flatten)]
     pub rejected: RejectedSettings,
+    /// How long events are kept.
+    #[command(flatten)]
+    pub retention: RetentionSettings,
     /// What is kept although nobody needs it.
     #[command(flatten)]
     pub leftovers: LeftoverSettings,
@@ -137,6 +140,22 @@ fn rejected_age(text: &str) -> Result<Duration, String> {
     let age = duration::parse(text).map_err(|error| error.to_string())?;
     let bounds = Duration::from_hours(1)..=Duration::from_hours(24 * 365);
     if bounds.contains(&age) { Ok(age) } else { Err("from 1h to 365d".to_owned()) }
+}
+
+/// How long events are kept, with their headers, attempts, dead letters and payloads.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct RetentionSettings {
+    /// How long events are kept, in whole days: those of a day are dropped together, with their attempts, dead letters and payloads. What still waits a day before is given up, counted and alerted. Longer than Kafka keeps `webhooks.ingest`, and at least 9d.
+    #[arg(long, env = "RAVENPOST_EVENT_RETENTION", value_name = "DURATION", default_value = "30d", value_parser = event_retention)]
+    pub event_retention: Duration,
+}
+
+fn event_retention(text: &str) -> Result<Duration, String> {
+    let retention = duration::parse(text).map_err(|error| error.to_string())?;
+    // Retries may take seven days, and the last day is for what is replayed then.
+    let bounds = Duration::from_hours(24 * 9)..=Duration::from_hours(24 * 3_650);
+    if bounds.contains(&retention) { Ok(retention) } else { Err("from 9d to 3650d".to_owned()) }
 }
 
 /// How long something is kept that nobody needs.

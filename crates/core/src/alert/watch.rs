@@ -24,6 +24,8 @@ pub struct Seen {
     pub took_ms: u32,
     /// The event was given up with it.
     pub dead: bool,
+    /// Nothing was sent, so it says nothing of the destination: the event had waited for as long as events are kept.
+    pub expired: bool,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -106,17 +108,23 @@ impl Watch {
         let Some(minute) = self.minutes.iter_mut().rev().find(|minute| minute.number == number) else {
             return;
         };
+        minute.dead += u32::from(seen.dead);
+        if seen.expired {
+            return;
+        }
         minute.attempts += 1;
         minute.failures += u32::from(!seen.success);
-        minute.dead += u32::from(seen.dead);
         let class = &mut minute.latency[Histogram::class(seen.took_ms)];
         *class = class.saturating_add(1);
     }
 
     /// Follows the streak: an attempt that was not followed before.
     pub fn follow(&mut self, seen: &Seen) {
-        self.last_attempt_at = self.last_attempt_at.max(Some(seen.at));
         self.last_was_dead = seen.dead;
+        if seen.expired {
+            return;
+        }
+        self.last_attempt_at = self.last_attempt_at.max(Some(seen.at));
         if seen.success {
             self.failures_in_a_row = 0;
             self.failing_since = None;
@@ -199,7 +207,14 @@ mod tests {
     }
 
     fn seen(second: i64, success: bool) -> Seen {
-        Seen { at: at(second), success, took_ms: 10, dead: false, error: Some("refused".to_owned()) }
+        Seen {
+            at: at(second),
+            success,
+            took_ms: 10,
+            dead: false,
+            expired: false,
+            error: Some("refused".to_owned()),
+        }
     }
 
     #[test]

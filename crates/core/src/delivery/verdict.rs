@@ -89,7 +89,8 @@ impl Answer {
     /// Which class of failure it is; `None` for a success.
     pub fn class(&self) -> Option<FailureClass> {
         Some(match self.outcome() {
-            Outcome::Success => return None,
+            // What has expired was not answered.
+            Outcome::Success | Outcome::Expired => return None,
             Outcome::ClientError | Outcome::ServerError if self.is_throttled() => FailureClass::Throttled,
             Outcome::Redirect => FailureClass::Redirect,
             Outcome::ClientError => FailureClass::ClientError,

@@ -65,6 +65,16 @@ impl System {
         let mut transaction = self.begin_snapshot().await?;
         let met = met_through(&mut transaction).await?;
         let settled = met.min(EventId::floor(settled));
+        // What is kept no longer is in no book.
+        let after = after.max(kept_from(&mut transaction).await?.predecessor());
+        if after >= through {
+            return Ok(LedgerPage {
+                entries: Vec::new(),
+                payloads: Vec::new(),
+                strays: Vec::new(),
+                reached: through,
+            });
+        }
         let rows = page::events(&mut transaction, Range { after: after.0, through: through.0 }, most).await?;
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= most);
         let reached = rows.last().filter(|_| full).map_or(through, |last| EventId(last.id));
@@ -94,4 +104,8 @@ impl System {
 async fn met_through(connection: &mut PgConnection) -> Result<EventId> {
     let met = sqlx::query_scalar!("select met_through from sweeper").fetch_optional(connection).await?;
     Ok(EventId(met.flatten().unwrap_or_default()))
+}
+
+async fn kept_from(connection: &mut PgConnection) -> Result<EventId> {
+    Ok(EventId(sqlx::query_scalar!("select kept_from from retention").fetch_one(connection).await?))
 }

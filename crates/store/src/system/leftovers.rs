@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Executor, PgConnection};
+use uuid::Uuid;
 
 use super::System;
 use super::maintenance::LEFTOVERS;
@@ -42,6 +43,10 @@ pub enum Leftover {
     Notifications,
     /// Alerts that were resolved ninety days ago.
     Alerts,
+    /// Dead letters of events that are kept no longer.
+    DeadLetters,
+    /// That payloads of such events were expunged.
+    ExpungedPayloads,
 }
 
 /// How long alerts, and what was told of them, are listed.
@@ -67,7 +72,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -79,6 +84,8 @@ impl Leftover {
         Self::RouteChanges,
         Self::Notifications,
         Self::Alerts,
+        Self::DeadLetters,
+        Self::ExpungedPayloads,
     ];
 
     /// Its name in metrics and logs.
@@ -95,6 +102,8 @@ impl Leftover {
             Self::RouteChanges => "route_changes",
             Self::Notifications => "notifications",
             Self::Alerts => "alerts",
+            Self::DeadLetters => "dead_letters",
+            Self::ExpungedPayloads => "expunged_payloads",
         }
     }
 
@@ -163,6 +172,8 @@ async fn remove(
         Leftover::RouteChanges => route_changes(connection, most).await,
         Leftover::Notifications => notifications(connection, now - ALERTS, most).await,
         Leftover::Alerts => alerts(connection, now - ALERTS, most).await,
+        Leftover::DeadLetters => dead_letters(connection, most).await,
+        Leftover::ExpungedPayloads => expunged_payloads(connection, most).await,
     }
 }
 
@@ -337,4 +348,37 @@ async fn alerts(connection: &mut PgConnection, resolved: DateTime<Utc>, most: i6
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The bound is read first: the planner has to know it.
+async fn dead_letters(connection: &mut PgConnection, most: i64) -> Result<u64> {
+    let kept_from = kept_from(connection).await?;
+    let done = sqlx::query!(
+        "delete from dead_letters where (event_id, destination_id) in (
+             select event_id, destination_id from dead_letters where event_id < $1
+             order by event_id, destination_id limit $2)",
+        kept_from,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn expunged_payloads(connection: &mut PgConnection, most: i64) -> Result<u64> {
+    let kept_from = kept_from(connection).await?;
+    let done = sqlx::query!(
+        "delete from expunged_payloads where (organization_id, event_id) in (
+             select organization_id, event_id from expunged_payloads where event_id < $1
+             order by event_id limit $2)",
+        kept_from,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn kept_from(connection: &mut PgConnection) -> Result<Uuid> {
+    Ok(sqlx::query_scalar!("select kept_from from retention").fetch_one(connection).await?)
 }

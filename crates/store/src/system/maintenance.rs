@@ -9,6 +9,7 @@ use crate::Result;
 /// another wait. Each kind of leftovers has its own, from the second key on.
 const PARTITIONS: i64 = 0x7261_7665_6e01;
 pub(super) const LEFTOVERS: i64 = 0x7261_7665_6e02;
+pub(super) const RETENTION: i64 = 0x7261_7665_6e80;
 
 impl System {
     /// Makes the daily partitions of the coming `days` that are missing, unless another process is at it.
@@ -24,11 +25,17 @@ impl System {
 
     /// A transaction of the maintenance role, which holds the task until its end; `None` while another process does.
     pub(super) async fn elected(&self, task: i64) -> Result<Option<Transaction<'static, Postgres>>> {
-        let mut transaction = self.pool.begin().await?;
-        transaction.execute("set local role ravenpost_maintenance").await?;
+        let mut transaction = self.maintenance().await?;
         let elected = sqlx::query_scalar!("select pg_try_advisory_xact_lock($1) as \"elected!\"", task)
             .fetch_one(&mut *transaction)
             .await?;
         Ok(elected.then_some(transaction))
+    }
+
+    /// A transaction of the maintenance role.
+    pub(super) async fn maintenance(&self) -> Result<Transaction<'static, Postgres>> {
+        let mut transaction = self.pool.begin().await?;
+        transaction.execute("set local role ravenpost_maintenance").await?;
+        Ok(transaction)
     }
 }

@@ -166,6 +166,29 @@ impl Record {
         }
     }
 
+    /// Takes out what concerns events below `bound`.
+    #[must_use]
+    pub fn split_off_below(&mut self, bound: EventId) -> Self {
+        Self {
+            routed: self.routed.extract_if(.., |routed| routed.event_id < bound).collect(),
+            attempts: self.attempts.extract_if(.., |attempt| attempt.key.event_id < bound).collect(),
+            parks: self.parks.extract_if(.., |park| park.event_id < bound).collect(),
+            cancelled: self.cancelled.extract_if(.., |(event, _)| *event < bound).collect(),
+            filtered: self.filtered.extract_if(.., |filtered| filtered.event_id < bound).collect(),
+            states: Vec::new(),
+        }
+    }
+
+    /// Adds what another one has to say.
+    pub fn append(&mut self, mut other: Self) {
+        self.routed.append(&mut other.routed);
+        self.attempts.append(&mut other.attempts);
+        self.parks.append(&mut other.parks);
+        self.cancelled.append(&mut other.cancelled);
+        self.filtered.append(&mut other.filtered);
+        self.states.append(&mut other.states);
+    }
+
     /// How many things it has to say, for whoever bounds a statement.
     pub fn len(&self) -> usize {
         self.attempts.len()

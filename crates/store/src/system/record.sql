@@ -76,7 +76,8 @@ with owner as (
             not in ('success', 'redirect', 'client_error', 'server_error', 'timeout')), 0),
         coalesce(array_agg(r.duration_ms) filter (where r.former is null), '{}')
     from recorded r cross join lateral (values (r.outcome, 1), (r.former, -1)) as o (outcome, change)
-    where o.outcome is not null
+    -- What has expired was not sent.
+    where o.outcome <> 'expired'
     group by 1, 2, 3, 4
 ), watched as (
     insert into live_attempts (organization_id, id, event_id, endpoint_id, destination_id, run, attempt_number, outcome,

@@ -18,9 +18,11 @@ mod recovery;
 mod rejected;
 mod replay;
 mod replay_jobs;
+mod retention;
 
 mod route_changes;
 mod scheduled;
+mod schema;
 
 mod secrets;
 mod sending;

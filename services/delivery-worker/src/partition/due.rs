@@ -211,7 +211,7 @@ async fn look(system: &System, poll: Poll, now: DateTime<Utc>) -> Poll {
     }
 }
 
-fn job(row: Due, neighbours: Option<Arc<Neighbours>>) -> Job {
+pub(super) fn job(row: Due, neighbours: Option<Arc<Neighbours>>) -> Job {
     Job {
         destination_id: row.destination_id,
         run: row.run,

@@ -37,7 +37,14 @@ impl Owner {
         let (recorded, hears) = oneshot::channel();
         let messages = std::mem::take(&mut self.messages);
         let (partition, epoch) = (self.partition, self.epoch);
-        self.shared.recorder.leave(Recording { partition, epoch, record, messages, recorded });
+        self.shared.recorder.leave(Recording {
+            partition,
+            epoch,
+            record,
+            gone: Record::default(),
+            messages,
+            recorded,
+        });
         let reports = self.reports.clone();
         tokio::spawn(async move {
             if let Ok(recorded) = hears.await {

@@ -28,6 +28,7 @@ mod process;
 mod rejected_requests;
 mod replay;
 mod replays;
+mod retention;
 mod revocation;
 mod scheduled;
 mod secrets;

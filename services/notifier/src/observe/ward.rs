@@ -278,6 +278,7 @@ fn seen(report: &DeliveryReport) -> Seen {
         success: report.outcome.is_success(),
         took_ms: u32::try_from(report.duration_ms).unwrap_or(u32::MAX),
         dead: report.dead,
+        expired: !report.outcome.is_of_an_attempt(),
         error: report.error_message.clone(),
     }
 }

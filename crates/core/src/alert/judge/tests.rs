@@ -12,7 +12,7 @@ fn at(second: i64) -> DateTime<Utc> {
 
 fn attempt(second: i64, success: bool) -> Seen {
     let error = (!success).then(|| "refused".to_owned());
-    Seen { at: at(second), success, took_ms: 20, dead: false, error }
+    Seen { at: at(second), success, took_ms: 20, dead: false, expired: false, error }
 }
 
 fn see(watch: &mut Watch, seen: &Seen) {
