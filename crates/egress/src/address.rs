@@ -27,7 +27,8 @@ pub struct Blocked {
 pub fn verdict(ip: IpAddr, allowed: &[IpNet]) -> Result<(), Blocked> {
     let canonical = ip.to_canonical();
     let covers = |network: &IpNet| network.contains(&ip) || network.contains(&canonical);
-    let metadata = METADATA.contains(&canonical);
+    let metadata =
+        METADATA.contains(&canonical) || embedded(ip).any(|inner| METADATA.contains(&inner.into()));
     let is_alone = |network: &IpNet| network.prefix_len() == network.max_prefix_len();
     if allowed.iter().any(|network| covers(network) && (!metadata || is_alone(network))) {
         return Ok(());
@@ -39,6 +40,33 @@ pub fn verdict(ip: IpAddr, allowed: &[IpNet]) -> Result<(), Blocked> {
     };
     special.map_or(Ok(()), |reason| Err(Blocked { address: ip, reason }))
 }
+
+/// IPv4 addresses to which a translator or a tunnel may lead an IPv6 address: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo
+/// (RFC 4380), ISATAP (RFC 5214), IPv4-compatible and IPv4-translated ones.
+fn embedded(ip: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else { return [None; 3].into_iter().flatten() };
+    let bits = ip.to_bits();
+    let inner =
+        |shift: u32| Ipv4Addr::from_bits(u32::try_from((bits >> shift) & 0xffff_ffff).unwrap_or_default());
+    let covers = |net: Ipv6Net| net.contains(&ip);
+    let last = EMBEDS_LAST.iter().copied().any(covers) || is_isatap(ip);
+    let teredo = covers(v6(0x2001, 0, 0, 0, 32));
+    [
+        last.then(|| inner(0)),
+        covers(v6(0x2002, 0, 0, 0, 16)).then(|| inner(80)),
+        teredo.then(|| Ipv4Addr::from_bits(!inner(0).to_bits())),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Networks of which the last 32 bits are an IPv4 address.
+const EMBEDS_LAST: [Ipv6Net; 4] = [
+    v6(0x64, 0xff9b, 0, 0, 96),
+    v6(0x64, 0xff9b, 1, 0, 48),
+    v6(0, 0, 0, 0, 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
+];
 
 /// Whether a name means this machine (RFC 6761, section 6.3), whatever the DNS says.
 pub(crate) fn is_localhost(name: &str) -> bool {

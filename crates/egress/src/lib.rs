@@ -9,7 +9,8 @@
 //!
 //! Whatever a customer's URL, its DNS or its server's redirects say, a connection is only ever opened to an address
 //! that [`address::verdict`] passed: names resolve through our own resolver, and what it passed is what is connected
-//! to, so a second lookup can't give another answer. Redirects are never followed; proxies are never used.
+//! to, so a second lookup can't give another answer. Redirects are never followed; no proxy is used but
+//! the one that the operator has configured, and none of the environment.
 
 pub mod settings;
 

@@ -131,6 +131,20 @@ fn a_metadata_service_is_allowed_by_its_own_address_alone() {
         assert!(verdict(network, "169.254.169.254").is_err(), "{network}");
         assert!(verdict(network, "::ffff:169.254.169.254").is_err(), "{network}");
     }
+    // By way of whatever translates.
+    for ip in [
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::169.254.169.254",
+        "2002:a9fe:a9fe::1",
+        "2001:0:4136:e378:8000:63bf:5601:5601",
+        "2001:db8::5efe:169.254.169.254",
+        "::169.254.169.254",
+        "::ffff:0:169.254.169.254",
+    ] {
+        assert!(verdict("::/0", ip).is_err(), "{ip}");
+        assert!(verdict(&format!("{ip}/128"), ip).is_ok(), "{ip}");
+    }
+    assert!(verdict("::/0", "64:ff9b::10.0.0.1").is_ok(), "whoever allows it allows it");
     assert!(verdict("fd00::/8", "fd00:ec2::254").is_err() && verdict("fd00::/8", "fd00:ec2::255").is_ok());
     assert!(verdict("169.254.169.254/32", "169.254.169.254").is_ok());
     assert!(verdict("fd00:ec2::254/128", "fd00:ec2::254").is_ok());
