@@ -15,7 +15,7 @@ use crate::settings::CommitSettings;
 
 /// Most bytes of bodies in a batch.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// So many events under way are many: a batch that has as many does not wait for more.
+/// A batch of so many events is large: it need not wait for more, unless others have more under way.
 const MANY: usize = 32;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
@@ -131,9 +131,9 @@ impl Queue {
     }
 }
 
-/// Nobody else is at work, or this batch is as large as what the many others have.
+/// Nobody else is at work, or this batch is large, and as large as what the others have.
 fn is_company(events: usize, others: usize) -> bool {
-    others == 0 || (others >= MANY && events >= others)
+    others == 0 || events >= others.max(MANY)
 }
 
 #[cfg(test)]
@@ -145,6 +145,7 @@ mod tests {
         assert!(is_company(1, 0), "a lone event goes at once");
         assert!(!is_company(1, 1));
         assert!(!is_company(20, 10), "few others: they are over soon");
+        assert!(is_company(32, 10), "many need nobody");
         assert!(!is_company(99, 100) && is_company(100, 100));
     }
 }
