@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use ravenpost_core::ids::{EndpointId, Slot};
-use ravenpost_testkit::{kafka, receiver::Received, system::System};
+use ravenpost_testkit::{
+    kafka,
+    receiver::{Answer, Received},
+    system::System,
+};
 use serde_json::json;
 
-use crate::support::{BOUND, Endpoint, alone, destination, endpoint, send, until_all_succeed};
+use crate::support::{BOUND, Endpoint, alone, deliveries, destination, endpoint, send, until_all_succeed};
 
 /// Two attempts each are more than an owner makes without recording any.
 const REFUSED: usize = 1_300;
@@ -52,6 +56,28 @@ fn what_postgres_refuses_holds_up_no_other_partition() {
         }
         assert_eq!(times.len(), 2 * REFUSED + BESIDE + 1);
         assert!(times.values().all(|times| *times == 1), "what was refused was not sent again");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_receiver_says_that_postgres_refuses_is_left_out_and_holds_up_nothing() {
+    alone(System::builder(), async |system| {
+        let endpoint = endpoint(system, "/says", json!({})).await?;
+        let refuse = "create function refuse() returns trigger language plpgsql as $$
+                 begin raise exception 'refused' using errcode = 'untranslatable_character'; end $$;
+             create trigger refuse before insert on deliveries for each row
+                 when (new.response_body_snippet like '%unspeakable%') execute function refuse()";
+        system.database.execute(refuse).await?;
+        system.receiver.script("/says", [Answer::ok().body("unspeakable"), Answer::ok().body("fine")]);
+        let first = send(&endpoint, "{}").await?;
+        until_all_succeed(system, &BTreeSet::from([first.clone()]), BOUND).await?;
+        let next = send(&endpoint, "{}").await?;
+        until_all_succeed(system, &BTreeSet::from([next.clone()]), BOUND).await?;
+        let said = |told: &serde_json::Value| told["data"][0]["response_body_snippet"].clone();
+        assert_eq!(said(&deliveries(system, &first).await?), json!(null));
+        assert_eq!(said(&deliveries(system, &next).await?), json!("fine"));
+        assert_eq!(system.receiver.received_on("/says").len(), 2, "nothing is sent again for it");
         Ok(())
     });
 }

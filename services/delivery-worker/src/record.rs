@@ -161,7 +161,13 @@ impl Lanes {
         loop {
             match self.write_once(&alone).await {
                 Ok(current) => return answer(alone, &current),
-                Err(cause) => self.recover(&mut alone, &cause).await,
+                Err(cause) => {
+                    if cause.is_about_data() {
+                        // Nothing else of it is what somebody else has written.
+                        alone[0].record.forget_texts();
+                    }
+                    self.recover(&mut alone, &cause).await;
+                }
             }
         }
     }

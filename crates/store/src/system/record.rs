@@ -166,6 +166,17 @@ impl Record {
         }
     }
 
+    /// Leaves out what receivers and networks have said: for when Postgres does not take it.
+    pub fn forget_texts(&mut self) {
+        const LEFT_OUT: &str = "(what was said could not be stored)";
+        for attempt in &mut self.attempts {
+            attempt.response_body_snippet = None;
+            attempt.connected_address = None;
+            attempt.filter_error = attempt.filter_error.take().map(|_| LEFT_OUT.to_owned());
+            attempt.error_message = attempt.error_message.take().map(|_| LEFT_OUT.to_owned());
+        }
+    }
+
     /// Takes out what concerns events below `bound`.
     #[must_use]
     pub fn split_off_below(&mut self, bound: EventId) -> Self {
