@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use http::Method;
-use ravenpost_testkit::{ledger::ledger, system::System, wait};
+use ravenpost_testkit::{ledger::ledger, receiver::Answer, system::System, wait};
 use serde_json::json;
 
 use crate::support::{BOUND, SHARED, alone, client, endpoint, ensure_problem, send, text, until_status};
@@ -122,6 +122,63 @@ fn what_was_expunged_is_never_sent() {
         ensure!(ledger(system, &[]).await?["balanced"] == true);
         let bodies: Vec<_> = system.receiver.received().into_iter().map(|request| request.body).collect();
         ensure!(bodies == ["\"kept\""], "{bodies:?}");
+        Ok(())
+    });
+}
+
+/// As soon as its worker has taken the event in.
+async fn expunge(system: &System, event: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v1/events/{event}/payload");
+    wait::until_true("it to be expunged", BOUND, || async {
+        Ok(system.api.send(Method::DELETE, &path, None).await?.status == 200)
+    })
+    .await
+}
+
+/// It waits behind another one in its worker's memory, and has no row that could be taken away.
+#[test]
+fn what_a_worker_holds_is_not_sent_once_it_was_expunged() {
+    let one_by_one = System::builder().setting("RAVENPOST_LANE_CONCURRENCY", "1");
+    alone(one_by_one, async |system| {
+        let slow = Answer::ok().after(Duration::from_secs(3));
+        system.receiver.script("/behind", [slow, Answer::ok()]);
+        let endpoint = endpoint(system, "/behind", json!({ "timeout": "20s" })).await?;
+        let first = send(&endpoint, "\"first\"").await?;
+        let expunged = send(&endpoint, "\"expunged\"").await?;
+        expunge(system, &expunged).await?;
+        let last = send(&endpoint, "\"last\"").await?;
+        for sent in [&first, &last] {
+            until_status(system, sent, "SUCCESS").await?;
+        }
+        until_status(system, &expunged, "FAILED").await?;
+        let bodies: Vec<_> = system.receiver.received().into_iter().map(|request| request.body).collect();
+        ensure!(bodies == ["\"first\"", "\"last\""], "{bodies:?}");
+        wait::until_true("the books to balance", BOUND, || async {
+            Ok(ledger(system, &[]).await?["balanced"] == true)
+        })
+        .await?;
+        Ok(())
+    });
+}
+
+/// Its only attempt is in the air, and fails: it is not tried again.
+#[test]
+fn what_was_expunged_in_the_air_is_not_tried_again() {
+    alone(System::builder(), async |system| {
+        let failing = Answer::status(500).after(Duration::from_millis(700));
+        system.receiver.script("/in-the-air", [failing, Answer::ok()]);
+        let fields = json!({ "retry_policy": { "schedule": ["1h"] } });
+        let endpoint = endpoint(system, "/in-the-air", fields).await?;
+        let expunged = send(&endpoint, "{}").await?;
+        system.receiver.wait_for(1, BOUND).await?;
+        expunge(system, &expunged).await?;
+        wait::until_true("the attempt to be recorded", BOUND, || async {
+            Ok(system.database.number("select count(*) from deliveries").await? == 1)
+        })
+        .await?;
+        until_status(system, &expunged, "FAILED").await?;
+        ensure!(system.database.number("select count(*) from scheduled_deliveries").await? == 0);
+        ensure!(ledger(system, &[]).await?["balanced"] == true);
         Ok(())
     });
 }

@@ -216,7 +216,8 @@ impl Record {
         let attempts = self.attempts.iter().map(|attempt| attempt.key.event_id.0);
         let cancelled = self.cancelled.iter().map(|(event, _)| event.0);
         let filtered = self.filtered.iter().map(|filtered| filtered.event_id.0);
-        routed.chain(attempts).chain(cancelled).chain(filtered)
+        let parks = self.parks.iter().map(|park| park.event_id.0);
+        routed.chain(attempts).chain(cancelled).chain(filtered).chain(parks)
     }
 }
 

@@ -120,11 +120,16 @@ with owner as (
 ), scheduled as (
     insert into scheduled_deliveries
         (event_id, destination_id, organization_id, endpoint_id, run, attempt_number, due_at, reason)
-    select event_id, destination_id, organization_id, endpoint_id, run, attempt_number + 1, next_retry_at, 'retry'
-    from decision where not dead and version = 0
-    union all
-    select p.event_id, p.destination_id, p.organization_id, p.endpoint_id, p.run, p.attempt_number, p.due_at, p.reason
-    from park p where p.version = 0
+    select * from (
+        select event_id, destination_id, organization_id, endpoint_id, run, attempt_number + 1, next_retry_at, 'retry'
+        from decision where not dead and version = 0
+        union all
+        select p.event_id, p.destination_id, p.organization_id, p.endpoint_id, p.run, p.attempt_number, p.due_at, p.reason
+        from park p where p.version = 0
+    ) as n (event_id, destination_id)
+    -- Unless somebody has given it up meanwhile, when it had no row yet.
+    where not exists (select from events e where e.id = n.event_id and e.id between $3 and $4
+        and e.pending is not null and n.destination_id <> all (e.pending))
     on conflict (event_id, destination_id) do nothing
 ), died as (
     select a.* from decision a
