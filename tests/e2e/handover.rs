@@ -304,6 +304,48 @@ async fn change(
     settle(kind, system, &sent, None).await
 }
 
+/// It has a row already, one that is due: the next owner must not find it so.
+#[test]
+fn what_was_taken_from_the_schedule_does_not_come_twice_either() {
+    alone(System::builder(), async |system| {
+        let (mut endpoints, mut sent) = (Vec::new(), BTreeSet::new());
+        for number in 0..ENDPOINTS {
+            let path = format!("/held/{number}");
+            // Longer than it takes another worker to join and to look at what is due.
+            system.receiver.script(&path, [Answer::ok().after(Duration::from_secs(20))]);
+            let endpoint = endpoint(system, &path, json!({ "timeout": "40s" })).await?;
+            system.api.post(&format!("{}/pause", endpoint.destination_path()), &json!(null)).await?;
+            sent.insert(send(&endpoint, "{}").await?);
+            endpoints.push(endpoint);
+        }
+        wait::until_true("all to be held", BOUND, || async {
+            let held = system.database.number("select count(*) from scheduled_deliveries").await?;
+            Ok(usize::try_from(held)? == ENDPOINTS)
+        })
+        .await?;
+        for endpoint in &endpoints {
+            system.api.post(&format!("{}/resume", endpoint.destination_path()), &json!(null)).await?;
+        }
+        system.receiver.wait_for(ENDPOINTS, BOUND).await?;
+        system.add(Service::DeliveryWorker).await?;
+        wait::until_true("the other one to own something", BOUND, || async {
+            Ok(partitions(system, 1)? > 0)
+        })
+        .await?;
+        ensure!(
+            system.receiver.received().iter().any(|request| request.answered.get().is_none()),
+            "all were answered before anything changed hands"
+        );
+        until_all_succeed(system, &sent, IN_THE_AIR).await?;
+        nothing_is_in_the_air(system).await?;
+        let arrived = by_event(system.receiver.received());
+        ensure!(arrived.len() == ENDPOINTS, "{} events", arrived.len());
+        let twice: Vec<&String> = arrived.iter().filter(|(_, all)| all.len() > 1).map(|(id, _)| id).collect();
+        ensure!(twice.is_empty(), "came twice: {twice:?}");
+        Ok(())
+    });
+}
+
 #[test]
 fn workers_join_and_leave_and_nothing_comes_twice() {
     alone(System::builder(), async |system| {

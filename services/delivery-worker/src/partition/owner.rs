@@ -427,12 +427,15 @@ impl Owner {
         }
     }
 
-    /// Gives everything in the air a row: the next owner finds that, and does not send it a second time.
+    /// Gives everything in the air a row that is not due yet: the next owner finds that, and does not send it a second
+    /// time. A retry or a replay has one, which is due since it was taken from there.
     pub(super) fn park_in_flight(&mut self, now: DateTime<Utc>) {
-        let has_none = |delivery: &Delivery| {
-            delivery.stage == Stage::InFlight && delivery.version == 0 && !delivery.parking
+        let is_bare = |delivery: &Delivery| {
+            delivery.stage == Stage::InFlight
+                && !delivery.parking
+                && (delivery.version == 0 || delivery.row_is_due)
         };
-        let bare = self.deliveries.iter().filter(|(_, delivery)| has_none(delivery));
+        let bare = self.deliveries.iter().filter(|(_, delivery)| is_bare(delivery));
         let bare: Vec<Pair> = bare.map(|(pair, _)| *pair).collect();
         for pair in bare {
             self.give_row_in_flight(pair, now);
