@@ -254,7 +254,7 @@ mod tests {
         let mut all = Outcomes::default();
         for outcome in Outcome::ALL {
             let one = Outcomes::of(outcome);
-            assert_eq!(one.attempts(), 1, "{outcome:?}");
+            assert_eq!(one.attempts(), i64::from(outcome.is_of_an_attempt()), "{outcome:?}");
             assert_eq!(one.successes == 1, outcome.is_success(), "{outcome:?}");
             all.add(&one);
         }

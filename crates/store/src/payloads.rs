@@ -15,7 +15,7 @@ use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use ravenpost_core::event::PayloadLocation;
 use ravenpost_core::ids::EventId;
 
@@ -37,6 +37,17 @@ pub struct Payloads {
     bucket: String,
     prefix: String,
     kms_key_id: Option<String>,
+}
+
+/// What a page of deletions came to.
+#[derive(Debug)]
+pub struct Deleted {
+    /// How many objects are gone.
+    pub count: usize,
+    /// Why the first of those that are not could not be deleted.
+    pub failed: Option<Error>,
+    /// After which key the next page begins; `None`: nothing older is left.
+    pub after: Option<String>,
 }
 
 /// A certificate authority's file that does not read.
@@ -89,7 +100,7 @@ impl Payloads {
         if key_id == "default" { put } else { put.ssekms_key_id(key_id) }
     }
 
-    /// Reads a payload: a ranged read where it stands in a segment. `None` when its object is gone.
+    /// Reads a payload: a ranged read where it stands in a segment. `None` when its object is gone, or ends before it does.
     pub async fn get(&self, location: &PayloadLocation) -> Result<Option<Bytes>> {
         if location.s3_length == 0 {
             return Ok(Some(Bytes::new()));
@@ -108,15 +119,11 @@ impl Payloads {
             .range(format!("bytes={}-{last}", location.s3_offset));
         let object = match Box::pin(request.send()).await {
             Ok(object) => object,
-            Err(failure) if failure.code() == Some("NoSuchKey") => return Ok(None),
+            Err(failure) if matches!(failure.code(), Some("NoSuchKey" | "InvalidRange")) => return Ok(None),
             Err(failure) => return Err(error(&failure)),
         };
         let body = object.body.collect().await.map_err(unavailable)?.into_bytes();
-        if i64::try_from(body.len()) != Ok(location.s3_length) {
-            let cause = format!("{} bytes came where {} were stored", body.len(), location.s3_length);
-            return Err(Error::Unavailable { store: STORE, cause: cause.into() });
-        }
-        Ok(Some(body))
+        Ok(Some(body).filter(|body| i64::try_from(body.len()) == Ok(location.s3_length)))
     }
 
     /// Reads so many bytes of an object from `offset` on, fewer where it ends before. `None` when it is gone.
@@ -176,29 +183,29 @@ impl Payloads {
         }
     }
 
-    /// Deletes the oldest objects with payloads of events below `bound`, about `most`, and answers how many. They come in
-    /// the order of their events, so that none is passed over.
-    pub async fn delete_below(&self, bound: EventId, most: usize) -> Result<usize> {
-        let mut deleted = 0;
-        for prefix in PayloadLocation::PREFIXES {
-            let old = self.below(prefix, bound, most.saturating_sub(deleted)).await?;
-            deleted += old.len();
-            let deletions = stream::iter(old).map(|key| async move { self.delete(&key).await });
-            deletions.buffer_unordered(DELETIONS).try_collect::<()>().await?;
+    /// Deletes a page of the oldest objects with payloads of events below `bound`: of those with this prefix and a key after
+    /// `after`. They come in the order of their events.
+    pub async fn delete_below(&self, prefix: &str, bound: EventId, after: Option<&str>) -> Result<Deleted> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).delimiter("/");
+        let request = request.set_start_after(after.map(|after| self.key(after)));
+        let listed = Box::pin(request.send()).await.map_err(|failure| error(&failure))?;
+        let (mut old, mut last, mut is_over) = (Vec::new(), None, listed.is_truncated() != Some(true));
+        for object in listed.contents() {
+            let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.prefix)) else { continue };
+            last = Some(key.to_owned());
+            match PayloadLocation::event_of_key(key) {
+                Some(event) if event < bound => old.push(key.to_owned()),
+                Some(_) => is_over = true,
+                None => {}
+            }
         }
-        Ok(deleted)
-    }
-
-    async fn below(&self, prefix: &str, bound: EventId, most: usize) -> Result<Vec<String>> {
-        let most = i32::try_from(most).unwrap_or(i32::MAX);
-        if most == 0 {
-            return Ok(Vec::new());
-        }
-        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).delimiter("/");
-        let listed = Box::pin(list.max_keys(most).send()).await.map_err(|failure| error(&failure))?;
-        let keys = listed.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix));
-        let is_old = |key: &&str| PayloadLocation::event_of_key(key).is_some_and(|event| event < bound);
-        Ok(keys.filter(is_old).map(str::to_owned).collect())
+        let deletions = stream::iter(old).map(|key| async move { self.delete(&key).await });
+        let outcomes: Vec<Result<()>> = deletions.buffer_unordered(DELETIONS).collect().await;
+        Ok(Deleted {
+            count: outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+            failed: outcomes.into_iter().find_map(Result::err),
+            after: last.filter(|_| !is_over),
+        })
     }
 
     /// Answers when the bucket is there and ours.

@@ -70,6 +70,7 @@ impl Group {
             metrics: self.metrics,
             pacing: self.pacing,
             liveness: consumer.liveness(),
+            partitions: self.partitions,
         });
         loop {
             let change = tokio::select! {
@@ -80,10 +81,10 @@ impl Group {
             match change {
                 Change::Assigned(partition) => {
                     let stop = self.ctx.stopping.child_token();
-                    let (sender, notices) = mpsc::unbounded_channel();
+                    let (hints, hinted) = mpsc::unbounded_channel();
                     let id = partition.id;
-                    owned.insert(id, sender);
-                    let ownership = partition::run(Arc::clone(&shared), partition, stop.clone(), notices);
+                    owned.insert(id, hints);
+                    let ownership = partition::run(Arc::clone(&shared), partition, stop.clone(), hinted);
                     owners.begin(id, stop, ownership);
                 }
                 Change::Revoked(partition, handover) => {

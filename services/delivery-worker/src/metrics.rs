@@ -37,8 +37,7 @@ pub struct WorkerMetrics {
     pub swept: IntCounter,
     /// Times that the payload of an accepted event was not there.
     pub payloads_missing: IntCounter,
-    /// Pairs given up without being sent, since their event is not kept for longer.
-    pub expired: IntCounter,
+    expired: IntCounter,
     /// Things recorded together.
     pub record_batch: Histogram,
     /// Requests under way.
@@ -165,6 +164,12 @@ impl WorkerMetrics {
     /// A delivery goes into the schedule without an attempt.
     pub fn parked(&self, reason: ParkReason) {
         self.parked.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// An event is given up for a destination without being sent.
+    pub fn expired(&self) {
+        self.expired.inc();
+        self.dead_letters.inc();
     }
 
     /// A destination did not want an event.

@@ -29,7 +29,7 @@ use ravenpost_bus::consumer::Liveness;
 use ravenpost_chassis::clock;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::System;
-use ravenpost_store::system::{Ask, Due, Pace};
+use ravenpost_store::system::{Ask, Due, Expiring, Pace};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -64,6 +64,8 @@ pub struct Shared {
     pub pacing: PacingSettings,
     /// Whether this process may still send.
     pub liveness: Arc<Liveness>,
+    /// How many partitions the ingest topic has.
+    pub partitions: i32,
 }
 
 /// Something waits in the schedule for a destination of this partition.
@@ -77,15 +79,6 @@ pub struct Hint {
     pub resumed_at: Option<DateTime<Utc>>,
 }
 
-/// What an owner is told of the schedule.
-#[derive(Debug)]
-pub enum Notice {
-    /// Something waits.
-    Waits(Hint),
-    /// It has waited for longer than its event is kept.
-    Expired(Box<Due>),
-}
-
 /// An event for a destination.
 type Pair = (EventId, DestinationId);
 
@@ -97,6 +90,8 @@ enum Report {
     Recorded(Recorded),
     /// What is due.
     Due(Poll),
+    /// What is to be given up; `None` when it can't be asked.
+    Expiring(Option<Expiring>),
 }
 
 /// A look into the schedule, and what it has shown.
@@ -126,9 +121,9 @@ pub async fn run(
     shared: Arc<Shared>,
     partition: Partition,
     stop: CancellationToken,
-    mut notices: mpsc::UnboundedReceiver<Notice>,
+    mut hints: mpsc::UnboundedReceiver<Hint>,
 ) {
-    while let Ended::Lost { resume_at } = own(&shared, &partition, &stop, &mut notices).await {
+    while let Ended::Lost { resume_at } = own(&shared, &partition, &stop, &mut hints).await {
         // A late taker (one that was stopped before its statement left) must not leave the partition to nobody: if the
         // group still gives it to us after a while, it is ours and is taken again.
         if stop.run_until_cancelled(tokio::time::sleep(SETTLE)).await.is_none() {
@@ -146,7 +141,7 @@ async fn own(
     shared: &Arc<Shared>,
     partition: &Partition,
     stop: &CancellationToken,
-    notices: &mut mpsc::UnboundedReceiver<Notice>,
+    hints: &mut mpsc::UnboundedReceiver<Hint>,
 ) -> Ended {
     let Some((epoch, log_end)) = stop.run_until_cancelled(take(shared, partition)).await else {
         return Ended::Stopped;
@@ -162,10 +157,7 @@ async fn own(
         tokio::select! {
             () = over.cancelled() => break,
             Some(report) = reported.recv() => owner.hear(report, clock::now()),
-            Some(notice) = notices.recv() => match notice {
-                Notice::Waits(hint) => owner.heed(hint, clock::now()),
-                Notice::Expired(row) => owner.expire(*row, clock::now()),
-            },
+            Some(hint) = hints.recv() => owner.heed(hint, clock::now()),
             () = until(owner.next_wake()) => owner.wake(clock::now()),
             () = until(owner.next_due()) => {}
             _ = tick.tick() => owner.tick(Instant::now(), clock::now()),
@@ -174,6 +166,7 @@ async fn own(
             }
         }
         owner.poll_due(clock::now());
+        owner.poll_expiring(clock::now());
         owner.flush();
         store_offset(partition, &mut owner);
     }

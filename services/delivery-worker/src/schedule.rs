@@ -1,20 +1,19 @@
 //! Finds what waits in the schedule and tells the owners of its partitions: rows that a replay, another worker or an
-//! earlier run of this one has left, and rows that have waited for longer than their event is kept. What an owner schedules
-//! itself it knows without being told.
+//! earlier run of this one has left. What an owner schedules itself it knows without being told.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ravenpost_chassis::{Context, clock};
-use ravenpost_core::ids::{DestinationId, OrganizationId, Slot};
+use ravenpost_core::ids::{DestinationId, OrganizationId};
 use ravenpost_store::System;
-use ravenpost_store::system::{Place, Waiting};
+use ravenpost_store::system::Waiting;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::metrics::WorkerMetrics;
-use crate::partition::{Hint, Notice};
+use crate::partition::Hint;
 
 /// How often the schedule is swept: a replay or a resumed destination starts within this time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -22,17 +21,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Steps of cancelling for one destination in one sweep: others are waiting for theirs.
 const CANCEL_STEPS: usize = 4;
 
-/// Rows that are looked at in one sweep for whether they have expired.
-const EXPIRING: i64 = 1_000;
-
 /// The partitions that this process owns, and how to reach their owners.
 #[derive(Clone, Default)]
-pub struct Owned(Arc<Mutex<HashMap<i32, mpsc::UnboundedSender<Notice>>>>);
+pub struct Owned(Arc<Mutex<HashMap<i32, mpsc::UnboundedSender<Hint>>>>);
 
 impl Owned {
     /// This process owns a partition now.
-    pub fn insert(&self, partition: i32, notices: mpsc::UnboundedSender<Notice>) {
-        self.owners().insert(partition, notices);
+    pub fn insert(&self, partition: i32, hints: mpsc::UnboundedSender<Hint>) {
+        self.owners().insert(partition, hints);
     }
 
     /// It no longer does.
@@ -40,11 +36,7 @@ impl Owned {
         self.owners().remove(&partition);
     }
 
-    fn partitions(&self) -> Vec<i32> {
-        self.owners().keys().copied().collect()
-    }
-
-    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<i32, mpsc::UnboundedSender<Notice>>> {
+    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<i32, mpsc::UnboundedSender<Hint>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -53,16 +45,10 @@ impl Owned {
 pub fn sweep(ctx: &Context, system: System, partitions: i32, owned: Owned, metrics: WorkerMetrics) {
     let stopping = ctx.stopping.clone();
     ctx.spawn("schedule sweep", async move {
-        let mut looked_through = None;
         while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
             if let Err(error) = sweep_once(&system, partitions, &owned, &metrics).await {
                 warn!(error = &error as &dyn std::error::Error, "the schedule can't be swept");
             }
-            looked_through =
-                expire(&system, partitions, &owned, looked_through).await.unwrap_or_else(|error| {
-                    warn!(error = &error as &dyn std::error::Error, "it can't be asked what has expired");
-                    None
-                });
         }
         Ok(())
     });
@@ -89,35 +75,14 @@ fn hint(waiting: Vec<Waiting>, partitions: i32, owned: &Owned) -> Vec<(Organizat
     let owners = owned.owners();
     let mut to_cancel = Vec::new();
     for Waiting { destination_id, slot, due_at, resumed_at, deleted } in waiting {
-        let Some(notices) = owners.get(&slot.partition(partitions)) else { continue };
+        let Some(hints) = owners.get(&slot.partition(partitions)) else { continue };
         match deleted {
             Some(organization_id) => to_cancel.push((organization_id, destination_id)),
             // An owner that has just ended needs no hint.
-            None => drop(notices.send(Notice::Waits(Hint { destination_id, due_at, resumed_at }))),
+            None => drop(hints.send(Hint { destination_id, due_at, resumed_at })),
         }
     }
     to_cancel
-}
-
-/// Tells owners what has waited for longer than its event is kept, a page of it, and answers where the next page begins.
-async fn expire(
-    system: &System,
-    partitions: i32,
-    owned: &Owned,
-    after: Option<Place>,
-) -> ravenpost_store::Result<Option<Place>> {
-    let mine = owned.partitions();
-    if mine.is_empty() {
-        return Ok(None);
-    }
-    let expiring = system.expiring(after, EXPIRING, partitions, &mine).await?;
-    let owners = owned.owners();
-    for row in expiring.rows {
-        if let Some(notices) = owners.get(&Slot::of(row.endpoint_id).partition(partitions)) {
-            drop(notices.send(Notice::Expired(Box::new(row))));
-        }
-    }
-    Ok(expiring.after)
 }
 
 /// Whoever deletes a destination cancels what waits for it; here is what it has left behind when it died meanwhile.

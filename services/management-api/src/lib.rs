@@ -98,8 +98,9 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let remover = Remover::new(store.system(), &settings.leftovers, metrics.clone());
     ctx.spawn("removal of leftovers", remover.run(ctx.clone()));
 
-    let dropper = Dropper::new(store.system(), payloads.clone(), &settings.retention, metrics.clone());
-    ctx.spawn("retention", dropper.run(ctx.clone()));
+    let dropper = Dropper::new(store.clone(), payloads.clone(), &settings.retention, metrics.clone());
+    ctx.spawn("retention of events", dropper.clone().keep_events(ctx.clone()));
+    ctx.spawn("retention of payloads", dropper.keep_payloads(ctx.clone()));
 
     let window = settings.deduplication.deduplication_window;
     let certificates = Certificates::new(Client::new(&settings.egress)?);

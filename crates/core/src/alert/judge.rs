@@ -88,8 +88,12 @@ pub fn judge_destination<'a>(
     let is_outage = |rule: &Rule| matches!(rule.condition, Condition::ConsecutiveFailures { failures } if watch.failures_in_a_row >= failures);
     let outage = rules.iter().filter(counts).any(is_outage);
     rules.iter().filter(counts).map(move |rule| {
-        let told_already =
-            outage && matches!(rule.key, RuleKey::Default(_)) && rule.condition.name().is_part_of_outage();
+        // What has expired was not sent, and so is no part of it.
+        let expired = watch.last_expired.is_some() && rule.condition.name() == ConditionName::DeadLetters;
+        let told_already = outage
+            && matches!(rule.key, RuleKey::Default(_))
+            && rule.condition.name().is_part_of_outage()
+            && !expired;
         let judgement = if told_already { Judgement::Undecided } else { judge(&rule.condition, watch, now) };
         (rule, judgement)
     })
@@ -175,7 +179,7 @@ fn dead_letters(watch: &Watch, count: u32, window: Duration, now: DateTime<Utc>)
     Judgement::Trouble(Box::new(Evidence {
         since: start(window, now),
         dead_letters: Some(dead),
-        last_error: watch.last_error.as_deref().map(str::to_owned),
+        last_error: watch.last_expired.as_deref().or(watch.last_error.as_deref()).map(str::to_owned),
         ..Evidence::default()
     }))
 }

@@ -68,6 +68,8 @@ pub struct Watch {
     pub last_error: Option<Box<str>>,
     /// An event was given up with the last attempt.
     pub last_was_dead: bool,
+    /// The last thing that was heard of it is that an event was given up without being sent: why.
+    pub last_expired: Option<Box<str>>,
     /// That it is going to be disabled, or was; until it accepts.
     pub disabling: Option<Box<DestinationReport>>,
     minutes: VecDeque<Minute>,
@@ -121,6 +123,7 @@ impl Watch {
     /// Follows the streak: an attempt that was not followed before.
     pub fn follow(&mut self, seen: &Seen) {
         self.last_was_dead = seen.dead;
+        self.last_expired = seen.error.as_deref().filter(|_| seen.expired).map(bounded);
         if seen.expired {
             return;
         }

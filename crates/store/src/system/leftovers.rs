@@ -45,6 +45,8 @@ pub enum Leftover {
     Alerts,
     /// Dead letters of events that are kept no longer.
     DeadLetters,
+    /// Rows of the schedule of such events: a day is not dropped while there are any, so somebody has made them by hand.
+    Scheduled,
     /// That payloads of such events were expunged.
     ExpungedPayloads,
 }
@@ -72,7 +74,7 @@ pub struct Removed {
 
 impl Leftover {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DestinationStates,
         Self::DestinationCredentials,
         Self::EndpointCredentials,
@@ -85,6 +87,7 @@ impl Leftover {
         Self::Notifications,
         Self::Alerts,
         Self::DeadLetters,
+        Self::Scheduled,
         Self::ExpungedPayloads,
     ];
 
@@ -103,6 +106,7 @@ impl Leftover {
             Self::Notifications => "notifications",
             Self::Alerts => "alerts",
             Self::DeadLetters => "dead_letters",
+            Self::Scheduled => "scheduled_deliveries",
             Self::ExpungedPayloads => "expunged_payloads",
         }
     }
@@ -173,6 +177,7 @@ async fn remove(
         Leftover::Notifications => notifications(connection, now - ALERTS, most).await,
         Leftover::Alerts => alerts(connection, now - ALERTS, most).await,
         Leftover::DeadLetters => dead_letters(connection, most).await,
+        Leftover::Scheduled => scheduled(connection, most).await,
         Leftover::ExpungedPayloads => expunged_payloads(connection, most).await,
     }
 }
@@ -356,6 +361,20 @@ async fn dead_letters(connection: &mut PgConnection, most: i64) -> Result<u64> {
     let done = sqlx::query!(
         "delete from dead_letters where (event_id, destination_id) in (
              select event_id, destination_id from dead_letters where event_id < $1
+             order by event_id, destination_id limit $2)",
+        kept_from,
+        most
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn scheduled(connection: &mut PgConnection, most: i64) -> Result<u64> {
+    let kept_from = kept_from(connection).await?;
+    let done = sqlx::query!(
+        "delete from scheduled_deliveries where (event_id, destination_id) in (
+             select event_id, destination_id from scheduled_deliveries where event_id < $1
              order by event_id, destination_id limit $2)",
         kept_from,
         most

@@ -22,6 +22,8 @@ use crate::{Error, Result};
 
 /// How long before its end what waits is given up, and how long what is replayed after that has.
 const NOTICE: TimeDelta = TimeDelta::days(1);
+/// So long a bound has to have stood: nearly as long, since it moves with the days.
+const STOOD: TimeDelta = TimeDelta::hours(23);
 /// Deletes whole tables, however large they are.
 const DROP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -51,15 +53,19 @@ pub enum DayDropped {
 }
 
 impl System {
-    /// Notes that events are kept for so long, in whole days, by the clock of the database.
+    /// Notes that events are kept for so long, in whole days, by the clock of the database. A bound that moves on gives a
+    /// day's notice first, however far; one that moves back counts at once.
     pub async fn keep_events(&self, kept: TimeDelta) -> Result<()> {
         let mut transaction = self.maintenance().await?;
         sqlx::query!(
-            "update retention set updated_at = now(),
-                expires_before = uuid_v7_floor(date_trunc('day', now() - make_interval(secs => $1), 'UTC')),
-                ends_before = uuid_v7_floor(date_trunc('day', now() - make_interval(secs => $2), 'UTC'))",
+            "update retention r set expires_before = w.bound, moved_at = now(),
+                ends_before = case when w.bound < r.expires_before then least(r.ends_before, w.bound)
+                    else r.expires_before end
+             from (select uuid_v7_floor(date_trunc('day', now() - make_interval(secs => $1), 'UTC')) as bound) as w
+             where w.bound < r.expires_before
+                or (w.bound > r.expires_before and r.moved_at <= now() - make_interval(secs => $2))",
             (kept - NOTICE).as_seconds_f64(),
-            kept.as_seconds_f64()
+            STOOD.as_seconds_f64()
         )
         .execute(&mut *transaction)
         .await?;
@@ -179,6 +185,12 @@ async fn drop_oldest(connection: &mut PgConnection) -> Result<DayDropped> {
         Err(error) if has_yielded(&error) => return Ok(DayDropped::Busy(day)),
         Err(error) => return Err(error),
     }
+    // From here on everybody waits for this transaction: it must not linger, whatever becomes of this process.
+    connection
+        .execute(
+            "set local statement_timeout = '500ms'; set local idle_in_transaction_session_timeout = '500ms'",
+        )
+        .await?;
     // Whoever was in between has committed, or waits for this transaction and will find nothing.
     if waits(connection, day).await? { Ok(DayDropped::Waiting(day)) } else { Ok(DayDropped::Dropped(day)) }
 }

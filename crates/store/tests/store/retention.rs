@@ -17,7 +17,10 @@ const KEEPING: Keeping = Keeping { of_deleted: TimeDelta::zero(), replay_jobs: T
 
 /// A world whose clock says that it is so many days ago, with a partition of that day, and an organization of today.
 async fn days_ago(days: i64) -> (World, Organization, NaiveDate) {
-    let mut world = World::new().await;
+    so_long_ago(World::new().await, days).await
+}
+
+async fn so_long_ago(mut world: World, days: i64) -> (World, Organization, NaiveDate) {
     let acme = world.organization().await;
     world.now -= TimeDelta::days(days);
     let day = world.now.date_naive();
@@ -27,12 +30,24 @@ async fn days_ago(days: i64) -> (World, Organization, NaiveDate) {
         let make =
             format!("create table {child} partition of {parent} for values from ('{from}') to ('{to}')");
         sql(&world, &make).await;
+        let give = format!(
+            "do $$ begin execute format('alter table {child} owner to %I', (select tableowner from pg_tables
+                 where schemaname = 'public' and tablename = '{parent}')); end $$"
+        );
+        sql(&world, &give).await;
     }
     // What has no row anywhere would have been found by now.
     sql(&world, &format!("update sweeper set swept_through = '{}'", Uuid::max())).await;
     world.store.system().met(EventId(Uuid::max())).await.unwrap();
-    world.store.system().keep_events(KEPT).await.unwrap();
+    keep(&world, KEPT + TimeDelta::days(1)).await;
+    keep(&world, KEPT).await;
     (world, acme, day)
+}
+
+/// As if the bound before had stood for a day.
+async fn keep(world: &World, kept: TimeDelta) {
+    sql(world, "update retention set moved_at = '-infinity'").await;
+    world.store.system().keep_events(kept).await.unwrap();
 }
 
 fn floor(day: NaiveDate) -> EventId {
@@ -137,6 +152,23 @@ async fn what_waits_is_given_up_before_its_day_is_dropped() {
 }
 
 #[tokio::test]
+async fn nobody_has_to_be_a_superuser_for_it() {
+    let (world, acme, day) = so_long_ago(World::without_superusers().await, 40).await;
+    world.routed(&acme, &[(acme.first, None), (acme.second, Some(false))]).await;
+    assert_eq!(drop_day(&world).await, DayDropped::Waiting(day));
+    give_up(&world, &acme).await;
+    assert_eq!(drop_day(&world).await, DayDropped::Dropped(day));
+    assert_eq!(count(&world, "events").await, 0);
+    for (leftover, left) in
+        [(Leftover::DeadLetters, 2), (Leftover::Scheduled, 0), (Leftover::ExpungedPayloads, 0)]
+    {
+        let removed = world.store.system().remove_leftovers(leftover, KEEPING, world.now).await.unwrap();
+        assert_eq!(removed.unwrap().count, left, "{leftover:?}");
+    }
+    assert_eq!(world.store.system().ensure_partitions(8).await.unwrap(), 3);
+}
+
+#[tokio::test]
 async fn each_worker_gives_up_what_is_its_own_page_by_page() {
     let (world, acme, _) = days_ago(40).await;
     for _ in 0..3 {
@@ -172,8 +204,47 @@ async fn who_is_told_has_a_day_to_replay() {
     acme.tenant.replay(event, Some(acme.first), now).await.unwrap();
     assert_eq!(expiring(&world).await, []);
     // Its time is over.
-    world.store.system().keep_events(TimeDelta::days(28)).await.unwrap();
+    keep(&world, TimeDelta::days(28)).await;
     assert_eq!(expiring(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_bound_that_jumps_gives_a_days_notice_and_one_that_moves_back_counts_at_once() {
+    let (world, acme, day) = days_ago(20).await;
+    world.routed(&acme, &[(acme.first, Some(true))]).await;
+    let system = world.store.system();
+    system.keep_events(TimeDelta::days(9)).await.unwrap();
+    system.keep_events(TimeDelta::days(9)).await.unwrap();
+    assert_eq!(drop_day(&world).await, DayDropped::NotYet, "somebody has mistyped it a moment ago");
+    keep(&world, TimeDelta::days(9)).await;
+    assert_eq!(drop_day(&world).await, DayDropped::NotYet, "it is the same bound still");
+    system.keep_events(KEPT).await.unwrap();
+    keep(&world, KEPT).await;
+    assert_eq!(drop_day(&world).await, DayDropped::NotYet, "it was a mistake");
+    keep(&world, TimeDelta::days(10)).await;
+    keep(&world, TimeDelta::days(9)).await;
+    assert_eq!(drop_day(&world).await, DayDropped::Dropped(day));
+}
+
+#[tokio::test]
+async fn a_row_without_its_event_is_removed_and_keeps_no_day() {
+    let (world, acme, day) = days_ago(40).await;
+    let gone = world.routed(&acme, &[(acme.first, Some(true))]).await;
+    assert_eq!(drop_day(&world).await, DayDropped::Dropped(day));
+    let by_hand = format!(
+        "insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, run,
+             attempt_number, reason)
+         values ('{gone}', '{}', '{}', '{}', now(), 0, 1, 'parked')",
+        acme.first, acme.id, acme.endpoint
+    );
+    sql(&world, &by_hand).await;
+    let mut today = world;
+    today.now += TimeDelta::days(40);
+    today.routed(&acme, &[(acme.first, None)]).await;
+    let removed =
+        today.store.system().remove_leftovers(Leftover::Scheduled, KEEPING, today.now).await.unwrap();
+    assert_eq!(removed.unwrap().count, 1);
+    assert_eq!(count(&today, "scheduled_deliveries").await, 1);
 }
 
 #[tokio::test]

@@ -60,7 +60,32 @@ impl World {
         // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
         let stores = Box::pin(ravenpost_testkit::shared()).await.unwrap();
         let database = Database::fresh(stores).await.unwrap();
-        let settings = settings(&database);
+        Self::of(database, |url| url.to_owned()).await
+    }
+
+    /// A database that somebody owns and has migrated who is no superuser, and services log in to as somebody else, who is
+    /// a member of our roles and nothing more (migrations/README.md).
+    pub(crate) async fn without_superusers() -> Self {
+        let stores = Box::pin(ravenpost_testkit::shared()).await.unwrap();
+        let roles = ["ravenpost_tenant", "ravenpost_system", "ravenpost_maintenance"].join(", ");
+        // The template's migration has made the roles.
+        drop(Database::fresh(stores).await.unwrap());
+        let database = Database::empty(stores).await.unwrap();
+        let (owner, service) = (format!("{}_owner", database.name()), format!("{}_service", database.name()));
+        let prepare = format!(
+            "create role {owner} login createrole; create role {service} login;
+             grant {roles} to {owner} with admin option; grant {roles} to {service};
+             alter database {} owner to {owner}; alter schema public owner to {owner}",
+            database.name()
+        );
+        database.execute(&prepare).await.unwrap();
+        ravenpost_testkit::database::migrate(&as_role(database.url(), &owner)).await.unwrap();
+        Self::of(database, |url| as_role(url, &service)).await
+    }
+
+    async fn of(database: Database, login: impl Fn(&str) -> String) -> Self {
+        let mut settings = settings(&database);
+        settings.database_url = login(&settings.database_url);
         let store = Store::new(&settings, Some(KEY.parse().unwrap())).unwrap();
         let epoch = store.system().take_partition(PARTITION).await.unwrap();
         let pool = database.pool().await.unwrap();
@@ -318,6 +343,12 @@ impl World {
             body_sha256: [7; 32],
         }
     }
+}
+
+fn as_role(url: &str, role: &str) -> String {
+    let mut url: url::Url = url.parse().unwrap();
+    url.set_username(role).unwrap();
+    url.into()
 }
 
 fn settings(database: &Database) -> Settings {

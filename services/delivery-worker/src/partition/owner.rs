@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::agenda::Agenda;
+use super::expire::Expiry;
 use super::relayed::Relayed;
 use super::{Pair, Report, Shared};
 use crate::budget::Part;
@@ -106,6 +107,8 @@ pub(super) struct Owner {
     pub(super) relayed: Relayed,
     /// What has ended while due rows are being read: what was read of it may be older than its end.
     pub(super) ended: HashSet<Pair>,
+    /// What is to be given up.
+    pub(super) expiry: Expiry,
     stop: CancellationToken,
     lost: bool,
 }
@@ -139,6 +142,7 @@ impl Owner {
             counted: [0; Shut::ALL.len()],
             relayed: Relayed::default(),
             ended: HashSet::new(),
+            expiry: Expiry::default(),
             stop,
             lost: false,
         }
@@ -276,6 +280,7 @@ impl Owner {
         match report {
             Report::Done(pair, done) => self.done(pair, done, now),
             Report::Due(poll) => self.take_due(poll, now),
+            Report::Expiring(page) => self.take_expiring(page, now),
             Report::Recorded(recorded) => self.recorded(&recorded),
         }
     }

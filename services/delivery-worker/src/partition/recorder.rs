@@ -132,6 +132,7 @@ impl Owner {
         if self.polling {
             self.ended.insert(pair);
         }
+        self.expiry.end(pair);
         if let Some(offset) = delivery.offset {
             self.offsets.complete(offset);
         }

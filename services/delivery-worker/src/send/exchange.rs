@@ -16,6 +16,8 @@ use ravenpost_store::system::DeliveryConfig;
 
 use super::{Sender, conceal};
 
+/// With less time than this left nothing is sent: that it does not answer then would say nothing of the destination.
+const LEAST: Duration = Duration::from_millis(100);
 /// A destination has refused our credentials.
 const UNAUTHORIZED: u16 = 401;
 
@@ -76,6 +78,9 @@ impl Sender {
             None => return Some(failed(no_token(), started)),
         };
         request.timeout = left(deadline);
+        if request.timeout < LEAST {
+            return Some(failed(no_token(), started));
+        }
         request.headers.insert(header::AUTHORIZATION, token.authorization.clone());
         let answer = self.send_if_live(request.clone()).await?;
         if answer.status() != Some(UNAUTHORIZED) {
@@ -84,7 +89,9 @@ impl Sender {
         match within(deadline, self.tokens.renew(id, credentials, &token)).await {
             Some(None) => Some(answer),
             Some(Some(Err(failure))) => Some(failed(failure, started)),
-            None => Some(failed(no_token(), started)),
+            // The destination has answered, at least.
+            None => Some(answer),
+            Some(Some(Ok(_))) if left(deadline) < LEAST => Some(answer),
             Some(Some(Ok(token))) => {
                 request.timeout = left(deadline);
                 request.headers.insert(header::AUTHORIZATION, token.authorization.clone());

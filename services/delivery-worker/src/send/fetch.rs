@@ -34,7 +34,10 @@ async fn stored(payloads: &Payloads, budget: &Budget, job: &Job) -> Result<Fetch
     match payloads.get(location).await {
         Ok(Some(body)) => Ok((body, part)),
         Ok(None) => {
-            error!(s3_key = location.s3_key, "the payload of an accepted event is not in the payload store");
+            error!(
+                s3_key = location.s3_key,
+                "the payload of an accepted event is not in the payload store, or not all of it"
+            );
             Err(Done::PayloadMissing)
         }
         Err(cause) => {

@@ -45,7 +45,7 @@ async fn payloads_of_dropped_events_go_and_no_others() {
 
     let metrics = Metrics::declare(&metrics::Metrics::default(), service.store.clone());
     let settings = RetentionSettings { event_retention: std::time::Duration::from_hours(24 * 30) };
-    let dropper = Dropper::new(service.store.system(), service.payloads.clone(), &settings, metrics.clone());
+    let dropper = Dropper::new(service.store.clone(), service.payloads.clone(), &settings, metrics.clone());
     dropper.remove_payloads().await.unwrap();
     assert_eq!(metrics.payloads_removed.get(), u64::try_from(OLD).unwrap());
     for key in kept.into_iter().chain(others) {
@@ -60,7 +60,7 @@ async fn nothing_of_a_young_installation_is_dropped() {
     let service = Service::new().await;
     let metrics = Metrics::declare(&metrics::Metrics::default(), service.store.clone());
     let settings = RetentionSettings { event_retention: std::time::Duration::from_hours(24 * 9) };
-    let dropper = Dropper::new(service.store.system(), service.payloads.clone(), &settings, metrics.clone());
+    let dropper = Dropper::new(service.store.clone(), service.payloads.clone(), &settings, metrics.clone());
     service
         .payloads
         .put(&PayloadLocation::object_key(EventId::new(service.now, random::bytes())), SMALL.into())

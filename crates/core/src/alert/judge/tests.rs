@@ -121,6 +121,39 @@ fn dead_letters() {
 }
 
 #[test]
+fn what_has_expired_is_told_of_whatever_else_is_wrong() {
+    let expired = |second| Seen {
+        dead: true,
+        expired: true,
+        error: Some("kept too long".to_owned()),
+        ..attempt(second, false)
+    };
+    let mut watch = Watch::default();
+    for second in 0..50 {
+        see(&mut watch, &attempt(second, false));
+    }
+    see(&mut watch, &expired(100));
+    let failing = watch.failures_in_a_row;
+    let rules = defaults(5);
+    let (endpoint, destination) = (EndpointId(uuid::Uuid::nil()), DestinationId(uuid::Uuid::nil()));
+    let of = |watch: &Watch| {
+        judge_destination(&rules, endpoint, destination, watch, at(101))
+            .find(|(rule, _)| rule.condition.name() == ConditionName::DeadLetters)
+            .map(|(_, judgement)| judgement)
+            .unwrap()
+    };
+    let told = evidence(of(&watch));
+    assert_eq!((told.dead_letters, told.last_error.as_deref()), (Some(1), Some("kept too long")));
+    assert_eq!(
+        (failing, watch.in_window(Duration::from_mins(5), at(101)).attempts),
+        (50, 50),
+        "nothing was sent"
+    );
+    see(&mut watch, &attempt(102, false));
+    assert_eq!(of(&watch), Judgement::Undecided, "one outage is one alert");
+}
+
+#[test]
 fn latency() {
     let window = Duration::from_mins(1);
     let condition = Condition::Latency { p95: Duration::from_secs(1), window, minimum_attempts: 10 };
