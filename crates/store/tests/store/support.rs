@@ -60,7 +60,7 @@ impl World {
         // Boxed: starting a whole stack is a large future, and few tests are the ones who do.
         let stores = Box::pin(ravenpost_testkit::shared()).await.unwrap();
         let database = Database::fresh(stores).await.unwrap();
-        Self::of(database, |url| url.to_owned()).await
+        Self::of(database, str::to_owned).await
     }
 
     /// A database that somebody owns and has migrated who is no superuser, and services log in to as somebody else, who is

@@ -87,10 +87,9 @@ impl Sender {
             return Some(answer);
         }
         match within(deadline, self.tokens.renew(id, credentials, &token)).await {
-            Some(None) => Some(answer),
-            Some(Some(Err(failure))) => Some(failed(failure, started)),
             // The destination has answered, at least.
-            None => Some(answer),
+            None | Some(None) => Some(answer),
+            Some(Some(Err(failure))) => Some(failed(failure, started)),
             Some(Some(Ok(_))) if left(deadline) < LEAST => Some(answer),
             Some(Some(Ok(token))) => {
                 request.timeout = left(deadline);
