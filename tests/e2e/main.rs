@@ -31,6 +31,7 @@ mod crash;
 mod deduplication;
 mod handover;
 mod outage;
+mod partitions;
 mod recording;
 mod relay;
 mod replicas;

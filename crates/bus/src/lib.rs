@@ -41,4 +41,16 @@ pub enum Error {
     /// A topic does not exist.
     #[error("topic `{0}` does not exist; create it before the service starts")]
     NoTopic(String),
+    /// Somebody has added partitions to a topic.
+    #[error(
+        "topic `{topic}` has {now} partitions where it had {before}: they are shared anew by whoever starts again"
+    )]
+    Partitions {
+        /// Its full name.
+        topic: String,
+        /// How many it had.
+        before: i32,
+        /// How many it has.
+        now: i32,
+    },
 }

@@ -14,6 +14,9 @@ use crate::{Error, Message, Settings};
 /// How long to ask for metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often it is asked whether a topic has more partitions.
+const FOLLOW: Duration = Duration::from_secs(10);
+
 /// How often an absent Kafka is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -103,16 +106,14 @@ impl Producer {
         }
     }
 
-    /// How many partitions a topic has; asked once. Adding partitions takes effect with the next start.
+    /// How many partitions a topic has, as of the last [`Producer::check`]; asked for the first time here.
     pub async fn partitions(&self, topic: &'static str) -> Result<i32, Error> {
         let known =
             self.partitions.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(topic).copied();
         if let Some(count) = known {
             return Ok(count);
         }
-        let count = self.ask_partitions(topic).await?;
-        self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, count);
-        Ok(count)
+        self.ask_partitions(topic).await
     }
 
     async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
@@ -124,8 +125,35 @@ impl Producer {
             asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
         let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         match i32::try_from(count) {
-            Ok(count) if count > 0 => Ok(count),
+            Ok(count) if count > 0 => {
+                self.partitions
+                    .write()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(topic, count);
+                Ok(count)
+            }
             _ => Err(Error::NoTopic(self.names[topic].clone())),
+        }
+    }
+
+    /// Keeps up with how many partitions a topic has, for whoever does not [`Producer::check`].
+    pub async fn follow_partitions(&self, topic: &'static str) {
+        loop {
+            tokio::time::sleep(FOLLOW).await;
+            // An absent Kafka has as many as before.
+            let _ = self.ask_partitions(topic).await;
+        }
+    }
+
+    /// Ends when a topic that had so many partitions has another number of them: slots belong to others then.
+    pub async fn until_partitions_change(&self, topic: &'static str, before: i32) -> Error {
+        loop {
+            if let Ok(now) = self.partitions(topic).await
+                && now != before
+            {
+                return Error::Partitions { topic: self.names[topic].clone(), before, now };
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -145,7 +173,7 @@ impl Producer {
         fatal.map_or(Ok(()), |(_, reason)| Err(Error::Fatal(reason)))
     }
 
-    /// Answers when Kafka does and our topics are there.
+    /// Answers when Kafka does and our topics are there. From then on their partitions are as they are now.
     pub async fn check(&self) -> Result<(), Error> {
         self.check_alive()?;
         for topic in topic::ALL {

@@ -186,7 +186,8 @@ impl Payloads {
     /// Deletes a page of the oldest objects with payloads of events below `bound`: of those with this prefix and a key after
     /// `after`. They come in the order of their events.
     pub async fn delete_below(&self, prefix: &str, bound: EventId, after: Option<&str>) -> Result<Deleted> {
-        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).delimiter("/");
+        let request =
+            self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix)).delimiter("/");
         let request = request.set_start_after(after.map(|after| self.key(after)));
         let listed = Box::pin(request.send()).await.map_err(|failure| error(&failure))?;
         let (mut old, mut last, mut is_over) = (Vec::new(), None, listed.is_truncated() != Some(true));

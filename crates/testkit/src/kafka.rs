@@ -7,7 +7,7 @@ use rand::{RngExt as _, distr::Alphanumeric};
 use ravenpost_core::topic;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
@@ -77,6 +77,22 @@ pub async fn create_topics(brokers: &str, prefix: &str) -> Result<()> {
         }
     }
     wait::until_true("the new topics to have leaders", ASKING_BOUND, || {
+        let (config, names) = (config(brokers), names.clone());
+        async move { tokio::task::spawn_blocking(move || have_leaders(&config, &names)).await? }
+    })
+    .await
+}
+
+/// Gives a topic, by its full name, so many partitions.
+pub async fn add_partitions(brokers: &str, topic: &str, count: usize) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
+    let more = [NewPartitions::new(topic, count)];
+    let options = AdminOptions::new().operation_timeout(Some(ASKING_BOUND));
+    for result in admin.create_partitions(&more, &options).await? {
+        result.map_err(|(name, code)| anyhow::anyhow!("adding partitions to {name}: {code}"))?;
+    }
+    let names = [topic.to_owned()];
+    wait::until_true("the new partitions to have leaders", ASKING_BOUND, || {
         let (config, names) = (config(brokers), names.clone());
         async move { tokio::task::spawn_blocking(move || have_leaders(&config, &names)).await? }
     })

@@ -87,6 +87,12 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     };
     let watched = producer.clone();
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
+    let watched = producer.clone();
+    // Whoever starts anew shares them anew: what a destination's owner knows is of the slots as they were.
+    ctx.fail_when(
+        "partitions",
+        async move { watched.until_partitions_change(topic::INGEST, partitions).await },
+    );
     let consumer = Consumer::join(&settings.bus, GROUP, topic::INGEST)?;
     ctx.started();
     let BudgetSettings { delivery_memory, delivery_requests } = settings.budget;

@@ -37,6 +37,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ravenpost_bus::Producer;
 use ravenpost_chassis::{Context, clock, http};
+use ravenpost_core::topic;
 use ravenpost_egress::{Certificates, Client};
 use ravenpost_store::{Payloads, Store};
 
@@ -68,6 +69,11 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     }
     let watched = producer.clone();
     ctx.fail_when("kafka producer", async move { watched.until_fatal().await });
+    let (followed, stopping) = (producer.clone(), ctx.stopping.clone());
+    ctx.spawn("partitions", async move {
+        stopping.run_until_cancelled(followed.follow_partitions(topic::INGEST)).await;
+        Ok(())
+    });
     let rejected = RejectedRequests::start(&ctx, store.system(), payloads.clone(), metrics.clone());
     let endpoints = Arc::new(Endpoints::new(store.system(), metrics.clone()));
     resolve::follow(&ctx, Arc::clone(&endpoints), store.system().configuration_changes());

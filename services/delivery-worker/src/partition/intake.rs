@@ -76,7 +76,9 @@ pub(super) async fn accept(
     let ids: Vec<EventId> = batch.iter().filter_map(to_look_up).collect();
     let Some(known) = until_stopped(stop, || look_up(shared, &ids)).await else { return };
     let Some(messages) = route_all(shared, batch, now, stop).await else { return };
-    let routes = messages.iter().filter_map(|(_, event)| event.as_ref()?.1.as_deref());
+    let here = messages.iter().filter_map(|(_, event)| event.as_ref());
+    let here = here.filter(|(event, _)| owner.is_at_home(event.endpoint_id));
+    let routes = here.filter_map(|(_, route)| route.as_deref());
     let unmet = owner.unmet(routes.flat_map(|route| route.destinations.iter().map(|it| it.id)));
     if !unmet.is_empty() {
         let Some(paces) = until_stopped(stop, || paces(shared, &unmet)).await else { return };

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use ravenpost_bus::{Message, Offsets};
 use ravenpost_chassis::clock;
-use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId};
+use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId, Slot};
 use ravenpost_store::system::{Filtered, Park, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -198,6 +198,12 @@ impl Owner {
             // The same event twice in the log: the first one does it, and its offset is the lower one.
             return self.offsets.complete(offset);
         }
+        if !self.is_at_home(job.event.endpoint_id) {
+            // Partitions were added since it was published: whoever owns its endpoint now finds it in the schedule.
+            let reason = if held { ParkReason::Held } else { ParkReason::Parked };
+            self.add(pair, job, None, 0, Some(offset));
+            return self.put_off(pair, reason, now);
+        }
         let room = if held { None } else { self.room(&job) };
         let lane = self.lanes.get_mut(&pair.1).filter(|_| room.is_some());
         let has_place = lane.is_some_and(|lane| lane.arrive(pair.0, now));
@@ -214,6 +220,12 @@ impl Owner {
         }
         self.overflow(pair.1, now);
         self.wait_in_schedule(pair, reason, now);
+    }
+
+    /// Whether an endpoint is this partition's: then all of its destinations are governed here, and nowhere else (PROTOCOLS
+    /// W1).
+    pub(super) fn is_at_home(&self, endpoint: EndpointId) -> bool {
+        Slot::of(endpoint).partition(self.shared.partitions) == self.partition
     }
 
     /// What it takes of the shared memory until it is sent; `None` when that is not to be had now.

@@ -87,7 +87,9 @@ impl Owner {
         }
         for park in &record.parks {
             self.parked((park.event_id, park.destination_id));
-            self.hint_parked(park.destination_id, park.reason, park.due_at);
+            if self.is_at_home(park.endpoint_id) {
+                self.hint_parked(park.destination_id, park.reason, park.due_at);
+            }
         }
         for attempt in &record.attempts {
             self.finish((attempt.key.event_id, attempt.key.destination_id));
