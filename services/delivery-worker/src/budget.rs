@@ -1,11 +1,12 @@
 //! What all lanes of this process share: memory for what waits and for large payloads, and requests at once. An
-//! organization gets no more than its share of each (PROTOCOLS W10).
+//! organization gets no more than its share of each, and when all is taken, what comes back goes to whoever has least
+//! (PROTOCOLS W10).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ravenpost_core::ids::OrganizationId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 /// Bytes for which one unit of memory stands.
 const UNIT: usize = 1024;
@@ -15,23 +16,30 @@ const OVERHEAD: usize = 1024;
 const MEMORY_SHARES: usize = 2;
 /// Parts of the requests at once that an organization may take: a quarter of them.
 const REQUEST_SHARES: usize = 4;
-/// With so many organizations remembered, those that have nothing are forgotten.
-const MANY: usize = 1_024;
 
 /// What is shared.
 pub struct Budget {
     /// For what waits in lanes.
-    waiting: Pool,
+    waiting: Arc<Pool>,
     /// For payloads that are fetched for one attempt.
-    payloads: Pool,
-    requests: Pool,
+    payloads: Arc<Pool>,
+    requests: Arc<Pool>,
 }
 
 /// A part of something shared, until it is dropped.
 #[derive(Debug)]
 pub struct Part {
-    _of_organization: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    pool: Arc<Pool>,
+    organization: OrganizationId,
+    units: usize,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut state = self.pool.state();
+        state.give_back(self.organization, self.units);
+        self.pool.serve(&mut state);
+    }
 }
 
 impl Budget {
@@ -61,47 +69,123 @@ fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT)
 }
 
-/// Units of something. Whoever waits for some is served in the order of asking.
+/// Units of something.
+#[derive(Debug)]
 struct Pool {
-    all: Arc<Semaphore>,
     share: usize,
-    organizations: Mutex<HashMap<OrganizationId, Weak<Semaphore>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Those that have some, or wait for some.
+    organizations: HashMap<OrganizationId, Usage>,
+    waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    used: usize,
+    /// In the order of asking.
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    units: usize,
+    granted: oneshot::Sender<Part>,
 }
 
 impl Pool {
-    fn new(units: usize, shares: usize) -> Self {
-        let share = (units / shares).max(1);
-        Self { all: Arc::new(Semaphore::new(units.max(1))), share, organizations: Mutex::default() }
+    fn new(units: usize, shares: usize) -> Arc<Self> {
+        let state = State { free: units.max(1), organizations: HashMap::new(), waiting: 0 };
+        Arc::new(Self { share: (units / shares).max(1), state: Mutex::new(state) })
     }
 
-    fn try_take(&self, organization: OrganizationId, units: usize) -> Option<Part> {
-        let units = u32::try_from(units).ok()?;
-        let of_organization = self.of(organization).try_acquire_many_owned(units).ok()?;
-        let of_all = Arc::clone(&self.all).try_acquire_many_owned(units).ok()?;
-        Some(Part { _of_organization: of_organization, _of_all: of_all })
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of what the others have left, half at the most: so there is always something for one more.
+    fn try_take(self: &Arc<Self>, organization: OrganizationId, units: usize) -> Option<Part> {
+        let mut state = self.state();
+        let used = state.organizations.get(&organization).map_or(0, |usage| usage.used);
+        if used + units > self.share.min(usize::midpoint(state.free, used)) {
+            return None;
+        }
+        Some(self.grant(&mut state, organization, units))
     }
 
     /// More than a share is a share: it has to pass.
-    async fn take(&self, organization: OrganizationId, units: usize) -> Part {
-        let units = u32::try_from(units.min(self.share)).unwrap_or(u32::MAX);
-        let of_organization =
-            self.of(organization).acquire_many_owned(units).await.expect("it is never closed");
-        let of_all = Arc::clone(&self.all).acquire_many_owned(units).await.expect("it is never closed");
-        Part { _of_organization: of_organization, _of_all: of_all }
+    async fn take(self: &Arc<Self>, organization: OrganizationId, units: usize) -> Part {
+        let granted = {
+            let mut state = self.state();
+            let units = units.min(self.share);
+            let used = state.organizations.get(&organization).map_or(0, |usage| usage.used);
+            if state.waiting == 0 && units <= state.free && used + units <= self.share {
+                return self.grant(&mut state, organization, units);
+            }
+            let (granted, grants) = oneshot::channel();
+            let usage = state.organizations.entry(organization).or_default();
+            usage.waiting.push_back(Waiter { units, granted });
+            state.waiting += 1;
+            self.serve(&mut state);
+            grants
+        };
+        granted.await.expect("a pool outlives who waits for it")
     }
 
-    /// What is left of an organization's share; whoever has some keeps it.
-    fn of(&self, organization: OrganizationId) -> Arc<Semaphore> {
-        let mut organizations = self.organizations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = organizations.get(&organization).and_then(Weak::upgrade) {
-            return known;
+    /// Serves those who wait, as far as it goes: first whoever has least and is not at the end of its share.
+    fn serve(self: &Arc<Self>, state: &mut State) {
+        while state.waiting > 0 {
+            let wants = |usage: &Usage| Some((usage.used, usage.waiting.front()?.units));
+            let all = state.organizations.iter().filter_map(|(id, usage)| Some((*id, wants(usage)?)));
+            let within = all.filter(|(_, (used, units))| used + units <= self.share);
+            let Some((organization, (_, units))) = within.min_by_key(|(_, (used, _))| *used) else { return };
+            if units > state.free {
+                return;
+            }
+            let Some(usage) = state.organizations.get_mut(&organization) else { return };
+            let Some(waiter) = usage.waiting.pop_front() else { return };
+            state.waiting -= 1;
+            if waiter.granted.is_closed() {
+                state.forget_if_idle(organization);
+                continue;
+            }
+            let part = self.grant(state, organization, units);
+            if let Err(part) = waiter.granted.send(part) {
+                // By hand: to drop it would wait for the lock that is held.
+                std::mem::forget(part);
+                state.give_back(organization, units);
+            }
         }
-        if organizations.len() >= MANY {
-            organizations.retain(|_, share| share.strong_count() > 0);
+    }
+
+    fn grant(self: &Arc<Self>, state: &mut State, organization: OrganizationId, units: usize) -> Part {
+        state.free -= units;
+        state.organizations.entry(organization).or_default().used += units;
+        Part { pool: Arc::clone(self), organization, units }
+    }
+}
+
+impl State {
+    fn give_back(&mut self, organization: OrganizationId, units: usize) {
+        self.free += units;
+        if let Some(usage) = self.organizations.get_mut(&organization) {
+            usage.used -= units;
         }
-        let share = Arc::new(Semaphore::new(self.share));
-        organizations.insert(organization, Arc::downgrade(&share));
-        share
+        self.forget_if_idle(organization);
+    }
+
+    fn forget_if_idle(&mut self, organization: OrganizationId) {
+        if self
+            .organizations
+            .get(&organization)
+            .is_some_and(|usage| usage.used == 0 && usage.waiting.is_empty())
+        {
+            self.organizations.remove(&organization);
+        }
     }
 }
 
@@ -121,9 +205,10 @@ mod tests {
         let one: Vec<Part> = std::iter::from_fn(|| budget.room(organization(1), UNIT)).collect();
         assert_eq!(one.len(), 4, "half of sixteen, two each");
         let other: Vec<Part> = std::iter::from_fn(|| budget.room(organization(2), UNIT)).collect();
-        assert_eq!(other.len(), 4);
-        assert!(budget.room(organization(3), 0).is_none(), "nothing is left");
-        drop(other);
+        assert_eq!(other.len(), 2, "half of what is left");
+        let third: Vec<Part> = std::iter::from_fn(|| budget.room(organization(3), UNIT)).collect();
+        assert_eq!(third.len(), 1, "there is always something for one more");
+        drop((other, third));
         assert!(budget.room(organization(1), 0).is_none() && budget.room(organization(3), 0).is_some());
         drop(one);
         assert!(budget.room(organization(1), 6 * UNIT).is_some(), "what was taken has come back");
@@ -151,16 +236,51 @@ mod tests {
         assert!(budget.payload(organization(1), 1).now_or_never().is_some());
     }
 
+    #[tokio::test]
+    async fn what_comes_back_goes_to_whoever_has_least() {
+        let budget = Budget::new(UNIT, 8);
+        let mut held = Vec::new();
+        for greedy in 1..=4 {
+            for _ in 0..2 {
+                held.push(budget.request(organization(greedy)).await);
+            }
+        }
+        // They have it all, and want more.
+        let mut more: Vec<_> = (1..=4).map(|greedy| Box::pin(budget.request(organization(greedy)))).collect();
+        assert!(more.iter_mut().all(|more| more.as_mut().now_or_never().is_none()));
+        let mut late = Box::pin(budget.request(organization(9)));
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(held.pop());
+        let late = late.now_or_never();
+        assert!(late.is_some(), "it has asked last and has nothing");
+        assert!(more.iter_mut().all(|more| more.as_mut().now_or_never().is_none()));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_no_more_takes_nothing() {
+        let budget = Budget::new(UNIT, 4);
+        let all: Vec<Part> =
+            (1..=4).filter_map(|one| budget.request(organization(one)).now_or_never()).collect();
+        assert_eq!(all.len(), 4);
+        for _ in 0..3 {
+            let mut gone = Box::pin(budget.request(organization(5)));
+            assert!(gone.as_mut().now_or_never().is_none());
+        }
+        let mut stays = Box::pin(budget.request(organization(6)));
+        assert!(stays.as_mut().now_or_never().is_none());
+        drop(all);
+        assert!(stays.now_or_never().is_some());
+        let free = (1..=4).filter_map(|one| budget.request(organization(one)).now_or_never()).count();
+        assert_eq!(free, 4, "nothing has leaked");
+    }
+
     #[test]
     fn organizations_that_have_nothing_are_forgotten() {
         let budget = Budget::new(1_000_000 * UNIT, 1);
         let kept = budget.room(organization(0), 0);
-        for number in 1..5 * MANY as u128 {
+        for number in 1..1_000 {
             drop(budget.room(organization(number), 0));
         }
-        assert!(budget.waiting.organizations.lock().unwrap().len() <= MANY);
-        assert!(
-            kept.is_some() && budget.waiting.of(organization(0)).available_permits() < budget.waiting.share
-        );
+        assert_eq!((budget.waiting.state().organizations.len(), kept.is_some()), (1, true));
     }
 }
