@@ -6,19 +6,24 @@ use anyhow::{Context, Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
     fault::{FaultProxy, Mode, Silent},
+    fragile::Fragile,
     process::Process,
     receiver,
-    stack::{self, Addresses, Kafka, Options, Progress},
+    stack::{self, Addresses, Kafka, Options, Progress, WhenDropped},
     system::System,
     wait,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    BOUND, Endpoint, column, deliveries, endpoint, ensure_problem, header, number, on, post, retries, run,
-    sample, send, text, until_all_succeed, until_status,
+    BOUND, Endpoint, column, deliveries, endpoint, ensure_problem, header, logs, number, on, post, retries,
+    run, sample, send, text, until_all_succeed, until_status,
 };
 
+/// What is sent at 20 a second for longer than a session lasts.
+const STEADY: usize = 400;
+/// Twenty times what lies between two requests.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long a producer may wait for its 503, and an operator for a process that is ready again.
 const PROMPT: Duration = Duration::from_secs(20);
 
@@ -334,6 +339,52 @@ fn what_was_not_sent_while_its_row_was_being_written_is_sent_soon() {
             s3.set(Mode::Pass);
             // Two minutes would be for what is in the air.
             until_all_succeed(system, &BTreeSet::from([large]), BOUND).await
+        })
+        .await
+    });
+}
+
+/// Others may have its partitions when its session is over, so it must have stopped to send before (PROTOCOLS W2).
+#[test]
+fn a_worker_that_kafka_does_not_answer_stops_sending_before_its_session_is_over() {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let options = Options { when_dropped: WhenDropped::Kill, ..Options::for_tests() };
+        let stores = Fragile::start(folder.path(), &options).await?;
+        let builder =
+            System::builder().stores(stores.direct().clone()).services_see(stores.through().clone());
+        on(builder, async |system| {
+            let endpoint = endpoint(system, "/steady", json!({})).await?;
+            let steadily = json!({ "limits": { "rate": { "per_second": 20, "burst": 1 } } });
+            system.api.patch(&endpoint.destination_path(), &steadily).await?;
+            system.api.post(&format!("{}/pause", endpoint.destination_path()), &json!(null)).await?;
+            let mut sent = BTreeSet::new();
+            for _ in 0..STEADY {
+                sent.insert(send(&endpoint, "{}").await?);
+            }
+            wait::until_true("all to be held", BOUND, || async {
+                let held = number(system, "select count(*) from scheduled_deliveries").await?;
+                Ok(usize::try_from(held)? == STEADY)
+            })
+            .await?;
+            system.api.post(&format!("{}/resume", endpoint.destination_path()), &json!(null)).await?;
+            system.receiver.wait_for(20, BOUND).await?;
+            stores.network.kafka.set(Mode::Cut);
+            let came = wait::until("nothing to be sent any more", BOUND, || async {
+                let before = system.receiver.received().len();
+                tokio::time::sleep(QUIET).await;
+                Ok(Some(before).filter(|before| system.receiver.received().len() == *before))
+            })
+            .await?;
+            ensure!(came < STEADY, "all was sent");
+            let log = logs(system.logs())?;
+            let over = |line: &str| line.contains("partition revoked") || line.contains("partition let go");
+            ensure!(
+                !log["delivery-worker-0"].lines().any(over),
+                "its partitions were gone before it stopped"
+            );
+            stores.network.kafka.set(Mode::Pass);
+            until_all_succeed(system, &sent, 2 * BOUND).await
         })
         .await
     });

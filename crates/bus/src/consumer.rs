@@ -28,8 +28,10 @@ const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 const AFTER_SILENCE: Duration = Duration::from_secs(4);
 /// How long a partition's queue is trusted to wake its owner.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// How often statistics (lag) are taken.
-const STATISTICS_INTERVAL_MS: &str = "2000";
+/// How often statistics (lag, and when Kafka was last heard) are taken.
+const STATISTICS_INTERVAL_MS: &str = "1000";
+/// What the client calls the broker that it tells that it lives.
+const COORDINATOR: &str = "GroupCoordinator";
 
 /// What happens to a member of the group.
 pub enum Change {
@@ -77,31 +79,46 @@ pub struct Consumer {
 pub struct Liveness {
     started: Instant,
     last_poll_ms: AtomicU64,
+    /// When the group's coordinator was heard last; 0 before the first time.
+    last_heard_ms: AtomicU64,
     live_from_ms: AtomicU64,
     lag: RwLock<HashMap<i32, i64>>,
 }
 
 impl Liveness {
-    /// Whether this process may still believe that it owns its partitions: it has polled within half the session
-    /// timeout (PROTOCOLS W2). One that was stopped and goes on may not until the group had time to tell it.
+    /// Whether this process may still believe that it owns its partitions: it has polled, and the group's coordinator has
+    /// answered, within half the session timeout (PROTOCOLS W2). One that was stopped, or cut off, and goes on may not
+    /// until the group had time to tell it.
     pub fn is_live(&self) -> bool {
-        self.since_poll() < SESSION_TIMEOUT / 2
-            && self.elapsed_ms() >= self.live_from_ms.load(Ordering::Relaxed)
+        !self.is_silent() && self.elapsed_ms() >= self.live_from_ms.load(Ordering::Relaxed)
     }
 
-    fn since_poll(&self) -> Duration {
-        self.started
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed)))
+    fn is_silent(&self) -> bool {
+        let heard = self.last_heard_ms.load(Ordering::Relaxed);
+        let since = |at: u64| self.started.elapsed().saturating_sub(Duration::from_millis(at));
+        let polled = since(self.last_poll_ms.load(Ordering::Relaxed));
+        // Whoever has never heard it owns nothing.
+        polled >= SESSION_TIMEOUT / 2 || (heard > 0 && since(heard) >= SESSION_TIMEOUT / 2)
     }
 
     fn polled(&self) {
-        let now = self.elapsed_ms();
-        if self.since_poll() >= SESSION_TIMEOUT / 2 {
+        self.break_silence(&self.last_poll_ms, self.elapsed_ms());
+    }
+
+    /// The coordinator has answered so long ago.
+    fn heard(&self, ago: Duration) {
+        let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        let at = self.elapsed_ms().saturating_sub(ago).max(self.last_heard_ms.load(Ordering::Relaxed));
+        self.break_silence(&self.last_heard_ms, at);
+    }
+
+    fn break_silence(&self, what: &AtomicU64, at: u64) {
+        let was_silent = self.is_silent();
+        what.store(at, Ordering::Relaxed);
+        if was_silent && !self.is_silent() {
             let patience = u64::try_from(AFTER_SILENCE.as_millis()).unwrap_or(u64::MAX);
-            self.live_from_ms.store(now.saturating_add(patience), Ordering::Relaxed);
+            self.live_from_ms.store(self.elapsed_ms().saturating_add(patience), Ordering::Relaxed);
         }
-        self.last_poll_ms.store(now, Ordering::Relaxed);
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -124,6 +141,11 @@ struct Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        let coordinator = statistics.brokers.values().find(|broker| broker.name.starts_with(COORDINATOR));
+        // Not there while the connection is down: what was heard last counts.
+        if let Some(idle) = coordinator.and_then(|broker| u64::try_from(broker.rxidle).ok()) {
+            self.liveness.heard(Duration::from_micros(idle));
+        }
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let owned = topic
             .partitions
@@ -204,6 +226,7 @@ impl Consumer {
         let liveness = Arc::new(Liveness {
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
+            last_heard_ms: AtomicU64::new(0),
             live_from_ms: AtomicU64::new(0),
             lag: RwLock::default(),
         });
