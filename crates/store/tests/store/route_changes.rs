@@ -1,7 +1,10 @@
 //! Who remembers routes hears of each change once, whatever order transactions begin and commit in.
 
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
 use ravenpost_core::endpoint::EndpointStatus;
-use ravenpost_core::ids::EndpointId;
+use ravenpost_core::ids::{DestinationId, EndpointId};
 use ravenpost_store::system::RouteMark;
 use ravenpost_store::tenant::EndpointChange;
 use sqlx::Executor;
@@ -83,4 +86,23 @@ async fn what_is_rolled_back_is_not_told() {
     undone.execute("update destinations set url = url || '/new'").await.unwrap();
     undone.rollback().await.unwrap();
     assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+}
+
+/// Those that are made later get nothing of what was accepted before, however late it is routed (PROTOCOLS W5); clocks may
+/// differ by five seconds.
+#[tokio::test]
+async fn an_event_is_for_the_destinations_that_existed_when_it_was_accepted() {
+    let mut world = World::new().await;
+    let acme = world.organization().await;
+    let accepted_at = world.now;
+    world.now += TimeDelta::seconds(10);
+    let later = world.destination(&acme.tenant, acme.endpoint).await;
+    let route = world.store.system().route(acme.endpoint).await.unwrap().unwrap();
+    let wanted = |after: i64| -> BTreeSet<DestinationId> {
+        let at = accepted_at + TimeDelta::seconds(after);
+        route.wanted_by(at).map(|destination| destination.id).collect()
+    };
+    let (both, all) = ([acme.first, acme.second].into(), [acme.first, acme.second, later].into());
+    assert_eq!((wanted(-6), wanted(-5)), (BTreeSet::new(), both));
+    assert_eq!((wanted(4).len(), wanted(5)), (2, all));
 }

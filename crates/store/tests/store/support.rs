@@ -147,7 +147,7 @@ impl World {
         assert_eq!(added, SecretAdded::Added);
     }
 
-    async fn destination(&self, tenant: &Tenant, endpoint: EndpointId) -> DestinationId {
+    pub(crate) async fn destination(&self, tenant: &Tenant, endpoint: EndpointId) -> DestinationId {
         let (policy, secret) = (RetryPolicy::default(), Secret::standard_webhooks(random()));
         let url = "https://example.com/second".parse().unwrap();
         let new = new_destination(self.now, &policy, &secret, &url);
