@@ -369,7 +369,8 @@ fn a_worker_that_kafka_does_not_answer_stops_sending_before_its_session_is_over(
             .await?;
             system.api.post(&format!("{}/resume", endpoint.destination_path()), &json!(null)).await?;
             system.receiver.wait_for(20, BOUND).await?;
-            stores.network.kafka.set(Mode::Cut);
+            // Without a word: a connection that is reset is noticed.
+            stores.network.kafka.set(Mode::HalfOpen(Silent::Both));
             let came = wait::until("nothing to be sent any more", BOUND, || async {
                 let before = system.receiver.received().len();
                 tokio::time::sleep(QUIET).await;
