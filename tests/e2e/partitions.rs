@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::support::{BOUND, Endpoint, alone, by_event, endpoint, send, until_all_succeed};
 
 const ENDPOINTS: usize = 16;
+const MANY: usize = 200;
 const MORE: usize = 3 * kafka::PARTITIONS as usize;
 
 async fn one_each(endpoints: &[Endpoint], sent: &mut BTreeSet<String>) -> Result<()> {
@@ -68,6 +69,11 @@ fn partitions_that_are_added_lose_nothing_and_double_nothing() {
             Ok(messages.iter().any(|message| message.partition >= kafka::PARTITIONS))
         })
         .await?;
+        // Many at once go by another client than few.
+        let at_once = (0..MANY).map(|number| send(&endpoints[number % ENDPOINTS], "{}"));
+        let at_once = futures::future::try_join_all(at_once).await?;
+        until_all_succeed(system, &at_once.iter().cloned().collect(), BOUND).await?;
+        sent.extend(at_once);
         let arrived = by_event(system.receiver.received());
         let twice: Vec<&String> =
             sent.iter().filter(|id| arrived.get(*id).is_none_or(|all| all.len() != 1)).collect();

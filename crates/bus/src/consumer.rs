@@ -30,8 +30,6 @@ const AFTER_SILENCE: Duration = Duration::from_secs(4);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often statistics (lag, and when Kafka was last heard) are taken.
 const STATISTICS_INTERVAL_MS: &str = "1000";
-/// What the client calls the broker that it tells that it lives.
-const COORDINATOR: &str = "GroupCoordinator";
 
 /// What happens to a member of the group.
 pub enum Change {
@@ -79,16 +77,17 @@ pub struct Consumer {
 pub struct Liveness {
     started: Instant,
     last_poll_ms: AtomicU64,
-    /// When the group's coordinator was heard last; 0 before the first time.
+    /// When Kafka was heard last; 0 before the first time.
     last_heard_ms: AtomicU64,
     live_from_ms: AtomicU64,
     lag: RwLock<HashMap<i32, i64>>,
 }
 
 impl Liveness {
-    /// Whether this process may still believe that it owns its partitions: it has polled, and the group's coordinator has
-    /// answered, within half the session timeout (PROTOCOLS W2). One that was stopped, or cut off, and goes on may not
-    /// until the group had time to tell it.
+    /// Whether this process may still believe that it owns its partitions: it has polled, and a broker has answered, within
+    /// half the session timeout (PROTOCOLS W2). One that was stopped, or cut off, and goes on may not until the group had
+    /// time to tell it. To hear the group's coordinator is too much to ask: it answers nobody while it waits for a member
+    /// that has died, and all the others keep what they have.
     pub fn is_live(&self) -> bool {
         !self.is_silent() && self.elapsed_ms() >= self.live_from_ms.load(Ordering::Relaxed)
     }
@@ -105,7 +104,7 @@ impl Liveness {
         self.break_silence(&self.last_poll_ms, self.elapsed_ms());
     }
 
-    /// The coordinator has answered so long ago.
+    /// Kafka has answered so long ago.
     fn heard(&self, ago: Duration) {
         let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
         let at = self.elapsed_ms().saturating_sub(ago).max(self.last_heard_ms.load(Ordering::Relaxed));
@@ -141,9 +140,9 @@ struct Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let coordinator = statistics.brokers.values().find(|broker| broker.name.starts_with(COORDINATOR));
-        // Not there while the connection is down: what was heard last counts.
-        if let Some(idle) = coordinator.and_then(|broker| u64::try_from(broker.rxidle).ok()) {
+        // None where no connection has brought anything yet: what was heard last counts.
+        let idle = statistics.brokers.values().filter_map(|broker| u64::try_from(broker.rxidle).ok());
+        if let Some(idle) = idle.min() {
             self.liveness.heard(Duration::from_micros(idle));
         }
         let Some(topic) = statistics.topics.get(&self.topic) else { return };

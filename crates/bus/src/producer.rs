@@ -116,21 +116,27 @@ impl Producer {
         self.ask_partitions(topic).await
     }
 
+    /// Of both clients: each refuses partitions that it has not heard of itself.
     async fn ask_partitions(&self, topic: &'static str) -> Result<i32, Error> {
-        let (client, name) = (self.prompt.clone(), self.names[topic].clone());
+        let (clients, name) = ([self.prompt.clone(), self.gathering.clone()], self.names[topic].clone());
         let asked = tokio::task::spawn_blocking(move || {
-            client.client().fetch_metadata(Some(&name), METADATA_TIMEOUT)
+            let mut fewest = usize::MAX;
+            for client in clients {
+                let metadata = client.client().fetch_metadata(Some(&name), METADATA_TIMEOUT)?;
+                let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+                fewest = fewest.min(count);
+            }
+            Ok(fewest)
         });
-        let metadata =
+        let count =
             asked.await.map_err(|_| Error::Unavailable(KafkaError::Canceled))?.map_err(Error::Unavailable)?;
-        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         match i32::try_from(count) {
             Ok(count) if count > 0 => {
-                self.partitions
-                    .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert(topic, count);
-                Ok(count)
+                let mut all = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let known = all.entry(topic).or_insert(count);
+                // A broker that has not heard of it yet tells the former number; a topic never has fewer than it had.
+                *known = count.max(*known);
+                Ok(*known)
             }
             _ => Err(Error::NoTopic(self.names[topic].clone())),
         }
