@@ -1,7 +1,8 @@
 //! The owner of a partition: one task that decides for all endpoints of it, so that nothing needs coordination.
 //!
 //! The task only moves things between messages, lanes, attempts, records and the schedule; whatever takes time runs
-//! beside it and reports back. Its state and rules stand in [`owner`], its way from messages to jobs in [`intake`].
+//! beside it and reports back. Its state and rules stand in [`owner`], its way from messages to jobs in [`intake`], and what it
+//! leaves to the schedule in [`park`].
 
 mod intake;
 
@@ -14,6 +15,8 @@ mod due;
 mod expire;
 
 mod pace;
+
+mod park;
 
 mod relayed;
 
