@@ -17,6 +17,8 @@ use crate::{Error, Settings, System, Tenant};
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    /// For what is recorded of deliveries alone.
+    recording: PgPool,
     keyring: Option<Keyring>,
     /// How long a statement may take on our side.
     deadline: Duration,
@@ -50,28 +52,31 @@ const IDLE_IN_TRANSACTION_MS: &str = "5000";
 const ASK_AFTER: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
+/// Statements that record deliveries at once, each on a connection of its own beside the pool's.
+pub const RECORDERS: u32 = 2;
+/// The statement that records deliveries is planned once for a connection: planning takes several times as long as doing
+/// it, and more with each partition of `events`. The plan has to suit all that comes, so it finds each row by its key,
+/// however small the tables were when it was made.
+const PLANNED_ONCE: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+];
 
 impl Store {
     /// Prepares the pool without connecting: a store that is away when a process starts is waited for by readiness.
     /// Connections act as `ravenpost_system` unless a tenant's transaction says otherwise.
     pub fn new(settings: &Settings, keyring: Option<Keyring>) -> std::result::Result<Self, ConnectError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.database_connections)
-            .acquire_timeout(settings.database_wait)
-            .idle_timeout(IDLE)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > ASK_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .after_connect(|connection, _| Box::pin(enter_system(connection)))
-            .connect_lazy_with(bounded_options(settings)?);
+        let options = bounded_options(settings)?;
+        let pool = |connections: u32, options: PgConnectOptions| {
+            pool_options(connections, settings).connect_lazy_with(options)
+        };
+        let recording = pool(RECORDERS, options.clone().options(PLANNED_ONCE));
+        let pool = pool(settings.database_connections, options);
         let deadline = settings.database_statement_timeout + DEADLINE_MARGIN;
-        Ok(Self { pool, keyring, deadline })
+        Ok(Self { pool, recording, keyring, deadline })
     }
 
     /// Answers when Postgres does and its clock agrees with `clock`.
@@ -105,17 +110,36 @@ impl Store {
 
     /// Opens the hot paths; see [`System`].
     pub fn system(&self) -> System {
-        System::new(self.pool.clone(), self.keyring.clone(), self.deadline)
+        System::new(self.pool.clone(), self.recording.clone(), self.keyring.clone(), self.deadline)
     }
 
     /// Connections in use and idle.
     pub fn pool_size(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+        let pools = [&self.pool, &self.recording];
+        (pools.map(PgPool::size).iter().sum(), pools.map(PgPool::num_idle).iter().sum())
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// Connections as `ravenpost_system`, made when they are wanted.
+fn pool_options(connections: u32, settings: &Settings) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(settings.database_wait)
+        .idle_timeout(IDLE)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > ASK_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(|connection, _| Box::pin(enter_system(connection)))
 }
 
 /// Connection options of the settings, without a role and without a bound on statements.

@@ -57,10 +57,14 @@ impl Drop for Lease {
     }
 }
 
-/// Runs a query by one of its methods (`fetch_one`, `execute` …) on a connection of the door's own, within its deadline.
+/// Runs a query by one of its methods (`fetch_one`, `execute` …) on a connection of the door's pool, or of the one that is
+/// named, within the door's deadline.
 macro_rules! bounded {
-    ($door:ident, $query:expr, $method:ident) => {{
-        let mut lease = crate::lease::Lease::take(&$door.pool).await?;
+    ($door:ident, $query:expr, $method:ident) => {
+        $crate::lease::bounded!($door.pool, $door, $query, $method)
+    };
+    ($pool:expr, $door:ident, $query:expr, $method:ident) => {{
+        let mut lease = crate::lease::Lease::take(&$pool).await?;
         let done = tokio::time::timeout($door.deadline, $query.$method(lease.connection())).await;
         lease.settle(done, $door.deadline)?
     }};

@@ -21,7 +21,7 @@ mod new_event;
 mod replay;
 mod sealing;
 
-pub use connect::{ConnectError, MAX_SKEW_SECONDS, Store};
+pub use connect::{ConnectError, MAX_SKEW_SECONDS, RECORDERS, Store};
 pub use decode::Damaged;
 pub use error::Error;
 pub use payloads::Payloads;

@@ -26,7 +26,8 @@ pub struct Settings {
     /// A PEM file with the certificate authority that signed Postgres' certificate, if no public one did.
     #[arg(long, env = "RAVENPOST_DATABASE_CA_FILE")]
     pub database_ca_file: Option<PathBuf>,
-    /// Most connections to Postgres of this process.
+    /// Most connections to Postgres of this process. A delivery-worker opens two more, on which it records what it has
+    /// delivered, and ingress and management-api one that listens.
     #[arg(long, env = "RAVENPOST_DATABASE_CONNECTIONS", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
     /// How long to wait for a free connection before the operation fails.

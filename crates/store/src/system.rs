@@ -83,14 +83,15 @@ use crate::sealing::Sealing;
 #[derive(Clone)]
 pub struct System {
     pool: PgPool,
+    recording: PgPool,
     sealing: Sealing,
     /// How long a statement may take on our side.
     deadline: Duration,
 }
 
 impl System {
-    pub(crate) fn new(pool: PgPool, keyring: Option<Keyring>, deadline: Duration) -> Self {
-        Self { pool, sealing: Sealing(keyring), deadline }
+    pub(crate) fn new(pool: PgPool, recording: PgPool, keyring: Option<Keyring>, deadline: Duration) -> Self {
+        Self { pool, recording, sealing: Sealing(keyring), deadline }
     }
 
     fn open(&self, row: Row, column: &'static str, sealed: &[u8], owner: Uuid) -> Result<Secret, Damaged> {

@@ -20,7 +20,7 @@ use tracing::{error, warn};
 use crate::metrics::WorkerMetrics;
 
 /// Statements at once: while one is under way the next one gathers.
-const LANES: usize = 2;
+const LANES: usize = ravenpost_store::RECORDERS as usize;
 /// How long one waits for company.
 const LINGER: Duration = Duration::from_millis(10);
 /// With so many things to record it does not wait any longer.

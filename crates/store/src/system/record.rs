@@ -190,6 +190,23 @@ impl Record {
         }
     }
 
+    /// Takes out what is beyond so many of a kind: all new events stay, since nothing may be said of them before they are
+    /// there, and so does how destinations fare.
+    #[must_use]
+    pub fn split_off(&mut self, most: usize) -> Self {
+        fn beyond<T>(all: &mut Vec<T>, most: usize) -> Vec<T> {
+            all.split_off(most.min(all.len()))
+        }
+        Self {
+            routed: Vec::new(),
+            attempts: beyond(&mut self.attempts, most),
+            parks: beyond(&mut self.parks, most),
+            cancelled: beyond(&mut self.cancelled, most),
+            filtered: beyond(&mut self.filtered, most),
+            states: Vec::new(),
+        }
+    }
+
     /// Adds what another one has to say.
     pub fn append(&mut self, mut other: Self) {
         self.routed.append(&mut other.routed);
@@ -263,9 +280,8 @@ impl System {
     pub async fn record_all(&self, records: &[OfPartition<'_>]) -> Result<Vec<i32>> {
         let partitions: Vec<i32> = records.iter().map(|of| of.partition).collect();
         let epochs: Vec<i64> = records.iter().map(|of| of.epoch).collect();
-        // So that Postgres prunes partitions (D3).
+        // So that Postgres prunes partitions (D3). A bound above, too, would have it take what lies between for little.
         let low = records.iter().flat_map(|of| of.record.events()).min().unwrap_or_default();
-        let high = records.iter().flat_map(|of| of.record.events()).max().unwrap_or_default();
         let attempts = Rows::of(records, |record| &record.attempts);
         let phase = |pick: fn(&PhaseTimes) -> Option<u64>| {
             attempts.column(|attempt| pick(&attempt.phases).map(microseconds))
@@ -278,13 +294,14 @@ impl System {
         let cancelled = Rows::of(records, |record| &record.cancelled);
         let filtered = Rows::of(records, |record| &record.filtered);
         let current = bounded!(
+            self.recording,
             self,
             sqlx::query_file_scalar!(
                 "src/system/record.sql",
                 &partitions,
                 &epochs,
                 low,
-                high,
+                &filtered.partitions(),
                 &attempts.column(|attempt| attempt.id.0),
                 &attempts.column(|attempt| attempt.organization_id.0),
                 &attempts.column(|attempt| attempt.endpoint_id.0),
@@ -329,7 +346,6 @@ impl System {
                 &attempts.partitions(),
                 &parks.partitions(),
                 &cancelled.partitions(),
-                &filtered.partitions(),
             ),
             fetch_all
         );

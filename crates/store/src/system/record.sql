@@ -1,6 +1,6 @@
--- $1 partitions, $2 their epochs, $3 and $4 smallest and largest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
+-- $1 partitions, $2 their epochs, $3 smallest event id, $5.. attempts, $20.. routed, $23.. parks, $32.. cancelled,
 -- $34.. filtered, $38 why the filter failed, of each attempt, $39 states of destinations, $40.. phases and address of the
--- attempts; $46.. partitions of attempts, parks, cancelled and filtered
+-- attempts; $46.. partitions of attempts, parks and cancelled; $4 of filtered
 with owner as (
     -- The partitions whose epochs are the current ones.
     select p.partition from partitions p
@@ -23,7 +23,7 @@ with owner as (
     select c.* from unnest($32::uuid[], $33::uuid[], $48::int[]) as c (event_id, destination_id, partition)
     join owner using (partition)
 ), filtered as (
-    select f.* from unnest($34::uuid[], $35::uuid[], $36::int[], $37::int[], $49::int[])
+    select f.* from unnest($34::uuid[], $35::uuid[], $36::int[], $37::int[], $4::int[])
         as f (event_id, destination_id, run, version, partition)
     join owner using (partition)
 ), state as (
@@ -90,7 +90,8 @@ with owner as (
     select a.* from attempt a
     join owner using (partition)
     where not a.success and not exists (select from deliveries d where d.event_id = a.event_id
-        and d.destination_id = a.destination_id and d.run = a.run and d.outcome = 'success')
+        and d.event_id >= $3 and d.destination_id = a.destination_id and d.run = a.run
+        and d.outcome = 'success')
 ), completed as (
     -- What no longer waits. A success ends its whole run; a dead letter and what a filter has refused only the row it
     -- was taken from, so that a replay that came meanwhile survives.
@@ -128,7 +129,7 @@ with owner as (
         from park p where p.version = 0
     ) as n (event_id, destination_id)
     -- Unless somebody has given it up meanwhile, when it had no row yet.
-    where not exists (select from events e where e.id = n.event_id and e.id between $3 and $4
+    where not exists (select from events e where e.id = n.event_id and e.id >= $3
         and e.pending is not null and n.destination_id <> all (e.pending))
     on conflict (event_id, destination_id) do nothing
 ), died as (
@@ -153,7 +154,8 @@ with owner as (
 ), change as (
     -- One pass: joined instead, what is planned for a few rows takes a square of many.
     select event_id, bool_or(how = 'met') as met,
-        coalesce(array_agg(destination_id) filter (where how = 'routed'), '{}') as routed,
+        -- The same event may be in the log twice.
+        coalesce(array_agg(distinct destination_id) filter (where how = 'routed'), '{}') as routed,
         coalesce(array_agg(destination_id) filter (where how not in ('met', 'routed')), '{}') as settled,
         coalesce(array_agg(destination_id) filter (where how = 'delivered'), '{}') as delivered,
         coalesce(array_agg(destination_id) filter (where how = 'dead'), '{}') as dead,
@@ -189,13 +191,13 @@ with owner as (
         ) as n
     )
     from change c
-    where e.id = c.event_id and e.id between $3 and $4 and (c.met or e.pending is not null)
+    where e.id = c.event_id and e.id >= $3 and (c.met or e.pending is not null)
     returning e.id
 ), buried as (
     insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
     -- A replay of what was delivered once leaves it delivered, whatever comes of the replay.
     select event_id, destination_id, organization_id, endpoint_id, run, outcome from died
-    where not exists (select from deliveries d where d.event_id = died.event_id
+    where not exists (select from deliveries d where d.event_id = died.event_id and d.event_id >= $3
         and d.destination_id = died.destination_id and d.outcome = 'success')
     on conflict (event_id, destination_id) do nothing
 ), exhumed as (
