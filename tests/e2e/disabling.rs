@@ -2,6 +2,7 @@
 //! until a person enables it, and come oldest first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use http::Method;
@@ -74,6 +75,32 @@ fn a_destination_that_is_gone_holds_its_events_until_it_is_enabled() {
         until_all_succeed(system, &sent.iter().cloned().collect(), BOUND).await?;
         let received = system.receiver.received_on("/gone");
         assert_eq!(ids(&received[1..]), sent, "oldest first, each once");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_answer_from_before_a_destination_was_enabled_does_not_disable_it() {
+    SHARED.run(async |system| {
+        let late = Answer::status(410).after(Duration::from_secs(3));
+        system.receiver.script("/gone-late", [late, Answer::status(410), Answer::ok()]);
+        let policy = json!({ "retry_policy": retries(&["30s"]) });
+        let endpoint = endpoint(system, "/gone-late", policy).await?;
+        let slow = send(&endpoint, "{}").await?;
+        wait::until_true("the first request", BOUND, || async {
+            Ok(system.receiver.received_on("/gone-late").len() == 1)
+        })
+        .await?;
+        send(&endpoint, "{}").await?;
+        until_disabled(system, &endpoint, "gone").await?;
+        enable(system, &endpoint).await?;
+        let next = send(&endpoint, "{}").await?;
+        until_status(system, &next, "SUCCESS").await?;
+        wait::until_true("the late answer", BOUND, || async {
+            Ok(deliveries(system, &slow).await?.iter().any(|attempt| attempt["response_code"] == 410))
+        })
+        .await?;
+        assert_eq!(system.api.get(&endpoint.destination_path()).await?["status"], "active");
         Ok(())
     });
 }

@@ -72,14 +72,22 @@ pub struct Gate {
     operator: PacingSettings,
     settings: PaceSettings,
     bucket: Bucket<DateTime<Utc>>,
+    /// It is not sent to before, for a fault of ours.
+    rests_until: Option<DateTime<Utc>>,
 }
 
 impl Gate {
     /// Of a destination as it was met at `now`.
     pub fn new(operator: PacingSettings, pace: &Pace, now: DateTime<Utc>) -> Self {
         let settings = pace.settings;
-        let mut gate =
-            Self { health: pace.health, stored: None, operator, settings, bucket: Bucket::empty(now) };
+        let mut gate = Self {
+            health: pace.health,
+            stored: None,
+            operator,
+            settings,
+            bucket: Bucket::empty(now),
+            rests_until: None,
+        };
         if let Some(rate) = gate.rate()
             && gate.has_rested(rate, now)
         {
@@ -114,9 +122,25 @@ impl Gate {
         news
     }
 
+    /// It can't be sent to before, for a fault of ours: nothing of that is the destination's, or stored.
+    pub fn rest_until(&mut self, until: DateTime<Utc>) {
+        self.rests_until = Some(until);
+    }
+
+    /// What its health allows, unless it rests.
+    fn allows(&self, now: DateTime<Utc>) -> pacing::Gate {
+        match (self.health.gate(self.concurrency(), now), self.rests_until.filter(|until| now < *until)) {
+            (pacing::Gate::ClosedUntil(opens_at), Some(until)) => {
+                pacing::Gate::ClosedUntil(opens_at.max(until))
+            }
+            (pacing::Gate::Open(_), Some(until)) => pacing::Gate::ClosedUntil(until),
+            (allowed, _) => allowed,
+        }
+    }
+
     /// Whether one more may start beside `running` others.
     pub fn ask(&self, running: usize, now: DateTime<Utc>) -> Permit {
-        match self.health.gate(self.concurrency(), now) {
+        match self.allows(now) {
             pacing::Gate::Disabled => Permit::Never,
             pacing::Gate::ClosedUntil(opens_at) => Permit::At(opens_at),
             pacing::Gate::Open(most) if running >= usize::from(most) => Permit::AfterAnother,
@@ -139,7 +163,7 @@ impl Gate {
 
     /// Most requests at once, now; zero when nothing may start, whatever the rate.
     pub fn most_at_once(&self, now: DateTime<Utc>) -> usize {
-        match self.health.gate(self.concurrency(), now) {
+        match self.allows(now) {
             pacing::Gate::Open(most) => usize::from(most),
             pacing::Gate::ClosedUntil(_) | pacing::Gate::Disabled => 0,
         }

@@ -5,8 +5,9 @@
 //! has caught up: so events keep their order. Catching up has a step of its own, since rows are still being written
 //! while the last ones are read: what arrives then waits in memory behind them.
 //!
-//! A destination that is so slow that something has waited in memory for too long is *crowded*: until it has caught up no
-//! more waits in memory than passes in a second. More would only be read from the schedule, with its payloads, to wait.
+//! A destination that is so slow that something has waited in memory for too long is *crowded*, and so is one that is met
+//! with a backlog: until it has caught up no more waits in memory than passes in a second. More would only be read from the
+//! schedule, with its payloads, to wait, and take memory from others.
 
 mod passed;
 mod place;
@@ -51,7 +52,7 @@ pub struct Lane {
     place: Place,
     /// Something is due for which there was no room.
     starved: bool,
-    /// Something has waited in memory for too long since it has caught up last.
+    /// Something has waited in memory for too long since it has caught up last, or it has not caught up yet.
     crowded: bool,
     /// Requests that came back lately.
     passed: Passed,
@@ -83,7 +84,7 @@ impl Lane {
             unrecorded: 0,
             place: Place::default(),
             starved: false,
-            crowded: false,
+            crowded: behind,
             passed: Passed::default(),
             known: 0,
             wake_at: None,
@@ -147,9 +148,9 @@ impl Lane {
         self.queue.drain(..).chain(self.later.drain(..)).collect()
     }
 
-    /// Something has waited in memory for too long.
-    pub fn crowd(&mut self) {
-        self.crowded = true;
+    /// Something has waited in memory for too long. `true` when this is news.
+    pub fn crowd(&mut self) -> bool {
+        !std::mem::replace(&mut self.crowded, true)
     }
 
     /// There is no room for all: what comes later is to wait in the schedule, as is what is taken out, which has

@@ -126,6 +126,8 @@ pub enum Done {
     Filtered,
     /// Something of ours was away; that is no attempt.
     NotSent,
+    /// The destination's settings can't be read, neither for this nor for its other events.
+    Unreadable,
     /// Its payload is not where it was put. That is no attempt either: somebody has to bring it back.
     PayloadMissing,
 }
@@ -169,7 +171,7 @@ impl Sender {
                         error = damaged.as_ref() as &dyn std::error::Error,
                         "a destination can't be sent to"
                     );
-                    return Done::NotSent;
+                    return Done::Unreadable;
                 }
             },
         };

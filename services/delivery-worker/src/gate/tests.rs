@@ -157,3 +157,12 @@ proptest! {
         prop_assert_eq!(gate.ask(0, later), Permit::Now);
     }
 }
+
+#[test]
+fn a_rest_is_over_when_it_is_and_is_nothing_of_the_destinations() {
+    let mut gate = gate(PaceSettings::default());
+    gate.rest_until(at(1_000));
+    assert_eq!((gate.ask(0, at(999)), gate.most_at_once(at(999))), (Permit::At(at(1_000)), 0));
+    assert_eq!((gate.ask(0, at(1_000)), gate.shut(at(0))), (Permit::Now, Shut::Not));
+    assert_eq!(*gate.health(), Health::default());
+}

@@ -26,12 +26,16 @@ const NO_ROOM: TimeDelta = TimeDelta::milliseconds(100);
 impl Owner {
     /// When to look for what is due, unless an answer is still awaited.
     pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
-        if self.polling { None } else { self.due.first() }
+        if self.polling || self.is_full() { None } else { self.due.first() }
     }
 
     /// Asks for what is due, unless an answer is still awaited. Whoever has no use for rows is set aside.
     pub(super) fn poll_due(&mut self, now: DateTime<Utc>) {
-        if self.polling || self.is_stopped() || self.due.first().is_none_or(|first| first > now) {
+        if self.polling
+            || self.is_full()
+            || self.is_stopped()
+            || self.due.first().is_none_or(|first| first > now)
+        {
             return;
         }
         let ripe: Vec<DestinationId> = self.due.ripe(now).take(DESTINATIONS).collect();
@@ -88,7 +92,6 @@ impl Owner {
         }
         let paces: HashMap<DestinationId, &Pace> =
             poll.paces.iter().map(|pace| (pace.destination_id, pace)).collect();
-        let neighbours = Neighbours::of(poll.rows.iter().map(|row| &row.payload));
         let mut rows: HashMap<DestinationId, Vec<Due>> = HashMap::new();
         for row in poll.rows {
             rows.entry(row.destination_id).or_default().push(row);
@@ -96,7 +99,7 @@ impl Owner {
         for Ask { destination_id, most, .. } in poll.asked {
             let rows = rows.remove(&destination_id).unwrap_or_default();
             let all = i64::try_from(rows.len()).is_ok_and(|count| count < most);
-            let entered = self.take_rows(destination_id, rows, &neighbours, now);
+            let entered = self.take_rows(destination_id, rows, now);
             let Some(pace) = paces.get(&destination_id).filter(|pace| !pace.held) else { continue };
             if let Some(next) = pace.next_due_at {
                 self.hint(destination_id, next);
@@ -119,27 +122,19 @@ impl Owner {
         }
     }
 
-    fn take_rows(
-        &mut self,
-        destination: DestinationId,
-        rows: Vec<Due>,
-        neighbours: &HashMap<String, Arc<Neighbours>>,
-        now: DateTime<Utc>,
-    ) -> Entered {
+    fn take_rows(&mut self, destination: DestinationId, rows: Vec<Due>, now: DateTime<Utc>) -> Entered {
         let (mut last, mut entered) = (None, Entered::All);
-        let mut ahead: Vec<Arc<Neighbours>> = Vec::new();
+        let mut came = Vec::new();
         for row in rows {
-            let place = (row.due_at, row.event_id);
-            let beside = neighbours.get(&row.payload.s3_key).cloned();
-            entered =
-                if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, beside.clone(), now) };
+            let (place, pair) = ((row.due_at, row.event_id), (row.event_id, row.destination_id));
+            entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, now) };
             if entered != Entered::All {
                 break;
             }
-            let first = beside.filter(|beside| ahead.last().is_none_or(|last| !Arc::ptr_eq(last, beside)));
-            ahead.extend(first);
             last = Some(place);
+            came.push(pair);
         }
+        let ahead = self.neighbours(&came);
         if let Some(lane) = self.lanes.get_mut(&destination)
             && !lane.end_reading(last)
         {
@@ -153,7 +148,35 @@ impl Owner {
         entered
     }
 
-    fn take_row(&mut self, row: Due, neighbours: Option<Arc<Neighbours>>, now: DateTime<Utc>) -> Entered {
+    /// Lets those that have entered together and lie side by side be read together, which takes about the memory that they
+    /// have been given. In the order in which they are needed.
+    fn neighbours(&mut self, came: &[Pair]) -> Vec<Arc<Neighbours>> {
+        let waiting = |pair: &Pair| self.deliveries.get(pair)?.load.as_ref();
+        let found = Neighbours::of(
+            came.iter()
+                .filter_map(waiting)
+                .filter(|(job, _)| job.neighbours.is_none())
+                .map(|(job, _)| &job.event.payload),
+        );
+        let mut ahead: Vec<Arc<Neighbours>> = Vec::new();
+        for pair in came {
+            let Some((job, _)) = self.deliveries.get_mut(pair).and_then(|delivery| delivery.load.as_mut())
+            else {
+                continue;
+            };
+            let Some(beside) = found.get(&job.event.payload.s3_key).filter(|_| job.neighbours.is_none())
+            else {
+                continue;
+            };
+            if ahead.last().is_none_or(|last| !Arc::ptr_eq(last, beside)) {
+                ahead.push(Arc::clone(beside));
+            }
+            job.neighbours = Some(Arc::clone(beside));
+        }
+        ahead
+    }
+
+    fn take_row(&mut self, row: Due, now: DateTime<Utc>) -> Entered {
         let pair: Pair = (row.event_id, row.destination_id);
         if self.ended.contains(&pair) {
             // Perhaps it is an attempt that has just been made: read it again.
@@ -164,7 +187,7 @@ impl Owner {
             return Entered::All;
         }
         let version = row.version;
-        let job = job(row, neighbours);
+        let job = job(row);
         let Some(room) = self.room(&job) else { return Entered::NoMemory };
         if !self.lanes.get_mut(&pair.1).is_some_and(|lane| lane.enter(pair.0, now)) {
             return Entered::NoRoom;
@@ -211,14 +234,14 @@ async fn look(system: &System, poll: Poll, now: DateTime<Utc>) -> Poll {
     }
 }
 
-pub(super) fn job(row: Due, neighbours: Option<Arc<Neighbours>>) -> Job {
+pub(super) fn job(row: Due) -> Job {
     Job {
         destination_id: row.destination_id,
         run: row.run,
         attempt_number: row.attempt_number,
         unfiltered: row.unfiltered,
         previous: row.previous,
-        neighbours,
+        neighbours: None,
         ready_at: row.due_at,
         event: Arc::new(EventMessage {
             id: row.event_id,

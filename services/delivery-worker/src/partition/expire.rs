@@ -46,7 +46,7 @@ impl Expiry {
 impl Owner {
     /// Asks what is to be given up, unless an answer is still awaited.
     pub(super) fn poll_expiring(&mut self, now: DateTime<Utc>) {
-        let is_busy = self.unrecorded >= BUSY || !self.shared.liveness.is_live();
+        let is_busy = self.unrecorded() >= BUSY || !self.shared.liveness.is_live();
         if self.expiry.asking || now < self.expiry.next_at || is_busy || self.is_stopped() {
             return;
         }
@@ -87,11 +87,10 @@ impl Owner {
             return;
         }
         let version = row.version;
-        let job = job(row, None);
+        let job = job(row);
         let (attempt, letter) = send::expired(&job, now);
         self.add(pair, job, None, version, None);
         self.record.attempts.push(attempt);
-        self.unrecorded += 1;
         self.messages.push(letter);
         self.shared.metrics.expired();
     }

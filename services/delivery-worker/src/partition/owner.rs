@@ -31,8 +31,12 @@ const PAYLOAD_MISSING_DUE: TimeDelta = TimeDelta::minutes(1);
 const LIVE_AGAIN: Duration = Duration::from_millis(50);
 /// Messages taken and not recorded: beyond it no more are taken. What is slow is parked, so this frees itself.
 const MOST_OPEN: usize = 2_000;
-/// Attempts that are not recorded: beyond it no more are made. They pile up only while a store is away.
+/// Deliveries that have ended and are not recorded: beyond it no more are made. They pile up only while a store is away.
 pub(super) const MOST_UNRECORDED: usize = 2_000;
+/// Rows to be made or changed: beyond it no more of the schedule is read.
+const MOST_PARKS: usize = 8_192;
+/// How long a destination is left alone whose settings can't be read: a person has to mend them.
+const UNREADABLE_RESTS: TimeDelta = TimeDelta::minutes(1);
 
 /// Where a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub(super) struct Delivery {
     pub(super) put_off: Option<(ParkReason, DateTime<Utc>)>,
     /// The message that waits for it.
     pub(super) offset: Option<i64>,
+    /// When a person had resumed the destination, as far as was known when it was sent.
+    pub(super) follows: Option<DateTime<Utc>>,
 }
 
 /// The state of a partition.
@@ -87,8 +93,8 @@ pub(super) struct Owner {
     /// What Kafka is to be told before that, beside the attempts.
     pub(super) messages: Vec<Message>,
     pub(super) recording: bool,
-    /// Attempts that were made and are not recorded.
-    pub(super) unrecorded: usize,
+    /// Deliveries that have ended and are being recorded.
+    pub(super) being_recorded: usize,
     /// Lanes that stand still for that.
     pub(super) halted: HashSet<DestinationId>,
     pub(super) due: Agenda,
@@ -105,7 +111,8 @@ pub(super) struct Owner {
     /// What is to be given up.
     pub(super) expiry: Expiry,
     stop: CancellationToken,
-    lost: bool,
+    /// The partition is another worker's. Where the log is to be gone on with, as it was when that became known.
+    lost: Option<Option<i64>>,
 }
 
 impl Owner {
@@ -128,7 +135,7 @@ impl Owner {
             record: Record::default(),
             messages: Vec::new(),
             recording: false,
-            unrecorded: 0,
+            being_recorded: 0,
             halted: HashSet::new(),
             due: Agenda::default(),
             polling: false,
@@ -139,13 +146,23 @@ impl Owner {
             ended: HashSet::new(),
             expiry: Expiry::default(),
             stop,
-            lost: false,
+            lost: None,
         }
     }
 
     /// Whether more messages may be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.offsets.open() < MOST_OPEN
+        self.offsets.open() < MOST_OPEN && self.unrecorded() < MOST_UNRECORDED
+    }
+
+    /// Deliveries that have ended and are not recorded.
+    pub(super) fn unrecorded(&self) -> usize {
+        self.being_recorded + ended(&self.record)
+    }
+
+    /// Whether there is so much to record that nothing more is read of the schedule.
+    pub(super) fn is_full(&self) -> bool {
+        self.unrecorded() >= MOST_UNRECORDED || self.record.parks.len() >= MOST_PARKS
     }
 
     /// Whether something is in the air or not yet recorded. What only waits in a lane is left to the next owner.
@@ -159,12 +176,13 @@ impl Owner {
 
     /// See [`Offsets::committable`]; none of a partition that is lost.
     pub(super) fn committable(&mut self) -> Option<i64> {
-        if self.lost { None } else { self.offsets.committable() }
+        if self.lost.is_some() { None } else { self.offsets.committable() }
     }
 
-    /// Where the log is to be gone on with; see [`Offsets::resume_at`].
+    /// Where the log is to be gone on with; see [`Offsets::resume_at`]. What a record names that did not count any more
+    /// is not done with.
     pub(super) fn resume_at(&self) -> Option<i64> {
-        self.offsets.resume_at()
+        self.lost.unwrap_or_else(|| self.offsets.resume_at())
     }
 
     /// A message that leads to nothing.
@@ -226,10 +244,13 @@ impl Owner {
     /// What it takes of the shared memory until it is sent; `None` when that is not to be had now.
     pub(super) fn room(&self, job: &Job) -> Option<Part> {
         let event = &job.event;
-        let body = match (&event.body, &job.neighbours) {
-            (Some(body), _) => body.len(),
-            (None, Some(_)) => usize::try_from(event.payload.s3_length).unwrap_or(usize::MAX),
-            (None, None) => 0,
+        let body = match &event.body {
+            Some(body) => body.len(),
+            // It may be read together with its neighbours, before it is needed.
+            None if event.payload.is_in_segment() => {
+                usize::try_from(event.payload.s3_length).unwrap_or(usize::MAX)
+            }
+            None => 0,
         };
         self.shared.sender.budget.room(event.organization_id, event.headers.len() + body)
     }
@@ -261,6 +282,7 @@ impl Owner {
             row_is_due: version > 0,
             put_off: None,
             offset,
+            follows: None,
         };
         self.deliveries.insert(pair, delivery);
     }
@@ -294,14 +316,11 @@ impl Owner {
 
     /// The partition belongs to another worker: what is in the air may finish and is recorded, nothing else happens.
     pub(super) fn lose(&mut self) {
-        if !self.lost {
-            warn!(
-                partition = self.partition,
-                epoch = self.epoch,
-                "the partition belongs to another worker now"
-            );
+        if self.lost.is_some() {
+            return;
         }
-        self.lost = true;
+        warn!(partition = self.partition, epoch = self.epoch, "the partition belongs to another worker now");
+        self.lost = Some(self.offsets.resume_at());
         self.stop.cancel();
     }
 
@@ -313,8 +332,10 @@ impl Owner {
 
     pub(super) fn start(&mut self, pair: Pair) {
         self.set_stage(pair, Stage::InFlight);
-        let load = self.deliveries.get_mut(&pair).and_then(|delivery| delivery.load.take());
-        let Some((job, room)) = load else { return };
+        let follows = self.lanes.get(&pair.1).and_then(|lane| lane.gate.health().follows);
+        let Some(delivery) = self.deliveries.get_mut(&pair) else { return };
+        delivery.follows = follows;
+        let Some((job, room)) = delivery.load.take() else { return };
         let (shared, reports, stop) = (Arc::clone(&self.shared), self.reports.clone(), self.stop.clone());
         tokio::spawn(async move {
             let attempt = AssertUnwindSafe(attempt(&shared, &stop, job)).catch_unwind();
@@ -338,7 +359,6 @@ impl Owner {
                 let Attempted { attempt, signal, letter } = *attempted;
                 self.listen(pair, attempt.endpoint_id, signal, now);
                 self.record.attempts.push(attempt);
-                self.unrecorded += 1;
                 self.messages.extend(letter);
             }
             Done::Cancelled => self.record.cancelled.push(pair),
@@ -349,6 +369,13 @@ impl Owner {
                 self.leave_to_schedule(pair.1, ParkReason::Held, now);
             }
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
+            Done::Unreadable => {
+                if let Some(lane) = self.lanes.get_mut(&pair.1) {
+                    lane.gate.rest_until(now + UNREADABLE_RESTS);
+                }
+                self.wait_in_schedule(pair, ParkReason::Parked, now);
+                self.leave_to_schedule(pair.1, ParkReason::Parked, now);
+            }
             Done::PayloadMissing => {
                 self.shared.metrics.payloads_missing.inc();
                 self.put_off(pair, ParkReason::Parked, now + PAYLOAD_MISSING_DUE);
@@ -380,6 +407,11 @@ impl Owner {
             gauge.inc();
         }
     }
+}
+
+/// How many deliveries it ends.
+pub(super) fn ended(record: &Record) -> usize {
+    record.attempts.len() + record.cancelled.len() + record.filtered.len()
 }
 
 impl Drop for Owner {

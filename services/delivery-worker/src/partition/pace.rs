@@ -73,7 +73,7 @@ impl Owner {
 
     /// Starts what may start now, oldest first, and remembers when to look again.
     pub(super) fn advance(&mut self, destination: DestinationId, now: DateTime<Utc>) {
-        if self.unrecorded >= MOST_UNRECORDED {
+        if self.unrecorded() >= MOST_UNRECORDED {
             self.halted.insert(destination);
             return;
         }
@@ -104,9 +104,13 @@ impl Owner {
         }
     }
 
-    /// What an answer tells of its destination gates its lane from now on, and is recorded with the attempt.
+    /// What an answer tells of its destination gates its lane from now on, and is recorded with the attempt. Of one that
+    /// was sent before a person resumed the destination it tells nothing.
     pub(super) fn listen(&mut self, pair: Pair, endpoint: EndpointId, signal: Signal, now: DateTime<Utc>) {
         let Some(lane) = self.lanes.get_mut(&pair.1) else { return };
+        if self.deliveries.get(&pair).is_some_and(|sent| sent.follows != lane.gate.health().follows) {
+            return;
+        }
         let before = lane.gate.shut(now);
         let turn = lane.gate.hear(signal, now);
         let after = lane.gate.shut(now);

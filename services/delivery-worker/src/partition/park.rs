@@ -10,6 +10,7 @@ use ravenpost_store::system::{Park, ParkReason};
 
 use super::Pair;
 use super::owner::{Delivery, Owner, Stage};
+use crate::lane::Lane;
 
 /// What is unfinished after so long gets a row in the schedule, so that offsets never wait (PROTOCOLS W4).
 const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -69,24 +70,26 @@ impl Owner {
         }
     }
 
-    /// Gives what brought a message and is not finished after a second a row in the schedule.
+    /// Gives what brought a message and is not finished after a second a row in the schedule. What was read from there goes
+    /// back to it, once: so much of it was too much.
     pub(super) fn park_slow(&mut self, instant: Instant, now: DateTime<Utc>) {
         let is_slow = |delivery: &Delivery| {
             delivery.stage != Stage::Settled
                 && delivery.stage != Stage::PutOff
-                && delivery.version == 0
                 && !delivery.parking
+                && (delivery.version == 0 || delivery.stage == Stage::Queued)
                 && instant.saturating_duration_since(delivery.since) > PARK_AFTER
         };
         let slow = self.deliveries.iter().filter(|(_, delivery)| is_slow(delivery));
         let slow: Vec<(Pair, Stage)> = slow.map(|(pair, delivery)| (*pair, delivery.stage)).collect();
         for (pair, stage) in slow {
             if stage == Stage::Queued {
-                if let Some(lane) = self.lanes.get_mut(&pair.1) {
-                    lane.crowd();
+                let has_row = self.deliveries.get(&pair).is_some_and(|delivery| delivery.version > 0);
+                let news = self.lanes.get_mut(&pair.1).is_some_and(Lane::crowd);
+                if news || !has_row {
+                    // What waits behind it would overtake it.
+                    self.leave_to_schedule(pair.1, ParkReason::Parked, now);
                 }
-                // What waits behind it would overtake it.
-                self.leave_to_schedule(pair.1, ParkReason::Parked, now);
             } else {
                 self.give_row_in_flight(pair, now);
             }

@@ -6,11 +6,12 @@ use ravenpost_chassis::clock;
 use ravenpost_store::system::Record;
 use tokio::sync::oneshot;
 
-use super::owner::{Owner, Stage};
+use super::owner::{Owner, Stage, ended};
 use super::{Pair, Report};
 use crate::record::{Recorded, Recording};
 
-/// Attempts that are recorded in one statement.
+/// Attempts that are recorded in one statement, and as many of each other kind, but for new events, which come before all
+/// that is said of them.
 const MOST_RECORDED: usize = 500;
 
 impl Owner {
@@ -20,10 +21,9 @@ impl Owner {
             return;
         }
         let mut record = std::mem::take(&mut self.record);
-        if record.attempts.len() > MOST_RECORDED {
-            self.record.attempts = record.attempts.split_off(MOST_RECORDED);
-        }
+        // Of all of it: a row that is left for the next statement must not come after the end of its pair.
         self.drop_overtaken_parks(&mut record);
+        self.record = record.split_off(MOST_RECORDED);
         for attempt in &mut record.attempts {
             // Known only now: the attempt may have been given a row while it was in the air (PROTOCOLS W8).
             let pair = (attempt.key.event_id, attempt.key.destination_id);
@@ -34,6 +34,7 @@ impl Owner {
             filtered.version = self.deliveries.get(&pair).map_or(0, |delivery| delivery.version);
         }
         self.recording = true;
+        self.being_recorded = ended(&record);
         let (recorded, hears) = oneshot::channel();
         let messages = std::mem::take(&mut self.messages);
         let (partition, epoch) = (self.partition, self.epoch);
@@ -76,7 +77,7 @@ impl Owner {
     /// another worker by now, attempts and successes count all the same and the rest is the other one's to decide.
     pub(super) fn recorded(&mut self, Recorded { record, current }: &Recorded) {
         self.recording = false;
-        self.unrecorded = self.unrecorded.saturating_sub(record.attempts.len());
+        self.being_recorded = 0;
         if !current {
             self.lose();
         }
