@@ -214,6 +214,28 @@ pub(crate) fn http(error: &hyper::Error) -> Failure {
     protocol(format!("the destination broke off: {}", root(&causes)))
 }
 
+/// Whether a request that has ended so, without the headers of a response, was not taken by its destination. HTTP/2 says so
+/// (RFC 9113, sections 6.8 and 8.7). Otherwise a connection that just ends, having served before and silent since, was idle
+/// for too long: that is how a server's keep-alive time looks when it is over at the wrong moment.
+pub(crate) fn is_untaken(error: &hyper::Error, is_silent: bool) -> bool {
+    let causes = causes(error);
+    // It was never begun.
+    if error.is_canceled() || error.is_closed() {
+        return true;
+    }
+    // An answer that is too long is one.
+    if is_too_much(&causes) {
+        return false;
+    }
+    match find::<h2::Error>(&causes) {
+        Some(error) if error.is_remote() => {
+            error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        }
+        Some(error) => error.is_io(),
+        None => is_silent && (error.is_incomplete_message() || find::<io::Error>(&causes).is_some()),
+    }
+}
+
 /// From the outermost to the innermost.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| cause(*error)).collect()

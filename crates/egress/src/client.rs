@@ -155,7 +155,7 @@ impl Client {
     }
 
     /// One exchange, on a connection that waits for it or on a new one. When one that had waited turns out to be
-    /// closed, the request is sent once more on a new one: the destination has not taken it.
+    /// closed, or to be going away, the request is sent once more on a new one: the destination has not taken it.
     async fn exchange(
         &self,
         url: &Url,
@@ -170,7 +170,7 @@ impl Client {
             let (result, again) = connection.exchange(&target, message.request(), bounds, seen).await;
             self.keep(&key, again);
             match result {
-                Err(broken) if broken.before_response => *seen = Seen::default(),
+                Err(broken) if broken.untaken => *seen = Seen::default(),
                 result => return result.map_err(|broken| broken.failure),
             }
         }

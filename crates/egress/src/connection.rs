@@ -73,9 +73,8 @@ pub(crate) enum Connection {
 /// Why there is no response.
 pub(crate) struct Broken {
     pub(crate) failure: Failure,
-    /// The connection ended before anything of a response had come. On one that had been used before, that is what it
-    /// looks like when the destination closes it just then: it has not taken the request.
-    pub(crate) before_response: bool,
+    /// On a connection that had been used before: the destination has not taken the request, as far as can be told.
+    pub(crate) untaken: bool,
 }
 
 impl Connection {
@@ -83,11 +82,10 @@ impl Connection {
     pub(crate) async fn open(connected: Connected) -> Result<Self, Failure> {
         let Connected { stream, address, http2, allowance } = connected;
         let origin = Origin { address, opened: Instant::now(), allowance };
-        let io = TokioIo::new(stream);
         let opened = if http2 {
-            Http2::open(io, origin).await.map(Self::Http2)
+            Http2::open(TokioIo::new(stream), origin).await.map(Self::Http2)
         } else {
-            Http1::open(io, origin).await.map(|connection| Self::Http1(Box::new(connection)))
+            Http1::open(stream, origin).await.map(|connection| Self::Http1(Box::new(connection)))
         };
         opened.map_err(|error| classify::http(&error))
     }
@@ -123,19 +121,20 @@ impl Connection {
     }
 }
 
-/// Waits for the response's headers, within their time.
+/// Waits for the response's headers, within their time. `is_silent` tells whether nothing of them has come.
 async fn headers(
     response: impl Future<Output = hyper::Result<http::Response<Incoming>>>,
+    is_silent: impl Fn() -> bool,
     bounds: Bounds,
     seen: &mut Seen,
 ) -> Result<http::Response<Incoming>, Broken> {
     let started = Instant::now();
     let response = match tokio::time::timeout(bounds.first_byte, response).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(before_response(&error)),
+        Ok(Err(error)) => return Err(unanswered(&error, is_silent())),
         Err(_) => {
             let failure = classify::first_byte_timed_out(bounds.first_byte);
-            return Err(Broken { failure, before_response: false });
+            return Err(Broken { failure, untaken: false });
         }
     };
     seen.phases.first_byte = Some(started.elapsed());
@@ -143,17 +142,15 @@ async fn headers(
     Ok(response)
 }
 
-/// An answer that is wrong or too long is an answer; only an end without one may be asked again.
-fn before_response(error: &hyper::Error) -> Broken {
-    let failure = classify::http(error);
-    let said_nothing = !error.is_parse() && !error.is_parse_too_large() && !error.is_user();
-    Broken { failure, before_response: said_nothing }
+/// The request has ended without the headers of a response.
+fn unanswered(error: &hyper::Error, is_silent: bool) -> Broken {
+    Broken { failure: classify::http(error), untaken: classify::is_untaken(error, is_silent) }
 }
 
 /// What the URL's parser lets through and a request can't carry.
 fn unfit<E>(_: E) -> Broken {
     let failure = classify::failure(FailureKind::InvalidUrl, "no request can be made of this URL");
-    Broken { failure, before_response: false }
+    Broken { failure, untaken: false }
 }
 
 /// Reads the body up to the bound, and tells whether that was all of it. What is left is never read. Nothing is
@@ -183,7 +180,7 @@ async fn read(
                 }
             }
             Some(Err(error)) => {
-                return Err(Broken { failure: classify::http(&error), before_response: false });
+                return Err(Broken { failure: classify::http(&error), untaken: false });
             }
         }
     };

@@ -25,8 +25,9 @@ impl Allowance {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    fn is_used_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    /// What may still be read.
+    pub(crate) fn left(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     fn take(&self, bytes: usize) {
@@ -56,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
-        if read > 0 && self.allowance.is_used_up() {
+        if read > 0 && self.allowance.left() == 0 {
             return Poll::Ready(Err(io::Error::other(TooMuch)));
         }
         self.allowance.take(read);

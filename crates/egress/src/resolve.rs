@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(30);
 const ABSENT: Duration = Duration::from_secs(5);
 /// Questions in the air over one connection to a server.
 const IN_THE_AIR: usize = 1_024;
-/// How long the other family of addresses is waited for when one has answered (after RFC 8305, section 3).
+/// How long the other family of addresses is waited for when one will do (after RFC 8305, section 3).
 const OTHER_FAMILY: Duration = Duration::from_millis(100);
 /// Addresses of one name that are tried; a name may have any number.
 const ADDRESSES: usize = 8;
@@ -56,6 +56,18 @@ pub(crate) enum Refused {
     /// The name server is away, or the name's own servers are.
     #[error("the name can't be resolved: {0}")]
     Unresolved(String),
+}
+
+impl Refused {
+    /// What is said of a name when each family has another reason: the least. One that could not be asked may have what
+    /// the other lacks.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Unresolved(_) => 0,
+            Self::NotPublic(_) => 1,
+            Self::NoName | Self::NoAddress => 2,
+        }
+    }
 }
 
 impl Resolver {
@@ -88,14 +100,22 @@ impl Resolver {
     }
 
     /// The addresses of a destination's name that may be connected to, in the order in which to try them.
-    pub(crate) async fn vetted(&self, name: &str) -> Result<Vec<IpAddr>, Refused> {
-        passed(self.addresses(name).await?, &self.allowed)
+    pub(crate) async fn vetted(&self, name: &str) -> Found {
+        let mut vetted = self.judged(name, |found| passed(found, &self.allowed)).await?;
+        // Each family has brought as many.
+        vetted.truncate(ADDRESSES);
+        Ok(vetted)
     }
 
     /// All addresses of a name. Only what the operator has named is connected to without a verdict.
-    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Refused> {
+    pub(crate) async fn addresses(&self, name: &str) -> Found {
+        self.judged(name, Ok).await
+    }
+
+    /// What `judge` leaves of a name's addresses.
+    async fn judged(&self, name: &str, judge: impl Fn(Vec<IpAddr>) -> Found) -> Found {
         if address::is_localhost(name) {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            return judge(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let mut name = Name::from_ascii(name).map_err(|_| Refused::NoName)?;
         name.set_fqdn(true);
@@ -106,14 +126,15 @@ impl Resolver {
             .flat_map(|lookup| ips(&lookup))
             .collect();
         if !known.is_empty() {
-            return Ok(known);
+            return judge(known);
         }
-        let (v4, v6) = self.both(name).await;
+        let (v4, v6) = self.both(name, judge).await;
         merged(v4, v6)
     }
 
-    /// Both families at once. When one has addresses, the other has a moment left.
-    async fn both(&self, name: Name) -> (Option<Found>, Option<Found>) {
+    /// Both families at once. When one has addresses that are good for something, the other has a moment left.
+    async fn both(&self, name: Name, judge: impl Fn(Vec<IpAddr>) -> Found) -> (Option<Found>, Option<Found>) {
+        let found = |answer| found(answer).and_then(&judge);
         let v4 = self.dns.lookup(name.clone(), RecordType::A);
         let v6 = self.dns.lookup(name, RecordType::AAAA);
         tokio::pin!(v4, v6);
@@ -168,16 +189,15 @@ fn ips(lookup: &Lookup) -> Vec<IpAddr> {
     lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
 }
 
-/// What both families have, alternating, IPv4 first: the better connected one on most machines. A family that could
-/// not be asked says more about a name without addresses than one that has none.
+/// What both families have, alternating, IPv4 first: the better connected one on most machines.
 fn merged(v4: Option<Found>, v6: Option<Found>) -> Found {
     match (v4, v6) {
         (Some(Ok(v4)), Some(Ok(v6))) => Ok(alternating(&v4, &v6)),
         (Some(Ok(found)), _) | (_, Some(Ok(found))) => Ok(found),
-        (Some(Err(unresolved @ Refused::Unresolved(_))), _)
-        | (_, Some(Err(unresolved @ Refused::Unresolved(_)))) => Err(unresolved),
-        (Some(Err(refused)), _) | (None, Some(Err(refused))) => Err(refused),
-        (None, None) => Err(Refused::NoAddress),
+        (v4, v6) => {
+            let refused = [v4, v6].into_iter().flatten().filter_map(Result::err);
+            Err(refused.min_by_key(Refused::rank).unwrap_or(Refused::NoAddress))
+        }
     }
 }
 

@@ -8,9 +8,12 @@ use futures::FutureExt;
 use http::header::{self, HeaderValue};
 use http_body_util::Full;
 use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use ravenpost_core::delivery::Response;
 
-use super::{Bounds, Broken, HEADERS, HEADERS_BYTES, Io, Origin, Outgoing, headers, read, unfit};
+use super::{Bounds, Broken, HEADERS, HEADERS_BYTES, Origin, Outgoing, headers, read, unfit};
+use crate::connect::Stream;
+use crate::metered::{Allowance, Metered};
 use crate::seen::Seen;
 use crate::target::Target;
 
@@ -18,21 +21,28 @@ use crate::target::Target;
 pub(crate) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     moving: Moving,
+    /// Without an end: what is read of HTTP comes off it. Beneath TLS that can't be told from what TLS says itself.
+    unheard: Allowance,
     pub(super) origin: Origin,
 }
+
+type Io = TokioIo<Metered<Stream>>;
 
 /// The library's state machine, until it has ended.
 type Moving = Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>;
 
 impl Http1 {
-    pub(super) async fn open(io: Io, origin: Origin) -> hyper::Result<Self> {
+    pub(super) async fn open(stream: Stream, origin: Origin) -> hyper::Result<Self> {
+        let unheard = Allowance::default();
+        unheard.grant(u64::MAX, u64::MAX);
+        let io = TokioIo::new(Metered::new(stream, unheard.clone()));
         let (sender, moving) = http1::Builder::new()
             .max_headers(HEADERS)
             .max_header_size(HEADERS_BYTES)
             .max_buf_size(HEADERS_BYTES)
             .handshake(io)
             .await?;
-        Ok(Self { sender, moving: Some(Box::pin(moving)), origin })
+        Ok(Self { sender, moving: Some(Box::pin(moving)), unheard, origin })
     }
 
     /// Whether a request can be sent: the destination has neither closed it nor said anything unasked.
@@ -54,9 +64,12 @@ impl Http1 {
             Err(broken) => return (Err(broken), None),
         };
         self.origin.allowance.grant(bounds.allowance(), bounds.allowance());
-        let sender = &mut self.sender;
+        let (sender, unheard) = (&mut self.sender, &self.unheard);
+        let before = unheard.left();
+        // The library does not tell an end after half of the headers from one without any.
+        let is_silent = || unheard.left() == before;
         let exchange = async {
-            let response = headers(sender.send_request(request), bounds, seen).await?;
+            let response = headers(sender.send_request(request), is_silent, bounds, seen).await?;
             read(response, bounds, seen).await
         };
         match drive(&mut self.moving, exchange).await {

@@ -12,7 +12,7 @@ use hyper::client::conn::http2;
 use ravenpost_core::delivery::Response;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Bounds, Broken, Io, Origin, Outgoing, before_response, headers, read, unfit};
+use super::{Bounds, Broken, Io, Origin, Outgoing, headers, read, unanswered, unfit};
 use crate::seen::Seen;
 use crate::target::Target;
 
@@ -100,8 +100,10 @@ impl Http2 {
         let mut exchange = Exchange::begin(&self.0);
         self.0.origin.allowance.grant(bounds.allowance(), GATHERED * bounds.allowance());
         let mut sender = self.0.sender.clone();
-        sender.ready().await.map_err(|error| before_response(&error))?;
-        let response = headers(sender.send_request(request), bounds, seen).await?;
+        sender.ready().await.map_err(|error| unanswered(&error, true))?;
+        // What comes is of other requests as well; an end of the connection says enough.
+        let is_silent = || true;
+        let response = headers(sender.send_request(request), is_silent, bounds, seen).await?;
         let (response, _) = read(response, bounds, seen).await?;
         exchange.went_well = true;
         Ok(response)

@@ -35,4 +35,8 @@ fn families_alternate_and_either_will_do() {
     assert!(matches!(merged(Some(Err(Refused::NoAddress)), unresolved()), Err(Refused::Unresolved(_))));
     assert!(matches!(merged(unresolved(), Some(Err(Refused::NoAddress))), Err(Refused::Unresolved(_))));
     assert!(matches!(merged(Some(Err(Refused::NoName)), Some(Err(Refused::NoName))), Err(Refused::NoName)));
+    let private = || Some(passed(addresses(&["fd00::1"]), &[]));
+    assert_eq!(merged(Some(Ok(v4.clone())), private()).unwrap(), v4);
+    assert!(matches!(merged(Some(Err(Refused::NoAddress)), private()), Err(Refused::NotPublic(_))));
+    assert!(matches!(merged(unresolved(), private()), Err(Refused::Unresolved(_))));
 }

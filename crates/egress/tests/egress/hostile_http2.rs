@@ -230,6 +230,66 @@ async fn a_server_that_resets_whatever_comes_gets_every_request_once() {
     assert!((30..=60).contains(&requests.get()), "{} requests", requests.get());
 }
 
+/// What comes of a client's second request to a server that answers the first one of each connection and does to the next
+/// what it likes: whether it was answered, and how many requests there were.
+async fn second<F>(then: impl Fn(Peer, u32) -> F + Clone + Send + Sync + 'static) -> (bool, usize)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let requests = Counter::default();
+    let counted = requests.clone();
+    let (request, _) = server(&[], move |mut peer, _| {
+        let (counted, then) = (counted.clone(), then.clone());
+        async move {
+            let Some(stream) = peer.request().await else { return };
+            counted.add();
+            peer.answer(stream).await;
+            if let Some(stream) = peer.request().await {
+                counted.add();
+                then(peer, stream).await;
+            }
+        }
+    })
+    .await;
+    let client = client();
+    assert_eq!(response(client.send(request.clone()).await).status, 200);
+    let answer = client.send(request).await;
+    (answer.result.is_ok(), requests.get())
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_when_it_was_refused() {
+    let refused = second(async |mut peer, stream| {
+        peer.send(RST_STREAM, 0, stream, &[0, 0, 0, 7]).await;
+        peer.gone().await;
+    });
+    assert_eq!(refused.await, (true, 3), "REFUSED_STREAM");
+    let gone = second(async |mut peer, stream| {
+        let last = [&(stream - 2).to_be_bytes()[..], &[0; 4]].concat();
+        peer.send(GOAWAY, 0, 0, &last).await;
+        peer.gone().await;
+    });
+    assert_eq!(gone.await, (true, 3), "a last stream before it");
+    assert_eq!(second(async |peer, _| drop(peer)).await, (true, 3), "the connection ends");
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_when_it_may_have_been_taken() {
+    // CANCEL, INTERNAL_ERROR
+    for code in [8_u8, 2] {
+        let reset = second(move |mut peer, stream| async move {
+            peer.send(RST_STREAM, 0, stream, &[0, 0, 0, code]).await;
+            peer.gone().await;
+        });
+        assert_eq!(reset.await, (false, 2), "code {code}");
+    }
+    let too_much = second(async |mut peer, stream| {
+        let interim = frame(HEADERS, END_HEADERS, stream, &[0x08, 3, b'1', b'0', b'3']);
+        peer.flood(&interim).await;
+    });
+    assert_eq!(too_much.await, (false, 2), "too long an answer");
+}
+
 #[tokio::test]
 async fn going_away_is_no_failure_for_the_next_request() {
     let (request, connections) = server(&[], async |mut peer, _| {

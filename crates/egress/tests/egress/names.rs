@@ -172,6 +172,22 @@ async fn one_family_that_is_silent_does_not_keep_the_other_waiting() {
 }
 
 #[tokio::test]
+async fn one_family_that_is_not_public_does_not_cut_the_other_short() {
+    // The first question gets lost. It is asked again later than a family has beside one that will do.
+    let asked = Counter::default();
+    let counted = asked.clone();
+    let server = name_server(move |_, kind| match kind {
+        RecordType::A if counted.add() == 1 => Reply::Silence,
+        RecordType::A => addresses(&["127.0.0.1"]),
+        _ => addresses(&["fd00::1"]),
+    })
+    .await;
+    let client = Client::new(&asking(server, settings())).unwrap();
+    assert_eq!(response(client.send(by_name("slow.example.com").await).await).status, 200);
+    assert!(asked.get() > 1, "the name server was asked again");
+}
+
+#[tokio::test]
 async fn names_are_complete_and_their_servers_are_asked_once_while_fresh() {
     let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&asked);

@@ -86,23 +86,30 @@ async fn a_new_connection_that_is_closed_is_a_failure_and_not_tried_again() {
 
 #[tokio::test]
 async fn an_answer_that_is_broken_is_not_asked_for_again() {
-    let requests = Counter::default();
-    let counted = requests.clone();
-    let (url, _) = counting(move |mut stream, _| {
-        let counted = counted.clone();
-        async move {
-            answer(&mut stream).await;
-            counted.add();
-            read_request(&mut stream).await;
-            counted.add();
-            let _ = stream.write_all(b"nonsense\r\n\r\n").await;
-        }
-    })
-    .await;
-    let client = client();
-    assert_eq!(response(client.send(post(&url)).await).status, 200);
-    assert!(client.send(post(&url)).await.result.is_err());
-    assert_eq!(requests.get(), 2);
+    for broken in [
+        "nonsense\r\n\r\n",
+        "H",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n",
+    ] {
+        let requests = Counter::default();
+        let counted = requests.clone();
+        let (url, _) = counting(move |mut stream, _| {
+            let counted = counted.clone();
+            async move {
+                answer(&mut stream).await;
+                counted.add();
+                read_request(&mut stream).await;
+                counted.add();
+                let _ = stream.write_all(broken.as_bytes()).await;
+            }
+        })
+        .await;
+        let client = client();
+        assert_eq!(response(client.send(post(&url)).await).status, 200);
+        assert!(client.send(post(&url)).await.result.is_err(), "{broken}");
+        assert_eq!(requests.get(), 2, "{broken}");
+    }
 }
 
 #[tokio::test]
