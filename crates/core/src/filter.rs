@@ -12,6 +12,8 @@ mod check;
 mod evaluate;
 mod glob;
 mod guard;
+mod message;
+mod pattern;
 mod place;
 
 use serde::{Deserialize, Serialize};
@@ -117,7 +119,9 @@ impl Compiled {
     /// Whether the expression wants the event; its type is not asked for here. `out_of_time` is asked now and then and
     /// ends the evaluation. An `Err` means that the event is wanted, and that somebody should hear of it.
     pub fn ask(&self, facts: &Facts<'_>, out_of_time: &(dyn Fn() -> bool + Sync)) -> Result<bool, Failed> {
-        self.program.as_ref().map_or(Ok(true), |program| evaluate::ask(program, facts, out_of_time))
+        let Some(program) = &self.program else { return Ok(true) };
+        let expression = self.filter.expression.as_deref().unwrap_or_default();
+        evaluate::ask(program, expression, facts, out_of_time)
     }
 }
 

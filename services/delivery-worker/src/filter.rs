@@ -2,7 +2,7 @@
 //!
 //! What is light is asked on the spot. The rest (loops, regular expressions, large bodies) has threads of its own, at
 //! most half as many as the machine has cores, and each destination at most one of them: an expression that is slow
-//! makes its own destination slow, and takes its turn with those of others.
+//! makes its own destination slow, and takes its turn with those of others. An event whose turn does not come is delivered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,13 +18,15 @@ use ravenpost_core::ids::DestinationId;
 use ravenpost_store::System;
 use ravenpost_store::system::FilterError;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::{Mutex as Turn, Semaphore, SemaphorePermit};
 use tracing::{error, warn};
 
 use crate::metrics::WorkerMetrics;
 
 /// The time that an evaluation has, of its thread's own: waiting for a busy machine does not count.
 const BUDGET: Duration = Duration::from_millis(100);
+/// How long an evaluation waits for a thread at most.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Filters remembered at once.
 const REMEMBERED: u64 = 20_000;
 /// How often a destination's owner is told of failures at most; between them they are only counted.
@@ -146,7 +148,7 @@ impl Filters {
             return evaluate(compiled, &question);
         }
         let _own = known.turn.lock().await;
-        let Ok(_turn) = self.turns.acquire().await else { return Err(Failed::Panic) };
+        let _turn = turn(&self.turns, PATIENCE).await?;
         let known = Arc::clone(known);
         let evaluation = move || match &known.compiled {
             Ok(compiled) => evaluate(compiled, &question),
@@ -163,6 +165,12 @@ impl Filters {
             warn!(error = &cause as &dyn std::error::Error, "the failure of a filter can't be reported");
         }
     }
+}
+
+/// Leave to take a thread.
+async fn turn(turns: &Semaphore, patience: Duration) -> Result<SemaphorePermit<'_>, Failed> {
+    let turn = tokio::time::timeout(patience, turns.acquire()).await;
+    turn.map_err(|_| Failed::Busy)?.map_err(|_| Failed::Panic)
 }
 
 fn evaluate(compiled: &Compiled, question: &Question) -> Result<bool, Failed> {
@@ -214,5 +222,19 @@ impl Drop for Threads {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gets_no_turn_in_time_is_told_so() {
+        let turns = Semaphore::new(1);
+        let held = turn(&turns, Duration::ZERO).await.unwrap();
+        assert_eq!(turn(&turns, Duration::ZERO).await.map(drop), Err(Failed::Busy));
+        drop(held);
+        assert!(turn(&turns, Duration::ZERO).await.is_ok());
     }
 }

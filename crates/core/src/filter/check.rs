@@ -3,7 +3,7 @@
 //! The rules, from which the bounds of an evaluation follow (with the largest body, [`super::MAX_BODY`], as n):
 //!
 //! - An expression has at most a few hundred nodes, so without a loop it makes at most as many operations. Each reads
-//!   at most what its operands have, O(n).
+//!   at most what its operands have, O(n), but for `matches`, which has bounds of its own ([`super::pattern`]).
 //! - Values don't grow: there is no `map`, no literal of a map or message, and at most [`MAX_COPIES`] operations that
 //!   copy what they are given. So what an evaluation holds is at most that many times n.
 //! - A loop (`all`, `exists`, `exists_one`, `filter`) goes over what the event has or over constants, never over a list
@@ -16,12 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
-use cel::common::types::CelString;
 use cel::parser::PrattParser;
-use cel::{Context, Env, ExecutionError, FunctionContext};
+use cel::{Context, Env};
 use regex::{Regex, RegexBuilder};
 
-use super::{MAX_EXPRESSION, guard, place};
+use super::{MAX_EXPRESSION, guard, pattern, place};
 
 /// How deep evaluation may recurse, and how deep for a light expression. A level takes up to 60 KiB of stack.
 const MAX_DEPTH: usize = 40;
@@ -33,7 +32,8 @@ const MAX_LOOPS: usize = 8;
 const MAX_NESTING: usize = 2;
 /// Most operations that copy values.
 const MAX_COPIES: usize = 8;
-/// Most regular expressions, their length in bytes, and what each may need when compiled, in bytes.
+/// Most regular expressions, their length in bytes, and what each may need when compiled, in bytes: less would refuse
+/// `\w`, which knows the letters of all languages.
 const MAX_PATTERNS: usize = 8;
 const MAX_PATTERN: usize = 256;
 const MAX_COMPILED_PATTERN: usize = 64 * 1_024;
@@ -54,7 +54,7 @@ const TYPES: [&str; 8] = ["bool", "int", "uint", "double", "string", "list", "ma
 const CONVERSIONS: [&str; 7] = ["size", "string", "int", "uint", "double", "bool", "type"];
 /// Functions of a text and a text.
 const TEXT: [&str; 3] = ["contains", "startsWith", "endsWith"];
-const MATCHES: &str = "matches";
+pub(super) const MATCHES: &str = "matches";
 /// What becomes a loop when it is written properly.
 const MACROS: [&str; 5] = ["all", "exists", "exists_one", "existsOne", "filter"];
 
@@ -91,7 +91,8 @@ pub(super) fn compile(source: &str) -> Result<Program, String> {
     review.visit(&expression, 1).map_err(|refused| refused.tell(source))?;
     guard::guard(&mut expression);
     let is_light = review.is_light();
-    let functions = functions(review.patterns)?;
+    let mut functions = Context::with_env(Arc::clone(&LANGUAGE));
+    pattern::add(&mut functions, review.patterns).map_err(|error| error.to_string())?;
     Ok(Program { expression, functions, reads_body: review.reads_body, is_light })
 }
 
@@ -107,24 +108,6 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
     let Some(first) = errors.into_iter().next() else { return Err("it can't be read".to_owned()) };
     let message = first.msg.strip_prefix("Syntax error: ").unwrap_or(&first.msg);
     Err(format!("{}{message}", place::of_parser(source, first.pos)))
-}
-
-/// `matches` with the patterns of one expression.
-fn functions(patterns: HashMap<String, Regex>) -> Result<Context<'static, 'static>, String> {
-    let mut context = Context::with_env(Arc::clone(&LANGUAGE));
-    let matches = move |call: &FunctionContext<'_, '_>| -> Result<bool, ExecutionError> {
-        let text = |value: Option<&cel::common::value::CowVal<'_, '_>>| {
-            value.and_then(|value| value.downcast_ref::<CelString<'_>>().map(|text| text.inner().to_owned()))
-        };
-        let pattern = text(call.args.first()).and_then(|pattern| patterns.get(&pattern));
-        let subject = call.this.as_ref().and_then(|this| this.downcast_ref::<CelString<'_>>());
-        match (subject, pattern) {
-            (Some(subject), Some(pattern)) => Ok(pattern.is_match(subject.inner())),
-            _ => Err(call.error("it is for texts")),
-        }
-    };
-    context.add_function(MATCHES, matches).map_err(|error| error.to_string())?;
-    Ok(context)
 }
 
 /// Why an expression is refused.

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,14 +13,13 @@ use http::HeaderMap;
 
 use super::body::{self, Value};
 use super::check::{BODY, ENDPOINT, HEADERS, Program, TYPE};
-use super::guard::STEP;
+use super::guard::{LOOK, STEP};
+use super::message;
 
-/// Most operations and rounds of loops.
+/// Most operations, rounds of loops, and pieces of text that a regular expression is looked for in.
 const MAX_STEPS: u32 = 200_000;
 /// Steps between two looks at the clock, which costs more than a step.
 const STEPS_A_LOOK: u32 = 8;
-/// The longest message of a failure, in bytes.
-const MAX_MESSAGE: usize = 300;
 
 /// What an expression can know of an event.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +52,9 @@ pub enum Failed {
     /// Its time is over.
     #[error("it takes too long")]
     Time,
+    /// It was not asked: others took so long that its turn did not come.
+    #[error("its turn has not come: too many other filters take too long")]
+    Busy,
     /// The interpreter has a bug.
     #[error("it can't be evaluated")]
     Panic,
@@ -67,6 +68,7 @@ impl Failed {
             Self::Body(_) => "body",
             Self::Steps => "steps",
             Self::Time => "time",
+            Self::Busy => "busy",
             Self::Panic => "panic",
         }
     }
@@ -80,6 +82,7 @@ enum Stop {
 
 pub(super) fn ask(
     program: &Program,
+    expression: &str,
     facts: &Facts<'_>,
     out_of_time: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, Failed> {
@@ -88,7 +91,7 @@ pub(super) fn ask(
     context.set_variable_resolver(&scope);
     let evaluation = AssertUnwindSafe(|| match cel::Value::resolve_val(&program.expression, &context) {
         Ok(value) => truth(&*value),
-        Err(error) => Err(Failed::Expression(bounded(&error))),
+        Err(error) => Err(Failed::Expression(message::of(&error, expression))),
     });
     let answer = catch_unwind(evaluation).unwrap_or_else(|payload| Err(stopped(&*payload)));
     answer.map_err(|failed| match scope.body.get() {
@@ -110,27 +113,6 @@ fn stopped(payload: &(dyn Any + Send)) -> Failed {
         Some(Stop::Time) => Failed::Time,
         None => Failed::Panic,
     }
-}
-
-/// An error's text, which may show values as large as the body, cut and without control characters.
-fn bounded(error: &cel::ExecutionError) -> String {
-    struct Bounded(String);
-    impl std::fmt::Write for Bounded {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            for c in text.chars() {
-                if self.0.len() >= MAX_MESSAGE {
-                    return Err(std::fmt::Error);
-                }
-                self.0.push(if c.is_control() { ' ' } else { c });
-            }
-            Ok(())
-        }
-    }
-    let mut text = Bounded(String::new());
-    if write!(text, "{error}").is_err() {
-        text.0.push('…');
-    }
-    text.0
 }
 
 /// Answers the names of one evaluation; what is costly is made when it is first asked for.
@@ -163,7 +145,12 @@ impl<'f> Scope<'f> {
         if step >= MAX_STEPS {
             resume_unwind(Box::new(Stop::Steps));
         }
-        if step % STEPS_A_LOOK == STEPS_A_LOOK - 1 && (self.out_of_time)() {
+        if step % STEPS_A_LOOK == STEPS_A_LOOK - 1 { self.look() } else { &CelBool::TRUE }
+    }
+
+    /// A look at the clock, and the end of the evaluation if its time is over.
+    fn look(&self) -> &'static CelBool {
+        if (self.out_of_time)() {
             resume_unwind(Box::new(Stop::Time));
         }
         &CelBool::TRUE
@@ -203,6 +190,7 @@ impl VariableResolver for Scope<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let value: &'b (dyn Val + 'b) = match name {
             STEP => self.step(),
+            LOOK => self.look(),
             TYPE => &self.event_type,
             HEADERS => self.headers.get_or_init(|| self.headers()),
             ENDPOINT => self.endpoint.get_or_init(|| self.endpoint()),

@@ -11,6 +11,8 @@ use super::check;
 
 /// The name that is looked up.
 pub(super) const STEP: &str = "@step";
+/// The name by which the time is looked at without a step ([`super::pattern`]).
+pub(super) const LOOK: &str = "@look";
 
 /// Guards a checked expression, all of it.
 pub(super) fn guard(node: &mut IdedExpr) {

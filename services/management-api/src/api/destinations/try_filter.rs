@@ -10,7 +10,7 @@ use ravenpost_core::filter::{Compiled, Facts, Failed, Filter, MAX_BODY, STACK};
 use ravenpost_core::ids::EventId;
 use ravenpost_store::tenant::Event;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use utoipa::ToSchema;
 
 use super::{DestinationPath, missing};
@@ -19,8 +19,11 @@ use crate::auth::{Caller, EventsRead};
 
 /// How long an expression may take here. The worker gives it 100 ms of a processor's time, on a machine that may be busy.
 const BUDGET: Duration = Duration::from_secs(1);
-/// Expressions that are evaluated at once; others wait for their turn.
+/// Expressions that are evaluated at once; others wait for their turn, and for how long.
 static TURNS: Semaphore = Semaphore::const_new(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When to try again that had no turn.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Against which event, and which filter.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -88,7 +91,8 @@ pub(in crate::api) async fn try_filter(
     let headers = tenant.event_headers(event.id).await?;
     let payload = payload(&api, &event, &compiled).await?;
     let name = tenant.endpoint(event.endpoint_id).await?.map(|endpoint| endpoint.name).unwrap_or_default();
-    let asked = ask(compiled, Material { event, headers, payload, name }).await;
+    let turn = turn(&TURNS, PATIENCE).await?;
+    let asked = ask(turn, compiled, Material { event, headers, payload, name }).await;
     let (wanted, error) = match asked {
         Ok(wanted) => (wanted, None),
         Err(failed) => (true, Some(failed.to_string())),
@@ -118,9 +122,16 @@ async fn payload(api: &Api, event: &Event, compiled: &Compiled) -> Result<Vec<u8
     Ok(read.ok_or_else(events::no_payload)?.into())
 }
 
-/// On a thread with the stack that deep expressions need.
-async fn ask(compiled: Compiled, material: Material) -> Result<bool, Failed> {
-    let Ok(_turn) = TURNS.acquire().await else { return Err(Failed::Panic) };
+/// Leave to evaluate an expression.
+async fn turn(turns: &Semaphore, patience: Duration) -> Result<SemaphorePermit<'_>, Problem> {
+    match tokio::time::timeout(patience, turns.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Problem::unavailable("others are trying filters that take long", RETRY_AFTER)),
+    }
+}
+
+/// On a thread with the stack that deep expressions need. The turn lasts until it has ended, whoever waits for it.
+async fn ask(turn: SemaphorePermit<'static>, compiled: Compiled, material: Material) -> Result<bool, Failed> {
     let (answer, answered) = oneshot::channel();
     let evaluation = move || {
         let endpoint_id = material.event.endpoint_id.to_string();
@@ -134,10 +145,25 @@ async fn ask(compiled: Compiled, material: Material) -> Result<bool, Failed> {
         let started = Instant::now();
         // Nobody listens when the caller is gone.
         let _ = answer.send(compiled.ask(&facts, &|| started.elapsed() > BUDGET));
+        drop(turn);
     };
     let spawned = std::thread::Builder::new().name("filter".to_owned()).stack_size(STACK).spawn(evaluation);
     if spawned.is_err() {
         return Err(Failed::Panic);
     }
     answered.await.unwrap_or(Err(Failed::Panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gets_no_turn_in_time_is_told_to_come_again() {
+        let turns = Semaphore::new(1);
+        let held = turn(&turns, Duration::ZERO).await.ok();
+        assert!(held.is_some() && turn(&turns, Duration::ZERO).await.is_err());
+        drop(held);
+        assert!(turn(&turns, Duration::ZERO).await.is_ok());
+    }
 }
