@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Most attempts of one delivery, the first included.
 pub const MAX_ATTEMPTS: usize = 30;
-/// The longest wait between two attempts, and the longest that all waits of a delivery take together, jitter aside.
+/// The longest wait between two attempts, and the longest that all waits of a policy take together.
 pub const MAX_WAIT: Duration = Duration::from_hours(7 * 24);
 /// The largest factor of an exponential policy.
 pub const MAX_FACTOR: f64 = 100.0;
@@ -140,11 +140,14 @@ impl RetryPolicy {
 
     /// The wait after failed attempt number `attempt` (from 1), whatever the failure; `None` after the last one.
     ///
-    /// `random` in 0 to 1 places the wait within its spread.
+    /// `random` in 0 to 1 places the wait within its spread, which ends where all waits together would exceed
+    /// [`MAX_WAIT`].
     pub fn wait_after(&self, attempt: u32, random: f64) -> Option<Duration> {
         let wait = self.waits.after(attempt)?;
         let spread = 1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * random.clamp(0.0, 1.0) - 1.0);
-        Some(wait.mul_f64(spread))
+        // A share of each wait, since nobody knows how the others were spread.
+        let most = MAX_WAIT.as_secs_f64() / self.waits.total().as_secs_f64();
+        Some(wait.mul_f64(spread.min(most)))
     }
 
     /// As [`RetryPolicy::wait_after`], for a failure of that class.
@@ -175,6 +178,12 @@ impl Waits {
         }
     }
 
+    /// All of them together, without jitter.
+    fn total(&self) -> Duration {
+        let waits = (1..).map_while(|attempt| self.after(attempt)).take(MAX_ATTEMPTS);
+        waits.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
     fn check(&self) -> Result<(), InvalidPolicy> {
         let field = match self {
             Self::Schedule(waits) => {
@@ -191,8 +200,7 @@ impl Waits {
                 "attempts"
             }
         };
-        let waits = (1..).map_while(|attempt| self.after(attempt));
-        if waits.sum::<Duration>() > MAX_WAIT {
+        if self.total() > MAX_WAIT {
             return invalid(field, "all waits together are at most 7d");
         }
         Ok(())

@@ -38,6 +38,22 @@ fn waits_grow_up_to_the_longest() {
 }
 
 #[test]
+fn jitter_makes_no_more_of_a_week() {
+    let spread = |schedule: &[&str], random| {
+        let policy = read(&json!({"schedule": schedule, "jitter": 1})).unwrap();
+        policy.check().unwrap();
+        (1..).map_while(|attempt| policy.wait_after(attempt, random)).collect::<Vec<_>>()
+    };
+    let day = seconds(86_400);
+    assert_eq!(spread(&["7d"], 1.0), [7 * day]);
+    assert_eq!(spread(&["7d"], 0.5), [7 * day]);
+    assert_eq!(spread(&["7d"], 0.25), [day * 7 / 2]);
+    assert_eq!(spread(&["5d", "1d"], 1.0).iter().sum::<Duration>(), 7 * day);
+    assert_eq!(spread(&["1d", "2d"], 1.0), [2 * day, 4 * day], "there is room for all of it");
+    assert_eq!(spread(&["0s"], 1.0), [Duration::ZERO]);
+}
+
+#[test]
 fn what_is_out_of_bounds_is_refused_by_its_field() {
     let day = "24h";
     let exponential = |first: &str, factor: f64, max: &str, attempts: u32| json!({"type": "exponential", "first": first, "factor": factor, "max": max, "attempts": attempts});
@@ -154,13 +170,13 @@ fn policies() -> impl Strategy<Value = RetryPolicy> {
 }
 
 proptest! {
-    /// What is accepted ends after 30 attempts and a week at the latest, jitter aside.
+    /// What is accepted ends after 30 attempts and a week at the latest.
     #[test]
-    fn an_accepted_policy_ends(policy in policies()) {
+    fn an_accepted_policy_ends(policy in policies(), random in 0.0_f64..=1.0) {
         if policy.check().is_err() {
             return Ok(());
         }
-        let waits: Vec<_> = (1..100).map_while(|attempt| policy.wait_after(attempt, 0.5)).collect();
+        let waits: Vec<_> = (1..100).map_while(|attempt| policy.wait_after(attempt, random)).collect();
         prop_assert!(waits.len() < MAX_ATTEMPTS);
         // Half a wait's rounding error each.
         prop_assert!(waits.iter().sum::<Duration>() <= MAX_WAIT + Duration::from_millis(1));
