@@ -27,6 +27,7 @@ impl Ground {
         let progress = Progress::printed(Stack::STEPS + further_steps);
         let options = Options { usual_ports: false, ..Options::for_people() };
         let stack = Stack::start(&place, &options, &progress).await?;
+        stack.postgres.break_in().await?;
         Ok(Self { place, stack, progress })
     }
 
