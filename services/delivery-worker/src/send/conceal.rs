@@ -3,21 +3,37 @@
 
 use http::{HeaderMap, header};
 use ravenpost_core::delivery::Answer;
+use ravenpost_core::secret::Secret;
+use ravenpost_core::signature::rule::KeyForm;
 
 /// Shorter values are in many texts by chance, and are no good secrets.
 const SHORTEST: usize = 8;
 const INSTEAD: &[u8] = b"[hidden]";
 
 /// The credentials in a request's headers: the values that are marked as sensitive, those of `Authorization` without
-/// their scheme.
+/// their scheme, and what HTTP Basic encodes.
 pub(super) fn credentials(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let sensitive = headers.iter().filter(|(_, value)| value.is_sensitive());
-    let values = sensitive.map(|(name, value)| {
+    let values = sensitive.flat_map(|(name, value)| {
         let value = value.as_bytes();
         let blank = value.iter().position(|byte| *byte == b' ').filter(|_| name == header::AUTHORIZATION);
-        value[blank.map_or(0, |blank| blank + 1)..].to_vec()
+        let Some(blank) = blank else { return vec![value.to_vec()] };
+        let (scheme, shown) = (&value[..blank], &value[blank + 1..]);
+        let mut values = vec![shown.to_vec()];
+        if scheme.eq_ignore_ascii_case(b"basic") {
+            values.extend(basic(shown));
+        }
+        values
     });
     values.filter(|value| value.len() >= SHORTEST).collect()
+}
+
+/// `user:password`, and the password by itself (RFC 7617): whoever decodes them may repeat them in the clear.
+fn basic(encoded: &[u8]) -> Vec<Vec<u8>> {
+    let encoded = Secret::new(String::from_utf8_lossy(encoded).trim());
+    let Some(pair) = KeyForm::Base64.key(&encoded) else { return Vec::new() };
+    let password = pair.iter().position(|byte| *byte == b':').map(|colon| pair[colon + 1..].to_vec());
+    std::iter::once(pair.to_vec()).chain(password).collect()
 }
 
 /// Blots them out of what came back.
@@ -85,5 +101,20 @@ mod tests {
         );
         assert_eq!(concealed("", &sent), "");
         assert_eq!(concealed("tok.en.12", &sent), "tok.en.12");
+    }
+
+    #[test]
+    fn what_http_basic_encodes_is_blotted_out_in_the_clear() {
+        // `merchant:open:sesame`; a user name has no colon.
+        let sent = [("authorization", "Basic bWVyY2hhbnQ6b3BlbjpzZXNhbWU=", true)];
+        assert_eq!(
+            concealed("bWVyY2hhbnQ6b3BlbjpzZXNhbWU=; merchant:open:sesame; merchant, open:sesame", &sent),
+            "[hidden]; [hidden]; merchant, [hidden]"
+        );
+        // `merchant:sesame`: such a short password is in texts by chance.
+        let sent = [("authorization", "basic bWVyY2hhbnQ6c2VzYW1l", true)];
+        assert_eq!(concealed("merchant:sesame, sesame", &sent), "[hidden], sesame");
+        let sent = [("authorization", "Basic no base64!", true)];
+        assert_eq!(concealed("Basic no base64!", &sent), "Basic [hidden]");
     }
 }
