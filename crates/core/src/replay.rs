@@ -1,6 +1,6 @@
 //! Bulk replay: which pairs of event and destination a job puts back, and where the job stands.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::event::EventStatus;
@@ -84,6 +84,9 @@ pub enum InvalidFilter {
     /// The times leave nothing between them.
     #[error("must be later than received_after")]
     NoTime,
+    /// No calendar of ours has such a year. Which field says so.
+    #[error("a time of the years 0000 to 9999")]
+    FarOff(&'static str),
 }
 
 impl InvalidFilter {
@@ -94,6 +97,7 @@ impl InvalidFilter {
             Self::EventType => "event_type",
             Self::Reason | Self::ReasonOfNothing => "reason",
             Self::NoTime => "received_before",
+            Self::FarOff(field) => field,
         }
     }
 }
@@ -118,6 +122,15 @@ impl ReplayFilter {
         }
         if self.reason.is_some() && self.status.iter().any(|status| *status != EventStatus::Failed) {
             return Err(InvalidFilter::ReasonOfNothing);
+        }
+        let times = [
+            ("received_after", self.received_after),
+            ("received_before", self.received_before),
+            ("since", self.since),
+        ];
+        let is_far_off = |time: DateTime<Utc>| !(0..=9_999).contains(&time.year());
+        if let Some((field, _)) = times.into_iter().find(|(_, time)| time.is_some_and(is_far_off)) {
+            return Err(InvalidFilter::FarOff(field));
         }
         match (self.received_after, self.received_before) {
             (Some(after), Some(before)) if after >= before => Err(InvalidFilter::NoTime),

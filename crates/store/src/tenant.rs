@@ -47,8 +47,8 @@ pub use channels::{Channel, ChannelChange, ChannelChanged, NewChannel};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetters};
 pub use deliveries::{Attempts, Delivery, Waiting};
 pub use destinations::{
-    Destination, DestinationChange, DestinationChanged, MAX_FORMER_SECRETS, MOST_WAITING_COUNTED,
-    NewDestination, NewSigningSecret, SecretRotated, Unsaid,
+    Destination, DestinationChange, DestinationChanged, DestinationRefused, MAX_DESTINATIONS,
+    MAX_FORMER_SECRETS, MOST_WAITING_COUNTED, NewDestination, NewSigningSecret, SecretRotated, Unsaid,
 };
 pub use endpoints::{
     Endpoint, EndpointChange, EndpointChanged, EndpointVersion, NewEndpoint, VerificationChange,
@@ -73,7 +73,7 @@ pub use signing_keys::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey,
 pub use statistics::{Counted, EndpointFigures, Series};
 
 use crate::Result;
-pub(crate) use events::{ID_DRIFT, floor};
+pub(crate) use events::{ids_before, ids_from};
 pub(crate) use yielding::has_yielded;
 
 use crate::decode::Row;

@@ -50,6 +50,7 @@ use utoipa_axum::routes;
 
 pub(crate) use checks::MAX_ADDRESS;
 pub use failure::Failure;
+use signing_keys::KeySets;
 
 use crate::auth::{Auth, Demands};
 use crate::conventions::{self, Conventions};
@@ -88,6 +89,7 @@ pub struct Shared {
     operator: OperatorClient,
     live: Live,
     statistics: Kept,
+    key_sets: KeySets,
 }
 
 impl Deref for Api {
@@ -136,6 +138,7 @@ impl Api {
             operator,
             live,
             statistics,
+            key_sets: KeySets::default(),
             conventions: Conventions::new(&conventions),
             consoles: conventions.console_url.as_slice().into(),
             behind_tls: conventions.api_behind_tls,

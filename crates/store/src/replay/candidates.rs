@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Result;
-use crate::tenant::{ID_DRIFT, floor};
+use crate::tenant::{ids_before, ids_from};
 
 /// Most events of one page of a count.
 const PAGE: i64 = 5_000;
@@ -50,15 +50,14 @@ pub struct Matched {
 impl Sought<'_> {
     /// Where the ids begin: of events that were not given up, and of dead letters. Ids at or below are out of question.
     fn starts(&self) -> (Uuid, Uuid) {
-        let floor = |at: Option<DateTime<Utc>>| at.map_or(Uuid::nil(), |at| floor(at - ID_DRIFT));
+        let floor = |at: Option<DateTime<Utc>>| at.map_or(Uuid::nil(), ids_from);
         let received = self.filter.received_after;
         (floor(received.max(self.filter.since)), floor(received))
     }
 
     /// The last id that may match.
     fn end(&self) -> Uuid {
-        let before = self.filter.received_before.map_or(Uuid::max(), |before| floor(before + ID_DRIFT));
-        before.min(self.through)
+        self.filter.received_before.map_or(Uuid::max(), ids_before).min(self.through)
     }
 
     fn statuses(&self) -> Vec<String> {
@@ -163,10 +162,11 @@ pub(crate) async fn count(connection: &mut PgConnection, sought: &[Sought<'_>]) 
             let page = sought.page(&mut *connection, reached, PAGE).await?;
             matched += page.iter().filter(|candidate| candidate.matched).map(|_| 1_u64).sum::<u64>();
             scanned += u64::try_from(page.len()).unwrap_or(u64::MAX);
-            let Some(last) = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE)) else { break };
+            // After the last page of a destination, too: there may be a thousand more of them.
             if matched >= MOST_MATCHED || scanned >= MOST_SCANNED {
                 return Ok(Matched { count: matched.min(MOST_MATCHED), exact: false });
             }
+            let Some(last) = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE)) else { break };
             reached = last.id;
         }
     }

@@ -32,7 +32,7 @@ pub struct Route {
     pub endpoint_name: String,
     /// The endpoint is paused: everything is held.
     pub paused: bool,
-    /// Its destinations, deleted ones too: what waits for them is to be cancelled.
+    /// Its destinations, and those that were deleted lately. Whatever is to go to one that is not here is cancelled.
     pub destinations: Vec<Destination>,
 }
 
@@ -133,6 +133,7 @@ impl System {
         Ok(Some(Route { endpoint_name: found.name, paused, destinations }))
     }
 
+    /// Deleted ones are bounded as those that are not: whoever makes and deletes them must not make the route long.
     async fn destinations(
         &self,
         organization: OrganizationId,
@@ -149,7 +150,11 @@ impl System {
                  array(select s.expires_at from destination_secrets s
                      where s.destination_id = d.id and s.expires_at > now()
                      order by s.expires_at desc, s.id desc) as \"former_expiries!\"
-             from destinations d where d.endpoint_id = $1 order by d.id",
+             from destinations d where d.endpoint_id = $1 and (d.deleted_at is null or d.id = any (array(
+                     select r.id from destinations r
+                     where r.endpoint_id = $1 and r.deleted_at > now() - interval '1 day'
+                     order by r.deleted_at desc limit 100)))
+             order by d.id",
             endpoint.0
         );
         let rows = bounded!(self, query, fetch_all);

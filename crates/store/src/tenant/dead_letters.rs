@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use uuid::Uuid;
 
-use super::events::{ID_DRIFT, floor};
+use super::events::{ids_before, ids_from};
 use super::{Tenant, unsigned};
 use crate::Result;
 use crate::decode::Row;
@@ -99,8 +99,8 @@ struct Bounds {
 
 impl Bounds {
     fn of(filter: &DeadLetterFilter<'_>, page: DeadLetterPage) -> Self {
-        let low = filter.received_after.map_or(Uuid::nil(), |after| floor(after - ID_DRIFT));
-        let high = filter.received_before.map_or(Uuid::max(), |before| floor(before + ID_DRIFT));
+        let low = filter.received_after.map_or(Uuid::nil(), ids_from);
+        let high = filter.received_before.map_or(Uuid::max(), ids_before);
         let after =
             page.after.map_or((Uuid::max(), Uuid::max()), |(event, destination)| (event.0, destination.0));
         let (event, destination) = after.min((high, Uuid::nil()));

@@ -86,6 +86,18 @@ pub struct Destination {
 /// Of what waits for a destination so many are counted: whether it is a thousand or a million takes long to tell.
 pub const MOST_WAITING_COUNTED: u32 = 1_000;
 
+/// Most destinations of an endpoint, deleted ones apart: each event may go to all of them.
+pub const MAX_DESTINATIONS: i64 = 100;
+
+/// Why a destination is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DestinationRefused {
+    /// There is no such endpoint.
+    NoEndpoint,
+    /// It has [`MAX_DESTINATIONS`] already.
+    TooMany,
+}
+
 /// A destination to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewDestination<'a> {
@@ -173,15 +185,16 @@ pub enum DestinationChanged {
 }
 
 impl Tenant {
-    /// Makes a destination and answers it; `None` when there is no such endpoint.
+    /// Makes a destination and answers it.
     pub async fn create_destination(
         &self,
         endpoint: EndpointId,
         new: &NewDestination<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Destination>> {
+    ) -> Result<std::result::Result<Destination, DestinationRefused>> {
         let mut transaction = self.begin_change().await?;
-        // Held until the commit, so that the endpoint's deletion can't pass by and miss the new destination.
+        // Held until the commit, so that the endpoint's deletion can't pass by and miss the new destination, and what is
+        // counted stays so.
         let found = sqlx::query!(
             "select id from endpoints where organization_id = $1 and id = $2 and deleted_at is null for update",
             self.organization.0,
@@ -190,12 +203,23 @@ impl Tenant {
         .fetch_optional(&mut *transaction)
         .await?;
         if found.is_none() {
-            return Ok(None);
+            return Ok(Err(DestinationRefused::NoEndpoint));
+        }
+        let count = sqlx::query_scalar!(
+            r#"select count(*) as "count!" from destinations
+             where organization_id = $1 and endpoint_id = $2 and deleted_at is null"#,
+            self.organization.0,
+            endpoint.0
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if count >= MAX_DESTINATIONS {
+            return Ok(Err(DestinationRefused::TooMany));
         }
         let destination = self.insert_destination(&mut transaction, endpoint, new, now).await?;
         let made = snapshot(&mut transaction, self.organization, Of::Destination(new.id.0)).await?;
         transaction.commit(&Entry::of(Action::DestinationCreated, new.id).after(made), now).await?;
-        Ok(Some(destination))
+        Ok(Ok(destination))
     }
 
     pub(super) async fn insert_destination(

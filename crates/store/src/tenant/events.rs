@@ -64,7 +64,7 @@ pub struct EventFilter<'a> {
 
 /// How far an id may lie from when its event was received: ids are drawn when a batch is cut (PROTOCOLS I2), which is
 /// later than the receipt by as long as a request may take, and clocks may step.
-pub(crate) const ID_DRIFT: TimeDelta = TimeDelta::minutes(5);
+const ID_DRIFT: TimeDelta = TimeDelta::minutes(5);
 
 impl EventFilter<'_> {
     /// Whether an event is one of these.
@@ -83,14 +83,24 @@ impl EventFilter<'_> {
 
     /// Bounds of the ids, so that only the partitions of that time are read: at or above, and below.
     fn id_bounds(&self, page: Page) -> (Uuid, Uuid) {
-        let low = self.received_after.map_or(Uuid::nil(), |after| floor(after - ID_DRIFT));
-        let high = self.received_before.map_or(Uuid::max(), |before| floor(before + ID_DRIFT));
+        let low = self.received_after.map_or(Uuid::nil(), ids_from);
+        let high = self.received_before.map_or(Uuid::max(), ids_before);
         (low, high.min(page.below()))
     }
 }
 
+/// What is received at `moment` or later has an id at or above this one.
+pub(crate) fn ids_from(moment: DateTime<Utc>) -> Uuid {
+    floor(moment.checked_sub_signed(ID_DRIFT).unwrap_or(DateTime::<Utc>::MIN_UTC))
+}
+
+/// What is received before `moment` has an id below this one.
+pub(crate) fn ids_before(moment: DateTime<Utc>) -> Uuid {
+    floor(moment.checked_add_signed(ID_DRIFT).unwrap_or(DateTime::<Utc>::MAX_UTC))
+}
+
 /// The smallest UUIDv7 of a moment; version and variant left zero, so that it is at or below every real one.
-pub(crate) fn floor(moment: DateTime<Utc>) -> Uuid {
+fn floor(moment: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds.min((1 << 48) - 1) << 80)
 }
@@ -258,6 +268,9 @@ mod tests {
             ..Default::default()
         }));
         assert_eq!(EventFilter::default().id_bounds(Page { after: Some(id), limit: 1 }).1, id);
-        assert_eq!(floor(DateTime::<Utc>::MIN_UTC), Uuid::nil());
+        let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        assert!(within(EventFilter { received_after: Some(first), ..Default::default() }));
+        assert!(within(EventFilter { received_before: Some(last), ..Default::default() }));
+        assert_eq!(floor(first), Uuid::nil());
     }
 }

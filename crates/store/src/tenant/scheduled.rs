@@ -8,6 +8,7 @@ use ravenpost_core::audit::Action;
 use ravenpost_core::delivery::{KeptBy, WaitingReason};
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId};
 use serde_json::json;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::yielding::{TRIES, has_yielded};
@@ -57,7 +58,10 @@ pub struct ScheduledFilter {
 /// The place of a row in the list.
 pub type ScheduledPlace = (DateTime<Utc>, EventId, DestinationId);
 
-/// A page of the list, soonest due first.
+/// Rows of each destination that a page looks at when it is for one reason: of those, hardly any may match.
+const LOOKED_AT: i64 = 10_000;
+
+/// A page of the list, soonest due first. It may be short, or empty, although it is not the last one.
 #[derive(Debug, Clone)]
 pub struct ScheduledList {
     /// Its rows.
@@ -100,7 +104,7 @@ impl ScheduledRow {
 
 impl Tenant {
     /// What waits, soonest due first. For each destination the rows are read from where the page begins, and no more of
-    /// them than it holds.
+    /// them than it holds; for one reason, some thousands.
     pub async fn scheduled(
         &self,
         filter: &ScheduledFilter,
@@ -109,7 +113,10 @@ impl Tenant {
     ) -> Result<ScheduledList> {
         let (due_at, event, destination) =
             after.unwrap_or((DateTime::UNIX_EPOCH, EventId(Uuid::nil()), DestinationId(Uuid::nil())));
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_reading().await?;
+        let end = self.looked_through(&mut transaction, filter, (due_at, event), limit).await?;
+        let (last_due_at, last_event, last_destination) =
+            end.unwrap_or((DateTime::<Utc>::MAX_UTC, EventId(Uuid::max()), DestinationId(Uuid::max())));
         let rows = sqlx::query_as!(
             ScheduledRow,
             r#"select s.event_id as "event_id!", s.destination_id as "destination_id!", s.endpoint_id as "endpoint_id!",
@@ -129,12 +136,14 @@ impl Tenant {
              cross join lateral (
                  select * from scheduled_deliveries s
                  where s.destination_id = d.id and s.organization_id = $1 and (s.due_at, s.event_id) >= ($5, $6)
+                     and (s.due_at, s.event_id) <= ($10, $11)
                      and ($4::uuid is null or s.event_id = $4) and ($9::text is null or s.reason = $9)
                  order by s.due_at, s.event_id limit $8::bigint + 1) as s
              where d.organization_id = $1 and ($2::uuid is null or d.endpoint_id = $2) and ($3::uuid is null or d.id = $3)
                  and ($4::uuid is null or d.id in (select destination_id from scheduled_deliveries
                      where organization_id = $1 and event_id = $4))
                  and (s.due_at, s.event_id, s.destination_id) > ($5, $6, $7)
+                 and (s.due_at, s.event_id, s.destination_id) <= ($10, $11, $12)
              order by s.due_at, s.event_id, s.destination_id limit $8"#,
             self.organization.0,
             filter.endpoint.map(|id| id.0),
@@ -144,15 +153,56 @@ impl Tenant {
             event.0,
             destination.0,
             i64::from(limit) + 1,
-            filter.reason.map(WaitingReason::as_str)
+            filter.reason.map(WaitingReason::as_str),
+            last_due_at,
+            last_event.0,
+            last_destination.0
         )
         .fetch_all(&mut *transaction)
         .await?;
         let mut rows = rows.into_iter().map(ScheduledRow::decode).collect::<Result<Vec<_>>>()?;
         let more = rows.len() > usize::from(limit);
         rows.truncate(usize::from(limit));
-        let next = rows.last().filter(|_| more).map(|last| (last.due_at, last.event_id, last.destination_id));
-        Ok(ScheduledList { rows, next })
+        let last = rows.last().filter(|_| more).map(|last| (last.due_at, last.event_id, last.destination_id));
+        Ok(ScheduledList { rows, next: last.or(end) })
+    }
+
+    /// Up to where a page for one reason looks: to where the first destination has more rows than are looked at, and too
+    /// few among them for a page. `None`: as far as need be.
+    async fn looked_through(
+        &self,
+        connection: &mut PgConnection,
+        filter: &ScheduledFilter,
+        (due_at, event): (DateTime<Utc>, EventId),
+        limit: u16,
+    ) -> Result<Option<ScheduledPlace>> {
+        // Of one event there are few rows.
+        let Some(reason) = filter.reason.filter(|_| filter.event.is_none()) else { return Ok(None) };
+        let place = sqlx::query!(
+            r#"select s.due_at as "due_at!", s.event_id as "event_id!", d.id as "destination_id!"
+             from destinations d
+             cross join lateral (
+                 select s.due_at, s.event_id from scheduled_deliveries s
+                 where s.destination_id = d.id and s.organization_id = $1 and (s.due_at, s.event_id) >= ($4, $5)
+                     and not exists (select from (
+                         select n.reason from scheduled_deliveries n where n.destination_id = d.id
+                             and n.organization_id = $1 and (n.due_at, n.event_id) >= ($4, $5)
+                         order by n.due_at, n.event_id limit $6) as n where n.reason = $7 offset $8)
+                 order by s.due_at, s.event_id offset $6 limit 1) as s
+             where d.organization_id = $1 and ($2::uuid is null or d.endpoint_id = $2) and ($3::uuid is null or d.id = $3)
+             order by s.due_at, s.event_id, d.id limit 1"#,
+            self.organization.0,
+            filter.endpoint.map(|id| id.0),
+            filter.destination.map(|id| id.0),
+            due_at,
+            event.0,
+            LOOKED_AT,
+            reason.as_str(),
+            i64::from(limit) + 1
+        )
+        .fetch_optional(connection)
+        .await?;
+        Ok(place.map(|place| (place.due_at, place.event_id.into(), place.destination_id.into())))
     }
 
     /// Brings what waits forward to `now` and answers how it waits then; `None` when it doesn't.

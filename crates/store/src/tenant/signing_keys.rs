@@ -55,7 +55,7 @@ pub struct KeyRotation {
 pub enum KeyRotated {
     /// The new key.
     Rotated(PublishedKey),
-    /// One was rotated to already that does not sign yet.
+    /// One was rotated to already that does not sign yet, and signs no later than the new one would.
     Pending(PublishedKey),
     /// There are [`MAX_SIGNING_KEYS`].
     TooMany,
@@ -90,12 +90,13 @@ impl Tenant {
     pub async fn ensure_signing_key(&self, new: &NewSigningKey<'_>, now: DateTime<Utc>) -> Result<()> {
         let mut transaction = self.begin_change().await?;
         if self.insert_key(&mut transaction, new, now, now).await? {
-            transaction.commit_part(&told(new, now), now).await?;
+            transaction.commit_part(&told(new, now, None), now).await?;
         }
         Ok(())
     }
 
-    /// Publishes `new`, which signs from a time on; the keys that are there sign as well until they end.
+    /// Publishes `new`, which signs from a time on; the keys that are there sign as well until they end. One that would
+    /// begin to sign only later is replaced: what was stolen can be withdrawn at any time.
     pub async fn rotate_signing_key(
         &self,
         new: &NewSigningKey<'_>,
@@ -114,8 +115,12 @@ impl Tenant {
         .fetch_optional(&mut *transaction)
         .await?;
         let newest = newest.map(KeyRow::decode).transpose()?;
-        if let Some(pending) = newest.filter(|newest| newest.signs_from > now) {
-            return Ok(KeyRotated::Pending(pending));
+        let pending = newest.filter(|newest| newest.signs_from > now);
+        if let Some(pending) = pending {
+            if rotation.signs_from >= pending.signs_from {
+                return Ok(KeyRotated::Pending(pending));
+            }
+            self.delete_key(&mut transaction, pending.id).await?;
         }
         self.retire_keys(&mut transaction, rotation.others_expire_at, now).await?;
         // The first one has nobody to wait for.
@@ -124,11 +129,23 @@ impl Tenant {
         let keys = self.select_keys(&mut transaction, now).await?;
         match keys.iter().find(|key| key.expires_at.is_none()) {
             Some(key) if keys.len() <= MAX_SIGNING_KEYS => {
-                transaction.commit(&told(new, signs_from), now).await?;
+                let replaced = pending.map(|pending| pending.id);
+                transaction.commit(&told(new, signs_from, replaced), now).await?;
                 Ok(KeyRotated::Rotated(*key))
             }
             _ => Ok(KeyRotated::TooMany),
         }
+    }
+
+    async fn delete_key(&self, connection: &mut PgConnection, id: SigningKeyId) -> Result<()> {
+        sqlx::query!(
+            "delete from signing_keys where organization_id = $1 and id = $2",
+            self.organization.0,
+            id.0
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 
     async fn retire_keys(
@@ -181,8 +198,12 @@ impl Tenant {
     }
 }
 
-fn told(new: &NewSigningKey<'_>, signs_from: DateTime<Utc>) -> Entry {
-    Entry::of(Action::SigningKeyCreated, new.id).after(json!({ "signs_from": signs_from }))
+fn told(new: &NewSigningKey<'_>, signs_from: DateTime<Utc>, replaced: Option<SigningKeyId>) -> Entry {
+    let mut made = json!({ "signs_from": signs_from });
+    if let Some(replaced) = replaced {
+        made["replaces"] = json!(replaced);
+    }
+    Entry::of(Action::SigningKeyCreated, new.id).after(made)
 }
 
 struct KeyRow {

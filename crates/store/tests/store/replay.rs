@@ -6,7 +6,7 @@ use ravenpost_core::delivery::{DeliveryKey, WaitingReason};
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::system::Record;
-use ravenpost_store::tenant::{Attempts, Deleted, Event, ReplayError, Replayed};
+use ravenpost_store::tenant::{Attempts, Deleted, Event, ReplayError, Replayed, ScheduledFilter};
 use ravenpost_testkit::wait;
 use sqlx::{Postgres, Transaction};
 
@@ -125,6 +125,38 @@ async fn a_destination_that_the_event_never_met_gets_it() {
     assert_eq!(replay(&world, &acme, id, None).await.len(), 2);
     let waits = event(&acme, id).await;
     assert_eq!((waits.status, waits.pending.unwrap().len()), (EventStatus::Pending, 2));
+}
+
+/// What a page looks at is bounded, so that one may be empty and have another behind it.
+#[tokio::test]
+async fn a_replay_is_listed_behind_a_long_backlog() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    sqlx::query(
+        "insert into scheduled_deliveries
+             (event_id, destination_id, organization_id, endpoint_id, due_at, run, attempt_number, reason)
+         select uuidv7(), $1, $2, $3, now() - interval '1 hour', 0, 2, 'retry' from generate_series(1, 10001)",
+    )
+    .bind(acme.first.0)
+    .bind(acme.id.0)
+    .bind(acme.endpoint.0)
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    let id = world.routed(&acme, &[(acme.first, Some(false)), (acme.second, Some(false))]).await;
+    replay(&world, &acme, id, None).await;
+    let list = async |reason, after| {
+        let filter = ScheduledFilter { reason: Some(reason), ..ScheduledFilter::default() };
+        acme.tenant.scheduled(&filter, after, 10).await.unwrap()
+    };
+    assert_eq!(list(WaitingReason::Retry, None).await.rows.len(), 10);
+    let first = list(WaitingReason::Replay, None).await;
+    assert!(first.rows.is_empty() && first.next.is_some(), "{first:?}");
+    let second = list(WaitingReason::Replay, first.next).await;
+    let listed: Vec<_> = second.rows.iter().map(|row| (row.event_id, row.destination_id)).collect();
+    let mut both = vec![(id, acme.first), (id, acme.second)];
+    both.sort_unstable();
+    assert_eq!((listed, second.next), (both, None));
 }
 
 #[tokio::test]

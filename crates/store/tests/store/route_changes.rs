@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
+use ravenpost_core::destination::Signing;
 use ravenpost_core::endpoint::EndpointStatus;
 use ravenpost_core::ids::{DestinationId, EndpointId};
-use ravenpost_store::system::RouteMark;
-use ravenpost_store::tenant::EndpointChange;
+use ravenpost_store::system::{Route, RouteMark};
+use ravenpost_store::tenant::{DestinationChange, EndpointChange};
 use sqlx::Executor;
 
-use crate::sending::{first_key, rotate};
+use crate::sending::{first_key, rotate, rotate_key};
 use crate::support::{Organization, World};
 
 /// A worker that has heard of everything so far.
@@ -51,11 +52,63 @@ async fn each_change_is_told_of_once() {
     assert_eq!(heard(&world, &mut mark).await, Some(vec![other.endpoint]), "a secret was rotated");
     acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap();
     assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "a destination was deleted");
-    first_key(&world, &acme).await;
-    assert_eq!(heard(&world, &mut mark).await, None, "an organization's keys concern all its endpoints");
+    world.pool.execute("insert into route_changes (endpoint_id) values (null)").await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, None, "what names no endpoint concerns all");
     // What has nothing to do with routes.
+    first_key(&world, &acme).await;
     world.pool.execute("update endpoints set token = token || 'x', updated_at = now()").await.unwrap();
     assert_eq!(heard(&world, &mut mark).await, Some(vec![]));
+}
+
+/// Who migrates is no superuser: what is told of keys is what its own policies let it see of destinations.
+#[tokio::test]
+async fn keys_concern_the_endpoints_that_are_signed_for_with_them() {
+    let world = World::without_superusers().await;
+    let (acme, other) = (world.organization().await, world.organization().await);
+    let by_key = DestinationChange { signing: Some(Signing::Both), ..DestinationChange::default() };
+    acme.tenant.change_destination(acme.endpoint, acme.first, &by_key, world.now).await.unwrap();
+    let mut mark = follower(&world).await;
+    first_key(&world, &acme).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "the first key");
+    first_key(&world, &other).await;
+    rotate_key(&world, &other, 0, 60).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]), "nobody is signed for with it");
+    rotate_key(&world, &acme, 0, 60).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]), "another key");
+
+    acme.tenant.delete_destination(acme.endpoint, acme.first, None, world.now).await.unwrap();
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![acme.endpoint]));
+    rotate_key(&world, &acme, 0, 60).await;
+    assert_eq!(heard(&world, &mut mark).await, Some(vec![]), "nobody is signed for with it any more");
+}
+
+/// Their rows stay for ever: neither how many there were nor how many are made and deleted in a day makes a route long.
+#[tokio::test]
+async fn a_route_has_few_of_the_destinations_that_were_deleted() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let route = async || world.store.system().route(acme.endpoint).await.unwrap().unwrap();
+    acme.tenant.delete_destination(acme.endpoint, acme.second, None, world.now).await.unwrap();
+    assert!(route().await.destination(acme.second).unwrap().deleted);
+    let long_ago =
+        "update destinations set deleted_at = now() - interval '25 hours' where deleted_at is not null";
+    world.pool.execute(long_ago).await.unwrap();
+    let ids = |route: Route| route.destinations.iter().map(|destination| destination.id).collect::<Vec<_>>();
+    assert_eq!(ids(route().await), [acme.first]);
+
+    let many = "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
+            timeout_ms, slot, deleted_at)
+        select organization_id, uuidv7(), endpoint_id, name, url, signing_secret, retry_policy, timeout_ms, slot,
+            now() - n * interval '1 minute'
+        from destinations, generate_series(1, 300) n where deleted_at is null";
+    world.pool.execute(many).await.unwrap();
+    let ids = ids(route().await);
+    assert_eq!((ids.len(), ids.contains(&acme.first)), (101, true));
+    let oldest =
+        "select extract(epoch from now() - min(deleted_at))::float8 from destinations where id = any ($1)";
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let oldest: f64 = sqlx::query_scalar(oldest).bind(ids).fetch_one(&world.pool).await.unwrap();
+    assert!((6_000.0..9_000.0).contains(&oldest), "the last hundred: {oldest}");
 }
 
 #[tokio::test]

@@ -207,7 +207,8 @@ fn new_key(key: &SigningKey, now: DateTime<Utc>) -> NewSigningKey<'_> {
     NewSigningKey { id: SigningKeyId::new(now, random()), key, nonce: random() }
 }
 
-async fn rotate_key(world: &World, owner: &Organization, lead: i64, overlap: i64) -> KeyRotated {
+/// Rotates an organization's key to one that signs in so many seconds; the former ones sign for so many more.
+pub(crate) async fn rotate_key(world: &World, owner: &Organization, lead: i64, overlap: i64) -> KeyRotated {
     let key = SigningKey::from_seed(random());
     let signs_from = world.now + TimeDelta::seconds(lead);
     let rotation = KeyRotation { signs_from, others_expire_at: signs_from + TimeDelta::seconds(overlap) };
@@ -238,7 +239,10 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_while_it_does() 
     let owner = world.organization().await;
     first_key(&world, &owner).await;
     let KeyRotated::Rotated(new) = rotate_key(&world, &owner, 3_600, 7_200).await else { panic!() };
-    assert!(matches!(rotate_key(&world, &owner, 0, 0).await, KeyRotated::Pending(key) if key == new));
+    for lead in [3_600, 7_200] {
+        let waits = rotate_key(&world, &owner, lead, 0).await;
+        assert!(matches!(waits, KeyRotated::Pending(key) if key == new), "{waits:?}");
+    }
 
     let at = |seconds| world.now + TimeDelta::seconds(seconds);
     let published = owner.tenant.signing_keys(world.now).await.unwrap();
@@ -257,6 +261,29 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_while_it_does() 
     assert_eq!(signing(0), [old]);
     assert_eq!(signing(3_600), [old, new.id]);
     assert_eq!(signing(10_800), [new.id]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_still_to_sign_gives_way_to_one_that_signs_earlier() {
+    let world = World::new().await;
+    let owner = world.organization().await;
+    first_key(&world, &owner).await;
+    let KeyRotated::Rotated(late) = rotate_key(&world, &owner, 7_776_000, 0).await else { panic!() };
+    let KeyRotated::Rotated(sooner) = rotate_key(&world, &owner, 3_600, 60).await else { panic!() };
+    let published = owner.tenant.signing_keys(world.now).await.unwrap();
+    let first_ends = Some(world.now + TimeDelta::seconds(3_660));
+    assert_eq!((published.len(), published[0], published[1].expires_at), (2, sooner, first_ends));
+    // Whichever of them was stolen, it counts no more.
+    let KeyRotated::Rotated(fresh) = rotate_key(&world, &owner, 0, 0).await else { panic!() };
+    assert_eq!(owner.tenant.signing_keys(world.now).await.unwrap(), [fresh]);
+
+    let replaced: Vec<Option<String>> = sqlx::query_scalar(
+        "select after ->> 'replaces' from audit_log where action = 'signing_key.created' order by sequence",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(replaced, [None, None, Some(late.id.to_string()), Some(sooner.id.to_string())]);
 }
 
 #[tokio::test]

@@ -111,8 +111,11 @@ pub(super) struct Owner {
     /// What is to be given up.
     pub(super) expiry: Expiry,
     stop: CancellationToken,
-    /// The partition is another worker's. Where the log is to be gone on with, as it was when that became known.
-    lost: Option<Option<i64>>,
+    /// The partition is another worker's.
+    lost: bool,
+    /// Where the log is to be gone on with, as it was when that became known: what a record names that did not count any
+    /// more is not done with.
+    resume_at: Option<i64>,
 }
 
 impl Owner {
@@ -146,7 +149,8 @@ impl Owner {
             ended: HashSet::new(),
             expiry: Expiry::default(),
             stop,
-            lost: None,
+            lost: false,
+            resume_at: None,
         }
     }
 
@@ -176,13 +180,12 @@ impl Owner {
 
     /// See [`Offsets::committable`]; none of a partition that is lost.
     pub(super) fn committable(&mut self) -> Option<i64> {
-        if self.lost.is_some() { None } else { self.offsets.committable() }
+        if self.lost { None } else { self.offsets.committable() }
     }
 
-    /// Where the log is to be gone on with; see [`Offsets::resume_at`]. What a record names that did not count any more
-    /// is not done with.
+    /// Where the log is to be gone on with when the partition is lost; see [`Offsets::resume_at`].
     pub(super) fn resume_at(&self) -> Option<i64> {
-        self.lost.unwrap_or_else(|| self.offsets.resume_at())
+        self.resume_at
     }
 
     /// A message that leads to nothing.
@@ -316,11 +319,12 @@ impl Owner {
 
     /// The partition belongs to another worker: what is in the air may finish and is recorded, nothing else happens.
     pub(super) fn lose(&mut self) {
-        if self.lost.is_some() {
+        if self.lost {
             return;
         }
         warn!(partition = self.partition, epoch = self.epoch, "the partition belongs to another worker now");
-        self.lost = Some(self.offsets.resume_at());
+        self.lost = true;
+        self.resume_at = self.offsets.resume_at();
         self.stop.cancel();
     }
 

@@ -7,12 +7,15 @@ pub(super) mod steer;
 pub(super) mod try_filter;
 
 use axum::Json as Answer;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ravenpost_chassis::clock;
-use ravenpost_chassis::problem::{Json, Path, Problem, Query};
+use ravenpost_chassis::problem::{Json, Kind, Path, Problem, Query};
 use ravenpost_core::ids::{DestinationId, EndpointId};
-use ravenpost_store::tenant::{Deleted, DestinationChange, DestinationChanged, Unsaid};
+use ravenpost_store::tenant::{
+    Deleted, DestinationChange, DestinationChanged, DestinationRefused, MAX_DESTINATIONS, Unsaid,
+};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -23,7 +26,7 @@ pub(super) use state::DestinationStateBody;
 use super::body::{Patch, TRIES, contended};
 use super::endpoints::{EndpointPath, missing as missing_endpoint};
 use super::page::{List, PageQuery, list as listed};
-use super::{BASE, Failure, checks, signing_keys};
+use super::{Api, BASE, Failure, checks, signing_keys};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
 use crate::conventions::preconditions::{Preconditions, answer, failed};
 
@@ -58,21 +61,23 @@ pub(super) async fn list(
 
 /// Create a destination.
 ///
-/// It gets the events that are accepted from now on. The signing secret is shown this once.
+/// It gets the events that are accepted from now on. The signing secret is shown this once. An endpoint has 100 destinations
+/// at most; one more is answered 409.
 #[utoipa::path(post, path = "/endpoints/{endpoint_id}/destinations", tag = "destinations",
     operation_id = "create_destination", params(EndpointPath), request_body = NewDestinationBody,
     security(("api_key" = ["endpoints:write"])), responses((status = 201, body = CreatedDestinationBody,
-        headers(("Location" = String, description = "Its path.")))))]
+        headers(("Location" = String, description = "Its path."))), (status = 409)))]
 pub(super) async fn create(
+    State(api): State<Api>,
     caller: Caller<EndpointsWrite>,
     Path(path): Path<EndpointPath>,
     Json(body): Json<NewDestinationBody>,
 ) -> Result<impl IntoResponse, Failure> {
     let now = clock::now();
     let draft = body.check(now)?;
-    signing_keys::ensure(&caller.tenant, draft.signing, now).await?;
+    signing_keys::ensure(&api, &caller.tenant, draft.signing, now).await?;
     let created = caller.tenant.create_destination(path.endpoint_id, &draft.as_new(), now).await?;
-    let destination = created.ok_or_else(missing_endpoint)?;
+    let destination = created.map_err(refused)?;
     let location = format!("{BASE}/endpoints/{}/destinations/{}", path.endpoint_id, destination.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(draft.created(destination))))
 }
@@ -106,6 +111,7 @@ pub(super) async fn get(
     operation_id = "change_destination", params(DestinationPath), request_body = DestinationChangeBody,
     security(("api_key" = ["endpoints:write"])), responses((status = 200, body = DestinationBody), (status = 409), (status = 412)))]
 pub(super) async fn change(
+    State(api): State<Api>,
     caller: Caller<EndpointsWrite>,
     Path(path): Path<DestinationPath>,
     preconditions: Preconditions,
@@ -122,7 +128,7 @@ pub(super) async fn change(
         }
         let (body, merged) = asked.of(&DestinationBody::from(present))?;
         let (if_version, draft) = (demanded.or(merged.then_some(version)), body.check()?);
-        signing_keys::ensure(&caller.tenant, draft.signing.unwrap_or_default(), now).await?;
+        signing_keys::ensure(&api, &caller.tenant, draft.signing.unwrap_or_default(), now).await?;
         let change = DestinationChange { if_version, ..draft.as_change() };
         return match caller.tenant.change_destination(endpoint, id, &change, now).await? {
             DestinationChanged::Changed(destination) => {
@@ -156,6 +162,18 @@ pub(super) async fn delete(
         Deleted::Deleted => Ok(StatusCode::NO_CONTENT),
         Deleted::Missing => Err(missing().into()),
         Deleted::Stale => Err(failed("destination").into()),
+    }
+}
+
+fn refused(why: DestinationRefused) -> Problem {
+    match why {
+        DestinationRefused::NoEndpoint => missing_endpoint(),
+        DestinationRefused::TooMany => {
+            let detail = format!(
+                "the endpoint has {MAX_DESTINATIONS} destinations, which is the most: delete one that nobody needs"
+            );
+            Problem::new(Kind::Conflict, detail)
+        }
     }
 }
 

@@ -249,10 +249,11 @@ pub(super) async fn recover_endpoint(
 }
 
 async fn start(caller: &Caller<EventsReplay>, wanted: Wanted) -> Result<Response, Failure> {
+    let within = if wanted.kind == ReplayKind::Recover { "" } else { "filter." };
     wanted
         .filter
         .check()
-        .map_err(|error| Problem::invalid_field(format!("filter.{}", error.field()), error.to_string()))?;
+        .map_err(|error| Problem::invalid_field(format!("{within}{}", error.field()), error.to_string()))?;
     check_rate(wanted.rate)?;
     if wanted.dry_run {
         let matched = caller.tenant.count_replay(&wanted.filter).await.map_err(refused)?;

@@ -105,6 +105,7 @@ impl ScheduledQuery {
 /// List what waits.
 ///
 /// Soonest due first. What is put off while you page may be listed again, and what is brought forward may be missed.
+/// With `reason` a page may be short, or empty, and have a `next`: what waits for other reasons is looked through for it.
 #[utoipa::path(get, path = "/scheduled-deliveries", tag = "events", operation_id = "list_scheduled_deliveries",
     params(ScheduledQuery), security(("api_key" = ["events:read"])),
     responses((status = 200, body = List<ScheduledBody>)))]

@@ -1,9 +1,12 @@
 //! The key pairs that an organization's deliveries are signed with (`v1a` of Standard Webhooks), and their public halves
 //! for whoever receives.
 
+mod key_sets;
+
 use std::time::Duration;
 
 use axum::Json as Answer;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
@@ -14,14 +17,15 @@ use ravenpost_core::audit::Author;
 use ravenpost_core::destination::Signing;
 use ravenpost_core::ids::{OrganizationId, SigningKeyId};
 use ravenpost_core::signature::signing_key::SigningKey;
-use ravenpost_store::Tenant;
 use ravenpost_store::tenant::{KeyRotated, KeyRotation, MAX_SIGNING_KEYS, NewSigningKey, PublishedKey};
+use ravenpost_store::{Store, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::OptionalJson;
 use super::{Api, Failure, checks};
 use crate::auth::{Caller, EndpointsRead, EndpointsWrite};
+pub(super) use key_sets::KeySets;
 
 /// Where public keys are, beside the API and for everybody.
 pub(super) const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -79,7 +83,7 @@ impl From<PublishedKey> for KeyBody {
 #[schema(as = SigningKeyRotation)]
 pub(super) struct KeyRotationBody {
     /// How long the new key is published before it signs, `0s` to `90d`; `1h` unless given. Receivers may keep a key set
-    /// for five minutes.
+    /// for five minutes, and get one that may be five seconds old.
     #[schema(example = "1h")]
     lead: Option<String>,
     /// How long the former keys sign beside the new one, `0s` to `90d`; `24h` unless given.
@@ -88,10 +92,16 @@ pub(super) struct KeyRotationBody {
 }
 
 /// Makes the organization's first key, if somebody is to be signed for with one and there is none.
-pub(super) async fn ensure(tenant: &Tenant, signing: Signing, now: DateTime<Utc>) -> Result<(), Failure> {
+pub(super) async fn ensure(
+    api: &Api,
+    tenant: &Tenant,
+    signing: Signing,
+    now: DateTime<Utc>,
+) -> Result<(), Failure> {
     if signing.by_key() {
         let key = SigningKey::from_seed(random::bytes());
         tenant.ensure_signing_key(&new_key(&key, now), now).await?;
+        api.key_sets.forget(tenant.organization_id());
     }
     Ok(())
 }
@@ -115,10 +125,14 @@ pub(super) async fn list(caller: Caller<EndpointsRead>) -> Result<Answer<KeysBod
 ///
 /// The new key is published at once and signs after `lead`. From then on deliveries carry a signature of each, until the
 /// former keys end after `overlap`. The first key signs at once.
+///
+/// A key that is still to sign gives way to one that signs earlier; any other rotation is answered 409 until it does. So a
+/// key that was stolen can be withdrawn at any time, by `lead` and `overlap` of `0s`.
 #[utoipa::path(post, path = "/signing-keys/rotate", tag = "destinations", operation_id = "rotate_signing_key",
     request_body = Option<KeyRotationBody>, security(("api_key" = ["endpoints:write"])),
     responses((status = 201, body = KeyBody), (status = 409)))]
 pub(super) async fn rotate(
+    State(api): State<Api>,
     caller: Caller<EndpointsWrite>,
     OptionalJson(body): OptionalJson<KeyRotationBody>,
 ) -> Result<impl IntoResponse, Failure> {
@@ -128,9 +142,15 @@ pub(super) async fn rotate(
     let key = SigningKey::from_seed(random::bytes());
     let rotation = KeyRotation { signs_from, others_expire_at };
     match caller.tenant.rotate_signing_key(&new_key(&key, now), rotation, now).await? {
-        KeyRotated::Rotated(key) => Ok((StatusCode::CREATED, Answer(KeyBody::from(key)))),
+        KeyRotated::Rotated(key) => {
+            api.key_sets.forget(caller.tenant.organization_id());
+            Ok((StatusCode::CREATED, Answer(KeyBody::from(key))))
+        }
         KeyRotated::Pending(key) => {
-            let detail = format!("key {} was rotated to already and has yet to sign", key.id);
+            let detail = format!(
+                "key {} was rotated to already and has yet to sign; one that signs earlier takes its place",
+                key.id
+            );
             Err(Problem::new(Kind::Conflict, detail).into())
         }
         KeyRotated::TooMany => {
@@ -180,9 +200,15 @@ pub(super) async fn jwks(
     State(api): State<Api>,
     Query(query): Query<JwksQuery>,
 ) -> Result<impl IntoResponse, Failure> {
-    let keys = api.store.tenant(query.organization_id, Author::SYSTEM).signing_keys(clock::now()).await?;
-    let set = KeySet { keys: keys.into_iter().map(Jwk::from).collect() };
+    let organization = query.organization_id;
+    let set = api.key_sets.of(organization, key_set(&api.store, organization)).await?;
     let headers: [(HeaderName, &str); 2] =
         [(header::CACHE_CONTROL, JWKS_CACHED), (header::CONTENT_TYPE, "application/jwk-set+json")];
-    Ok((headers, Answer(set)))
+    Ok((headers, set))
+}
+
+async fn key_set(store: &Store, organization: OrganizationId) -> Result<Bytes, Failure> {
+    let keys = store.tenant(organization, Author::SYSTEM).signing_keys(clock::now()).await?;
+    let set = KeySet { keys: keys.into_iter().map(Jwk::from).collect() };
+    Ok(serde_json::to_vec(&set).expect("ids and texts serialise").into())
 }

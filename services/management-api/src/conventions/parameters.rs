@@ -1,20 +1,22 @@
 //! Query parameters that an operation does not know are refused, also by an operation that knows none: a misspelt filter
-//! that is ignored answers with too much.
+//! that is ignored answers with too much. So are times of years that RFC 3339 does not know: nobody has to count with them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Datelike as _, Utc};
 use ravenpost_chassis::problem::Problem;
 use url::form_urlencoded;
-use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
+use utoipa::openapi::schema::{KnownFormat, Schema, SchemaFormat};
 use utoipa::openapi::{OpenApi, RefOr};
 
-/// The query parameters of each operation.
-pub(super) struct Parameters(HashMap<(String, Method), BTreeSet<String>>);
+/// The query parameters of each operation, and whether they are times.
+pub(super) struct Parameters(HashMap<(String, Method), BTreeMap<String, bool>>);
 
 impl Parameters {
     /// As the document has them.
@@ -22,18 +24,38 @@ impl Parameters {
         let mut known = HashMap::new();
         for (path, item) in &document.paths.paths {
             for (method, operation) in operations(item) {
-                known.insert((path.clone(), method), names(operation));
+                known.insert((path.clone(), method), parameters(operation));
             }
         }
         Self(known)
     }
 
-    /// The first parameter in `query` that the operation does not know, and those that it does.
-    fn unknown(&self, path: &str, method: &Method, query: &str) -> Option<(String, &BTreeSet<String>)> {
+    /// What is wrong with the first parameter in `query` that the operation does not know, or that tells no time.
+    fn wrong(&self, path: &str, method: &Method, query: &str) -> Option<Problem> {
         let known = self.0.get(&(path.to_owned(), method.clone()))?;
-        let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned());
-        names.into_iter().find(|name| !known.contains(name)).map(|name| (name, known))
+        form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| match known.get(&*name) {
+            None => Some(unknown(&name, known)),
+            Some(true) if is_far_off(&value) => {
+                Some(Problem::invalid_parameter(name, "a time of the years 0000 to 9999"))
+            }
+            Some(_) => None,
+        })
     }
+}
+
+fn unknown(name: &str, known: &BTreeMap<String, bool>) -> Problem {
+    let known: Vec<_> = known.keys().map(|name| format!("`{name}`")).collect();
+    let message = if known.is_empty() {
+        "unknown parameter: this operation has none".to_owned()
+    } else {
+        format!("unknown parameter, expected one of {}", known.join(", "))
+    };
+    Problem::invalid_parameter(name, message)
+}
+
+/// What is no time at all is refused where it is read.
+fn is_far_off(value: &str) -> bool {
+    value.parse::<DateTime<Utc>>().is_ok_and(|time| !(0..=9_999).contains(&time.year()))
 }
 
 fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
@@ -47,12 +69,19 @@ fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
-fn names(operation: &Operation) -> BTreeSet<String> {
+fn parameters(operation: &Operation) -> BTreeMap<String, bool> {
     let parameters = operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
-        RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.clone()),
+        RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
+            Some((parameter.name.clone(), is_time(parameter)))
+        }
         _ => None,
     });
     parameters.collect()
+}
+
+fn is_time(parameter: &Parameter) -> bool {
+    let time = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    matches!(&parameter.schema, Some(RefOr::T(Schema::Object(object))) if object.format.as_ref() == Some(&time))
 }
 
 pub(super) async fn refuse_unknown(
@@ -64,16 +93,8 @@ pub(super) async fn refuse_unknown(
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     // What answers HEAD is the handler of GET.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    match parameters.unknown(path, method, query) {
+    match parameters.wrong(path, method, query) {
         None => next.run(request).await,
-        Some((name, known)) => {
-            let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-            let message = if known.is_empty() {
-                "unknown parameter: this operation has none".to_owned()
-            } else {
-                format!("unknown parameter, expected one of {}", known.join(", "))
-            };
-            Problem::invalid_parameter(name, message).into_response()
-        }
+        Some(problem) => problem.into_response(),
     }
 }

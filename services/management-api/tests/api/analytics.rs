@@ -87,7 +87,7 @@ async fn a_span_has_bounds() {
         ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
         ("from=2026-01-01T00:00:00Z&to=2026-03-01T00:00:00Z&bucket=minute", "bucket"),
         ("from=0001-01-01T00:00:00Z&bucket=day", "from"),
-        ("to=%2B262142-12-31T23:59:59Z&bucket=day", "from"),
+        ("to=%2B262142-12-31T23:59:59Z&bucket=day", "to"),
         ("from=1970-01-01T00:00:00Z&bucket=day", "bucket"),
         ("bucket=week", "bucket"),
         ("from=yesterday", "from"),

@@ -73,6 +73,46 @@ async fn what_no_text_can_hold_is_refused() {
 }
 
 #[tokio::test]
+async fn times_beyond_all_years_are_refused() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    service.attempted(&customer, &endpoint, Some(false)).await;
+    for (list, parameter) in [
+        ("events", "received_after"),
+        ("events", "received_before"),
+        ("dead-letters", "received_after"),
+        ("dead-letters", "received_before"),
+        ("audit-log", "from"),
+        ("analytics", "to"),
+    ] {
+        for time in ["%2B262142-12-31T23:59:59Z", "%2B10000-01-01T00:00:00Z", "-262143-01-01T00:00:00Z"] {
+            let refused = customer.get(&format!("/{list}?{parameter}={time}")).await;
+            assert_eq!(refused.status, 400, "{list} {parameter} {time}: {}", refused.shown());
+            assert_eq!(refused.json()["errors"][0]["field"], parameter, "{list} {time}");
+        }
+    }
+    let (first, last) = ("0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
+    for list in ["events", "dead-letters"] {
+        let all = customer.get(&format!("/{list}?received_after={first}&received_before={last}")).await;
+        assert_eq!(all.json()["data"].as_array().unwrap().len(), 1, "{list}: {}", all.shown());
+    }
+    for (field, time) in [
+        ("received_after", "-262143-01-01T00:00:00Z"),
+        ("received_before", "+262142-12-31T23:59:59Z"),
+        ("since", "+10000-01-01T00:00:00Z"),
+    ] {
+        let far_off = json!({ "filter": { field: time }, "dry_run": true });
+        let refused = customer.post("/replays", far_off).await;
+        assert_eq!(refused.status, 422, "{field}: {}", refused.shown());
+        assert_eq!(refused.json()["errors"][0]["field"], format!("filter.{field}"));
+    }
+    let ever = json!({ "received_after": first, "received_before": last, "since": first });
+    let counted = customer.post("/replays", json!({ "filter": ever, "dry_run": true })).await;
+    assert_eq!(counted.json()["matched"], 1, "{}", counted.shown());
+}
+
+#[tokio::test]
 async fn urls_come_back() {
     let service = Service::new().await;
     let customer = service.customer().await;

@@ -118,6 +118,36 @@ async fn its_end() {
 }
 
 #[tokio::test]
+async fn an_endpoint_has_a_hundred_of_them_at_most() {
+    let service = Service::new().await;
+    let customer = service.customer().await;
+    let endpoint = customer.endpoint().await;
+    let all = format!("/endpoints/{}/destinations", endpoint.id);
+    // With the first one 99, and others that were deleted.
+    let more = "insert into destinations (organization_id, id, endpoint_id, name, url, signing_secret, retry_policy,
+            timeout_ms, slot, deleted_at)
+        select organization_id, uuidv7(), endpoint_id, name, url, signing_secret, retry_policy, timeout_ms, slot,
+            case when n > 98 then now() end
+        from destinations, generate_series(1, 120) n";
+    service.database.execute(more).await.unwrap();
+    let new = json!({ "name": "b", "url": "https://b.example" });
+    let (one, other) = tokio::join!(customer.post(&all, new.clone()), customer.post(&all, new.clone()));
+    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409], "the last one is made once");
+    insta::assert_snapshot!(customer.post(&all, new.clone()).await.shown(), @r#"
+    409 {
+      "detail": "the endpoint has 100 destinations, which is the most: delete one that nobody needs",
+      "status": 409,
+      "title": "The request conflicts with what exists",
+      "type": "urn:ravenpost:problem:conflict"
+    }
+    "#);
+    assert_eq!(customer.delete(&format!("{all}/{}", endpoint.destination)).await.status, 204);
+    assert_eq!(customer.post(&all, new).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_secret_can_be_brought() {
     let service = Service::new().await;
     let customer = service.customer().await;

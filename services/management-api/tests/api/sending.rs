@@ -301,10 +301,18 @@ async fn keys_are_made_on_first_use_published_and_rotated() {
     assert_eq!(rotated.status, 201);
     assert!(!rotated.shown().contains("whsk_"));
     assert_eq!(key_set(&case.customer, &path).await.json()["keys"].as_array().unwrap().len(), 2);
-    let again = case.customer.post("/signing-keys/rotate", json!({ "lead": "0s" })).await;
-    assert_eq!(again.status, 409);
+    let later = case.customer.post("/signing-keys/rotate", json!({ "lead": "2h" })).await;
+    assert_eq!(later.status, 409, "{}", later.shown());
     let wrong = case.customer.post("/signing-keys/rotate", json!({ "overlap": "soon" })).await;
     assert_eq!(wrong.json()["errors"][0]["field"], "overlap");
+
+    // A stolen key is withdrawn, and what was to come after it with it.
+    let withdrawn = json!({ "lead": "0s", "overlap": "0s" });
+    let rotated = case.customer.post("/signing-keys/rotate", withdrawn).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.shown());
+    let published = key_set(&case.customer, &path).await.json();
+    let kids: Vec<_> = published["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();
+    assert_eq!(kids, [&rotated.json()["id"]]);
 }
 
 #[tokio::test]
