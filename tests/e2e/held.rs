@@ -1,7 +1,7 @@
 //! Very much is held for one destination: the retries of its neighbours are on time all the same, and when it is resumed
 //! it is sent the oldest first (PROTOCOLS W7).
 
-use std::{io::Write as _, time::Instant};
+use std::{cell::Cell, io::Write as _, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,12 +11,13 @@ use ravenpost_testkit::{
     kafka,
     receiver::Answer,
     system::System,
+    wait,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    BOUND, Endpoint, alone, column, deliveries, endpoint, number, retries, send, until_status,
+    BOUND, Endpoint, alone, column, deliveries, endpoint, number, retries, sample, send, until_status,
 };
 
 /// How late a retry may be, and how early: not at all.
@@ -38,7 +39,7 @@ fn what_is_held_for_one_delays_no_retry_of_others_and_comes_oldest_first() {
         let like = send(&held, "held").await?;
         until_status(system, &like, "SUCCESS").await?;
         system.api.patch(&held.path(), &json!({ "status": "paused" })).await?;
-        let count = hold(system, &held, &like).await?;
+        let count = hold(system, &held, &like, held::count()).await?;
 
         let late = retries_of_neighbours(system, &held).await?;
         let longest = late.iter().max().context("no retry")?;
@@ -68,10 +69,49 @@ fn what_is_held_for_one_delays_no_retry_of_others_and_comes_oldest_first() {
     });
 }
 
+/// What a filter refuses takes no time and no receiver: only what is recorded of it holds it back.
+#[test]
+fn what_a_filter_refuses_of_a_backlog_does_not_run_ahead_of_what_is_recorded() {
+    const COUNT: i64 = 20_000;
+    alone(System::builder(), async |system| {
+        let system = &*system;
+        let held = endpoint(system, "/refused", json!({})).await?;
+        let like = send(&held, "held").await?;
+        until_status(system, &like, "SUCCESS").await?;
+        system.api.patch(&held.path(), &json!({ "status": "paused" })).await?;
+        let nothing = json!({ "filter": { "event_types": ["nothing.*"] } });
+        system.api.patch(&held.destination_path(), &nothing).await?;
+        hold(system, &held, &like, COUNT).await?;
+
+        let pool = system.database.pool().await?;
+        let mut standstill = pool.begin().await?;
+        sqlx::query("select from partitions for update").execute(&mut *standstill).await?;
+        system.api.patch(&held.path(), &json!({ "status": "active" })).await?;
+        let refused = async || -> Result<f64> {
+            let metrics = system.workers[0].metrics().await?;
+            Ok(sample(&metrics, "ravenpost_delivery_filtered_total{by=\"event_type\"}").unwrap_or_default())
+        };
+        let (last, looks) = (Cell::new(0.0), Cell::new(0));
+        let most = wait::until("the worker to refuse no more", BOUND, || async {
+            let now = refused().await?;
+            looks.set(if last.replace(now) < now { 0 } else { looks.get() + 1 });
+            Ok((now > 1_000.0 && looks.get() > 50).then_some(now))
+        })
+        .await?;
+        ensure!(most < 6_000.0, "{most} were refused while nothing could be recorded");
+        standstill.rollback().await?;
+        pool.close().await;
+        let dropped = "select count(*) from events where status = 'DROPPED'";
+        wait::until_true("all of them to be dropped", BOUND, async || {
+            Ok(number(system, dropped).await? == COUNT)
+        })
+        .await
+    });
+}
+
 /// Writes the rows.
-async fn hold(system: &System, endpoint: &Endpoint, like: &str) -> Result<i64> {
+async fn hold(system: &System, endpoint: &Endpoint, like: &str, count: i64) -> Result<i64> {
     let (destination_id, like) = (Uuid::parse_str(&endpoint.destination)?, Uuid::parse_str(like)?);
-    let count = held::count();
     let started = Instant::now();
     system.database.execute(&Held { destination_id, like, count }.statement(1)).await?;
     writeln!(std::io::stderr(), "{count} held rows were written in {:.1?}", started.elapsed())?;

@@ -32,6 +32,8 @@ pub struct Traces {
     pub scheduled: Option<(WaitingReason, i32)>,
     /// The run that its dead letter ended.
     pub dead_letter: Option<i32>,
+    /// The first run that was tried.
+    pub first_run: Option<i32>,
     /// The last run that was delivered.
     pub delivered_run: Option<i32>,
     /// Somebody has deleted the destination.
@@ -83,7 +85,7 @@ pub enum State {
     Dropped,
     /// Its destination's filter did not want it.
     Filtered,
-    /// It was tried, and then its destination was deleted.
+    /// It was tried, and then its destination was deleted, or the replay was cancelled for which alone it was tried.
     Cancelled,
 }
 
@@ -391,7 +393,7 @@ impl Book<'_> {
                 self.enter(Some(*destination), Err(Fault::ScheduledAndNot));
             } else if traces.dead_letter.is_some() {
                 self.enter(Some(*destination), Err(Fault::DeadAndNot));
-            } else if traces.deleted {
+            } else if traces.deleted || was_replayed_in_vain(traces) {
                 self.enter(Some(*destination), Ok(State::Cancelled));
             } else {
                 self.enter(Some(*destination), Err(Fault::AttemptUnlisted));
@@ -411,6 +413,12 @@ fn stands(listed: Listed, traces: &Traces, may_travel: bool) -> Result<State, Fa
         Listed::Dead if traces.dead_letter.is_none() => Err(Fault::DeadLetterMissing),
         Listed::Dead => Ok(State::Dead),
     }
+}
+
+/// An event that was never meant for a destination was replayed to it by a job that was cancelled while a worker had it:
+/// the pair is in no set again, and what the worker records of it afterwards stays. A first delivery has run 0.
+fn was_replayed_in_vain(traces: &Traces) -> bool {
+    traces.first_run.is_some_and(|run| run > 0) && traces.delivered_run.is_none()
 }
 
 fn was_filtered(traces: &Traces) -> Result<State, Fault> {

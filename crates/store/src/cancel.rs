@@ -25,7 +25,8 @@ pub(crate) async fn step(
     Ok(events.len())
 }
 
-/// Deletes the schedule of one step, rows locked in the order of events; answers the events in that order.
+/// Deletes the schedule of one step, in the order of its index; answers the events in theirs. Others lock such rows in
+/// other orders: our callers give up waiting for them and start over (`tenant::yielding`).
 async fn delete_schedule(
     connection: &mut PgConnection,
     organization: OrganizationId,
@@ -34,7 +35,7 @@ async fn delete_schedule(
     let mut events = sqlx::query_scalar!(
         "delete from scheduled_deliveries s using (
              select event_id from scheduled_deliveries where organization_id = $1 and destination_id = $2
-             order by event_id limit $3 for update) locked
+             order by due_at, event_id limit $3 for update) locked
          where s.event_id = locked.event_id and s.destination_id = $2
          returning s.event_id",
         organization.0,

@@ -9,7 +9,7 @@ use ravenpost_chassis::{Context, clock};
 use ravenpost_core::ids::{DestinationId, OrganizationId};
 use ravenpost_store::System;
 use ravenpost_store::system::Waiting;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use crate::metrics::WorkerMetrics;
@@ -18,8 +18,14 @@ use crate::partition::Hint;
 /// How often the schedule is swept: a replay or a resumed destination starts within this time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Steps of cancelling for one destination in one sweep: others are waiting for theirs.
+/// Steps of cancelling for one destination in one round: others are waiting for theirs.
 const CANCEL_STEPS: usize = 4;
+
+/// Of so many rounds in a row in which nothing of a destination's can be cancelled, the last is told to people.
+const TELL_EVERY: u32 = 10;
+
+/// A deleted destination for which something waits, and whose it is.
+type ToCancel = (OrganizationId, DestinationId);
 
 /// The partitions that this process owns, and how to reach their owners.
 #[derive(Clone, Default)]
@@ -41,37 +47,43 @@ impl Owned {
     }
 }
 
-/// Sweeps until the process stops.
+/// Sweeps until the process stops. Cancelling goes beside it: what is due waits for none of that.
 pub fn sweep(ctx: &Context, system: System, partitions: i32, owned: Owned, metrics: WorkerMetrics) {
+    let (found, to_cancel) = watch::channel(Vec::new());
+    let (stopping, cancelling) = (ctx.stopping.clone(), cancel_all(system.clone(), to_cancel));
+    ctx.spawn("cancelling for deleted destinations", async move {
+        stopping.run_until_cancelled(cancelling).await;
+        Ok(())
+    });
     let stopping = ctx.stopping.clone();
     ctx.spawn("schedule sweep", async move {
         while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
-            if let Err(error) = sweep_once(&system, partitions, &owned, &metrics).await {
-                warn!(error = &error as &dyn std::error::Error, "the schedule can't be swept");
+            match sweep_once(&system, partitions, &owned, &metrics).await {
+                Ok(deleted) => drop(found.send_replace(deleted)),
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "the schedule can't be swept");
+                }
             }
         }
         Ok(())
     });
 }
 
+/// One sweep; answers for which destinations what waits is to be cancelled.
 async fn sweep_once(
     system: &System,
     partitions: i32,
     owned: &Owned,
     metrics: &WorkerMetrics,
-) -> ravenpost_store::Result<()> {
+) -> ravenpost_store::Result<Vec<ToCancel>> {
     let waiting = system.waiting().await?;
     let oldest = waiting.iter().map(|waiting| waiting.due_at).min();
     metrics.oldest_waiting(oldest.and_then(|due| (clock::now() - due).to_std().ok()).unwrap_or_default());
-    let to_cancel = hint(waiting, partitions, owned);
-    for (organization_id, destination_id) in to_cancel {
-        cancel(system, organization_id, destination_id).await;
-    }
-    Ok(())
+    Ok(hint(waiting, partitions, owned))
 }
 
-/// Tells owners what waits; gives the deleted destinations of theirs.
-fn hint(waiting: Vec<Waiting>, partitions: i32, owned: &Owned) -> Vec<(OrganizationId, DestinationId)> {
+/// Tells owners what waits; answers the deleted destinations of theirs.
+fn hint(waiting: Vec<Waiting>, partitions: i32, owned: &Owned) -> Vec<ToCancel> {
     let owners = owned.owners();
     let mut to_cancel = Vec::new();
     for Waiting { destination_id, slot, due_at, resumed_at, deleted } in waiting {
@@ -85,20 +97,54 @@ fn hint(waiting: Vec<Waiting>, partitions: i32, owned: &Owned) -> Vec<(Organizat
     to_cancel
 }
 
-/// Whoever deletes a destination cancels what waits for it; here is what it has left behind when it died meanwhile.
-async fn cancel(system: &System, organization_id: OrganizationId, destination_id: DestinationId) {
-    for _ in 0..CANCEL_STEPS {
-        match system.cancel_waiting(organization_id, destination_id, clock::now()).await {
-            Ok(0) => return,
-            Ok(pairs) => info!(%destination_id, pairs, "what waits for a deleted destination is cancelled"),
-            Err(error) => {
-                // Mostly somebody else is just cancelling it.
-                return debug!(
-                    %destination_id,
-                    error = &error as &dyn std::error::Error,
-                    "what waits for a deleted destination can't be cancelled yet"
-                );
+/// Cancels for what the newest sweep has found, round after round, until there are no more sweeps.
+async fn cancel_all(system: System, mut found: watch::Receiver<Vec<ToCancel>>) {
+    let mut failures: HashMap<DestinationId, u32> = HashMap::new();
+    while found.changed().await.is_ok() {
+        let to_cancel = found.borrow_and_update().clone();
+        let mut still_failing = HashMap::new();
+        for (organization_id, destination_id) in to_cancel {
+            if let Err(error) = cancel(&system, organization_id, destination_id).await {
+                let rounds = failures.get(&destination_id).map_or(1, |rounds| rounds + 1);
+                tell(destination_id, rounds, &error);
+                still_failing.insert(destination_id, rounds);
             }
         }
+        failures = still_failing;
+    }
+}
+
+/// Whoever deletes a destination cancels what waits for it; here is what it has left behind when it died meanwhile.
+async fn cancel(
+    system: &System,
+    organization_id: OrganizationId,
+    destination_id: DestinationId,
+) -> ravenpost_store::Result<()> {
+    for _ in 0..CANCEL_STEPS {
+        let pairs = system.cancel_waiting(organization_id, destination_id, clock::now()).await?;
+        if pairs == 0 {
+            break;
+        }
+        info!(%destination_id, pairs, "what waits for a deleted destination is cancelled");
+    }
+    Ok(())
+}
+
+/// A round that fails alone is no news: mostly somebody else is just cancelling.
+fn tell(destination_id: DestinationId, rounds: u32, error: &ravenpost_store::Error) {
+    if rounds.is_multiple_of(TELL_EVERY) {
+        warn!(
+            %destination_id,
+            rounds,
+            error = error as &dyn std::error::Error,
+            "what waits for a deleted destination can't be cancelled"
+        );
+    } else {
+        debug!(
+            %destination_id,
+            rounds,
+            error = error as &dyn std::error::Error,
+            "what waits for a deleted destination can't be cancelled yet"
+        );
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::delivery::WaitingReason as Reason;
 
 const DELIVERED: Traces =
-    Traces { scheduled: None, dead_letter: None, delivered_run: Some(0), deleted: false };
+    Traces { scheduled: None, dead_letter: None, first_run: Some(0), delivered_run: Some(0), deleted: false };
 
 fn destination(number: u128) -> DestinationId {
     DestinationId(Uuid::from_u128(number))
@@ -67,6 +67,18 @@ fn a_deleted_destination_that_was_tried_is_cancelled_and_not_dropped() {
     let cancelled = Traces { deleted: true, ..Traces::default() };
     let event = entry(EventStatus::Dropped, &[], &[(1, cancelled)]);
     assert_eq!(assessed(&event), (vec![State::Cancelled], 0, vec![]));
+}
+
+#[test]
+fn what_was_tried_only_for_a_replay_that_was_cancelled_is_cancelled() {
+    let tried =
+        |first_run, delivered_run| Traces { first_run: Some(first_run), delivered_run, ..Traces::default() };
+    let assessed = |traces| assessed(&entry(EventStatus::Dropped, &[], &[(1, traces)]));
+    assert_eq!(assessed(tried(1, None)), (vec![State::Cancelled], 0, vec![]));
+    // What was once meant for the destination, and what has arrived, would be in a set.
+    for traces in [tried(0, None), tried(1, Some(1))] {
+        assert_eq!(assessed(traces), (vec![], 1, vec![Fault::AttemptUnlisted]));
+    }
 }
 
 #[test]

@@ -203,11 +203,11 @@ impl Track {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(Vec::new()) };
         let mut scheduled = sqlx::query_scalar!(
             "insert into scheduled_deliveries (event_id, destination_id, organization_id, endpoint_id, due_at, created_at,
-                 run, attempt_number, reason, replay_job_id, died_of, was_filtered)
+                 run, attempt_number, reason, replay_job_id, died_of, died_at, was_filtered)
              select t.id, $2, $1, $3, $7, $7, 1 + greatest(l.run, 0, (select max(v.run) from deliveries v
                      where v.event_id = t.id and v.event_id between $5 and $6 and v.destination_id = $2
                          and v.organization_id = $1)),
-                 1, 'replay', $8, l.reason, coalesce((select $2 = any (e.filtered) from events e
+                 1, 'replay', $8, l.reason, l.created_at, coalesce((select $2 = any (e.filtered) from events e
                      where e.organization_id = $1 and e.id = t.id and e.id between $5 and $6 limit 1), false)
              from unnest($4::uuid[]) t (id)
              left join dead_letters l on l.organization_id = $1 and l.event_id = t.id and l.destination_id = $2

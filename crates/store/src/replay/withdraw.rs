@@ -19,7 +19,7 @@ pub(super) async fn step(connection: &mut PgConnection, track: &Track, now: Date
              where organization_id = $1 and replay_job_id = $2 and destination_id = $3 and attempt_number = 1
              order by event_id limit $4 for update) taken
          where s.event_id = taken.event_id and s.destination_id = $3
-         returning s.event_id, s.run, s.died_of, s.was_filtered",
+         returning s.event_id, s.run, s.died_of, s.died_at, s.was_filtered",
         track.organization,
         track.job,
         track.destination,
@@ -30,12 +30,12 @@ pub(super) async fn step(connection: &mut PgConnection, track: &Track, now: Date
     let mut events: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
     events.sort_unstable();
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(0) };
-    let dead = rows.iter().filter_map(|row| Some((row.event_id, row.run, row.died_of.clone()?)));
-    let (died, runs, reasons): (Vec<Uuid>, Vec<i32>, Vec<String>) = dead.collect();
+    let dead = rows.iter().filter_map(|row| Some((row.event_id, row.run, row.died_of.clone()?, row.died_at)));
+    let (died, runs, reasons, times): (Vec<Uuid>, Vec<i32>, Vec<String>, Vec<_>) = dead.collect();
     let unwanted: Vec<Uuid> = rows.iter().filter(|row| row.was_filtered).map(|row| row.event_id).collect();
     let (first, last) = (*first, *last);
     put_back(&mut *connection, track, &events, (first, last), (&died, &unwanted), now).await?;
-    bury(connection, track, (first, last), &died, &runs, &reasons).await?;
+    bury(connection, track, (first, last), &died, &runs, &reasons, &times).await?;
     Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }
 
@@ -76,7 +76,8 @@ async fn put_back(
     Ok(())
 }
 
-/// The dead letters are there again, under the run that was withdrawn, so that no later replay takes its number.
+/// The dead letters are there again and as old as they were, under the run that was withdrawn, so that no later replay
+/// takes its number.
 async fn bury(
     connection: &mut PgConnection,
     track: &Track,
@@ -84,11 +85,12 @@ async fn bury(
     died: &[Uuid],
     runs: &[i32],
     reasons: &[String],
+    times: &[Option<DateTime<Utc>>],
 ) -> Result<()> {
     sqlx::query!(
-        "insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason)
-         select e.id, $2, $1, $3, t.run, t.reason
-         from unnest($4::uuid[], $5::int[], $6::text[]) t (id, run, reason)
+        "insert into dead_letters (event_id, destination_id, organization_id, endpoint_id, run, reason, created_at)
+         select e.id, $2, $1, $3, t.run, t.reason, coalesce(t.died_at, now())
+         from unnest($4::uuid[], $5::int[], $6::text[], $9::timestamptz[]) t (id, run, reason, died_at)
          join events e on e.organization_id = $1 and e.id = t.id and e.id between $7 and $8 and $2 = any (e.dead)
          on conflict (event_id, destination_id) do nothing",
         track.organization,
@@ -98,7 +100,8 @@ async fn bury(
         runs,
         reasons,
         bounds.0,
-        bounds.1
+        bounds.1,
+        times as &[Option<DateTime<Utc>>]
     )
     .execute(connection)
     .await?;

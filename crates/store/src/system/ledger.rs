@@ -53,8 +53,8 @@ struct Range {
 }
 
 impl System {
-    /// The next `most` events after `after` and up to `through`. What was accepted after `settled`, or what the workers
-    /// have not come to, may still be on its way.
+    /// The next events after `after` and up to `through`, at most `most` of them and as many strays. What was accepted
+    /// after `settled`, or what the workers have not come to, may still be on its way.
     pub async fn ledger_page(
         &self,
         after: EventId,
@@ -77,11 +77,14 @@ impl System {
                 reached: through,
             });
         }
-        let rows = page::events(&mut transaction, Range { after: after.0, through: through.0 }, most).await?;
-        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= most);
-        let reached = rows.last().filter(|_| full).map_or(through, |last| EventId(last.id));
+        let mut rows =
+            page::events(&mut transaction, Range { after: after.0, through: through.0 }, most).await?;
+        let reached = end(&rows, most, through, |row| EventId(row.id));
         let strays =
             strays::strays(&mut transaction, Range { after: after.0, through: reached.0 }, most).await?;
+        // There may be more of them: what lies beyond the last one is the next page's.
+        let reached = end(&strays, most, reached, |stray| stray.event_id);
+        rows.retain(|row| row.id <= reached.0);
         let (entries, payloads) = page::entries(&mut transaction, rows, settled).await?;
         Ok(LedgerPage { entries, payloads, strays, reached })
     }
@@ -100,6 +103,12 @@ impl System {
     async fn begin_snapshot(&self) -> Result<Transaction<'static, Postgres>> {
         Ok(self.pool.begin_with("begin isolation level repeatable read, read only").await?)
     }
+}
+
+/// Where a page ends: at its last row when it is full, and else where it may.
+fn end<T>(rows: &[T], most: i64, through: EventId, id: impl FnOnce(&T) -> EventId) -> EventId {
+    let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= most);
+    rows.last().filter(|_| full).map_or(through, id)
 }
 
 /// Up to where the workers have recorded all that was published; the nil id when they have said nothing yet.

@@ -25,7 +25,7 @@ pub enum Expunged {
 
 impl Tenant {
     /// Marks an event's payload as expunged, gives up what waits of it (dead letters with the reason `expunged`, which can't
-    /// be replayed), and leaves the overwriting to be done. May be repeated.
+    /// be replayed), forgets what was said of it, and leaves the overwriting to be done. May be repeated.
     pub async fn expunge(&self, event: EventId, now: DateTime<Utc>) -> Result<Expunged> {
         for _ in 1..TRIES {
             match self.try_expunge(event, now).await {
@@ -57,6 +57,7 @@ impl Tenant {
         let waited = self.take_schedule(&mut transaction, event).await?;
         let given_up = self.mark_expunged(&mut transaction, event, now).await?;
         self.bury_expunged(&mut transaction, event, &given_up, &waited, now).await?;
+        self.forget_words(&mut transaction, event, now).await?;
         sqlx::query!(
             "insert into expunged_payloads (organization_id, event_id, s3_key, s3_offset, s3_length, expunged_at)
              select organization_id, id, s3_key, s3_offset, s3_length, $3 from events
@@ -127,6 +128,35 @@ impl Tenant {
             &waiting,
             &runs,
             now
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets what receivers have answered to the event, and why filters have failed for it: both may repeat parts of its
+    /// payload.
+    async fn forget_words(
+        &self,
+        connection: &mut PgConnection,
+        event: EventId,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        sqlx::query!(
+            "update deliveries set response_body_snippet = null, filter_error = null, updated_at = $3
+             where organization_id = $1 and event_id = $2
+                 and (response_body_snippet is not null or filter_error is not null)",
+            self.organization.0,
+            event.0,
+            now
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "update destinations set filter_error = null
+             where organization_id = $1 and (filter_error ->> 'event_id')::uuid = $2",
+            self.organization.0,
+            event.0
         )
         .execute(connection)
         .await?;

@@ -2,12 +2,15 @@
 
 use chrono::{DateTime, TimeDelta};
 use ravenpost_core::delivery::DeliveryKey;
+use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId, InstanceId};
 use ravenpost_core::ledger::{Account, Fault, Finding, State, assess};
+use ravenpost_core::replay::Steer;
 use ravenpost_store::system::{LedgerPage, Record, Routed};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::replay_jobs::{make, steered, step, steps, to_first};
 use crate::support::{Organization, World, random};
 
 const ALL: EventId = EventId(Uuid::max());
@@ -98,6 +101,50 @@ async fn a_deleted_destination_is_told_as_cancelled() {
     workers_have_passed(&world).await;
     let (account, findings) = books(&world, 10).await;
     assert_eq!((findings, account.of(State::Cancelled), account.of(State::Delivered)), (vec![], 1, 1));
+}
+
+/// A job that is cancelled while a worker has what it has scheduled for a destination that events were never meant for.
+#[tokio::test]
+async fn a_replay_that_is_cancelled_in_the_air_balances() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    workers_have_passed(&world).await;
+    let outcomes = [Some(true), Some(false), None];
+    let mut attempts = Vec::new();
+    for outcome in outcomes {
+        let event_id = world.routed(&acme, &[]).await;
+        let key = DeliveryKey { event_id, destination_id: acme.first, run: 1, attempt_number: 1 };
+        attempts.push(world.attempt(&acme, key, 1, outcome));
+    }
+    let id = make(&world, &acme, &to_first(&acme, &[EventStatus::Dropped]), None).await.id;
+    assert_eq!(step(&world).await.unwrap().scheduled, 3);
+    steered(&world, &acme, id, Steer::Cancel).await;
+    steps(&world).await;
+    world.record(Record { attempts, ..Record::default() }).await;
+    let (account, findings) = books(&world, 10).await;
+    assert_eq!((findings, account.unaccounted()), (vec![], 0));
+    assert_eq!(account.states, [(State::Delivered, 1), (State::Cancelled, 2)].into());
+}
+
+#[tokio::test]
+async fn every_event_that_is_missing_is_told_however_it_is_paged() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    workers_have_passed(&world).await;
+    let mut events = Vec::new();
+    for _ in 0..7 {
+        events.push(world.routed(&acme, &[(acme.first, Some(true)), (acme.second, Some(false))]).await);
+    }
+    events.sort_unstable();
+    let kept = events.remove(4);
+    by_hand(&world, "delete from events where id <> $1", kept).await;
+    let expected: Vec<_> = events.iter().map(|event| (*event, Fault::EventMissing)).collect();
+    for page in [1, 2, 3, 100] {
+        let (account, findings) = books(&world, page).await;
+        let found: Vec<_> = findings.iter().map(|finding| (finding.event_id, finding.fault)).collect();
+        assert_eq!(found, expected, "{page}");
+        assert_eq!((account.events, account.unaccounted()), (1, 6), "{page}");
+    }
 }
 
 /// The outcomes of a pair, what is done to its rows, and what is to be found.

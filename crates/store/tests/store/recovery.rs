@@ -1,13 +1,15 @@
 //! Replay by itself when a destination has recovered: once for each recovery, and nothing for ever.
 
+use chrono::TimeDelta;
 use ravenpost_core::delivery::DeliveryKey;
+use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId, ReplayJobId};
-use ravenpost_core::replay::{OUTAGE_FAILURES, ReplayKind};
+use ravenpost_core::replay::{OUTAGE_FAILURES, ReplayFilter, ReplayKind, Steer};
 use ravenpost_store::system::{Observed, Record};
 use ravenpost_store::tenant::{DestinationChange, DestinationChanged};
 use sqlx::Executor;
 
-use crate::replay_jobs::{DEAD, WAITING, number, seed, steps};
+use crate::replay_jobs::{DEAD, WAITING, make, number, seed, steered, step, steps, to_first};
 use crate::support::{Organization, World, random};
 
 /// What the notifier reads of the first destination: attempts that failed (`false`) and succeeded.
@@ -95,4 +97,28 @@ async fn a_recovery_replays_dead_letters_once_and_none_for_ever() {
     let jobs = acme.tenant.replay_jobs(page).await.unwrap().rows;
     assert!(jobs.iter().all(|job| job.kind == ReplayKind::Automatic && job.scheduled == 5));
     assert_eq!(jobs.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_cancelled_recovery_takes_back_is_as_old_as_it_was() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    seed(&world, &acme, "FAILED", 3).await;
+    let age = "update dead_letters set created_at = created_at - interval '30 days'";
+    world.pool.execute(age).await.unwrap();
+    let since = |days| ReplayFilter {
+        since: Some(world.now - TimeDelta::days(days)),
+        ..to_first(&acme, &[EventStatus::Failed])
+    };
+    let id = make(&world, &acme, &since(31), None).await.id;
+    assert_eq!(step(&world).await.unwrap().scheduled, 3);
+    // As a replica of the release before schedules it.
+    let forget = "update scheduled_deliveries set died_at = null
+        where event_id = (select event_id from scheduled_deliveries limit 1)";
+    world.pool.execute(forget).await.unwrap();
+    steered(&world, &acme, id, Steer::Cancel).await;
+    steps(&world).await;
+    assert_eq!((number(&world, WAITING).await, number(&world, DEAD).await), (0, 3));
+    let found = async |days| acme.tenant.count_replay(&since(days)).await.unwrap().count;
+    assert_eq!((found(1).await, found(31).await), (1, 3), "only what is of no known age died just now");
 }

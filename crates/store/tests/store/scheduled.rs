@@ -240,3 +240,35 @@ async fn what_was_delivered_stays_so_when_it_is_expunged() {
     assert!(reasons(&world, id).await.is_empty());
     balances(&world).await;
 }
+
+#[tokio::test]
+async fn what_was_said_of_a_payload_goes_with_it() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let pairs = [(acme.first, Some(true)), (acme.second, Some(true))];
+    let (id, other) = (world.routed(&acme, &pairs).await, world.routed(&acme, &pairs).await);
+    for (destination, of) in [(acme.first, id), (acme.second, other)] {
+        sqlx::query(
+            "update destinations set filter_error = jsonb_build_object('event_id', $2::uuid) where id = $1",
+        )
+        .bind(destination.0)
+        .bind(of.0)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    }
+    sqlx::query("update deliveries set response_body_snippet = 'ada@example.com', filter_error = 'why'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    acme.tenant.expunge(id, world.now).await.unwrap();
+    for (of, kept) in [(id, false), (other, true)] {
+        for delivery in acme.tenant.attempts(of).await.unwrap().unwrap().deliveries {
+            let said = (delivery.response_body_snippet.is_some(), delivery.filter_error.is_some());
+            assert_eq!(said, (kept, kept));
+        }
+    }
+    let told = "select id from destinations where filter_error is not null";
+    let told: Vec<uuid::Uuid> = sqlx::query_scalar(told).fetch_all(&world.pool).await.unwrap();
+    assert_eq!(told, [acme.second.0]);
+}

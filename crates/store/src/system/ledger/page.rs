@@ -146,7 +146,8 @@ async fn dead_letters(connection: &mut PgConnection, ids: &[Uuid], traces: &mut 
 async fn attempts(connection: &mut PgConnection, ids: &[Uuid], traces: &mut AllTraces) -> Result<()> {
     let (Some(low), Some(high)) = (ids.first(), ids.last()) else { return Ok(()) };
     let query = sqlx::query!(
-        "select event_id, destination_id, max(run) filter (where outcome = 'success') as delivered_run
+        "select event_id, destination_id, min(run) as first_run,
+             max(run) filter (where outcome = 'success') as delivered_run
          from deliveries where event_id = any ($1) and event_id between $2 and $3
          group by event_id, destination_id",
         ids,
@@ -154,7 +155,8 @@ async fn attempts(connection: &mut PgConnection, ids: &[Uuid], traces: &mut AllT
         high
     );
     for row in query.fetch_all(connection).await? {
-        trace(traces, row.event_id, row.destination_id).delivered_run = row.delivered_run;
+        let trace = trace(traces, row.event_id, row.destination_id);
+        (trace.first_run, trace.delivered_run) = (row.first_run, row.delivered_run);
     }
     Ok(())
 }
