@@ -18,7 +18,7 @@ use ravenpost_core::ids::DestinationId;
 use ravenpost_store::System;
 use ravenpost_store::system::FilterError;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Mutex as Turn, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as Turn, Semaphore};
 use tracing::{error, warn};
 
 use crate::metrics::WorkerMetrics;
@@ -147,8 +147,11 @@ impl Filters {
         if compiled.is_light(question.body.len()) {
             return evaluate(compiled, &question);
         }
-        let _own = known.turn.lock().await;
-        let _turn = turn(&self.turns, PATIENCE).await?;
+        let turns = async {
+            let own = known.turn.lock().await;
+            Ok::<_, Failed>((own, self.turns.acquire().await.map_err(|_| Failed::Panic)?))
+        };
+        let _turns = in_time(PATIENCE, turns).await?;
         let known = Arc::clone(known);
         let evaluation = move || match &known.compiled {
             Ok(compiled) => evaluate(compiled, &question),
@@ -167,10 +170,9 @@ impl Filters {
     }
 }
 
-/// Leave to take a thread.
-async fn turn(turns: &Semaphore, patience: Duration) -> Result<SemaphorePermit<'_>, Failed> {
-    let turn = tokio::time::timeout(patience, turns.acquire()).await;
-    turn.map_err(|_| Failed::Busy)?.map_err(|_| Failed::Panic)
+/// A turn, of a destination and of a thread, if it comes in time.
+async fn in_time<T>(patience: Duration, turn: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::time::timeout(patience, turn).await.map_err(|_| Failed::Busy)?
 }
 
 fn evaluate(compiled: &Compiled, question: &Question) -> Result<bool, Failed> {
@@ -231,10 +233,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_gets_no_turn_in_time_is_told_so() {
-        let turns = Semaphore::new(1);
-        let held = turn(&turns, Duration::ZERO).await.unwrap();
-        assert_eq!(turn(&turns, Duration::ZERO).await.map(drop), Err(Failed::Busy));
-        drop(held);
-        assert!(turn(&turns, Duration::ZERO).await.is_ok());
+        let never = std::future::pending::<Result<(), Failed>>();
+        assert_eq!(in_time(Duration::ZERO, never).await, Err(Failed::Busy));
+        assert_eq!(in_time(Duration::ZERO, async { Ok(1) }).await, Ok(1));
     }
 }

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::owner::{Owner, Stage};
 use super::{AGAIN, Pair, Poll, Report};
-use crate::lane::Lane;
+use crate::lane::{Lane, Row};
 use crate::send::{Job, Neighbours};
 
 /// Destinations whose due rows are asked for at once.
@@ -96,10 +96,17 @@ impl Owner {
         for row in poll.rows {
             rows.entry(row.destination_id).or_default().push(row);
         }
+        let (mut taken, mut came) = (Vec::new(), Vec::new());
         for Ask { destination_id, most, .. } in poll.asked {
             let rows = rows.remove(&destination_id).unwrap_or_default();
             let all = i64::try_from(rows.len()).is_ok_and(|count| count < most);
-            let entered = self.take_rows(destination_id, rows, now);
+            let (last, entered) = self.take_rows(rows, &mut came, now);
+            taken.push((destination_id, all, last, entered));
+        }
+        // Of all of them, and before any starts.
+        self.read_ahead(&came);
+        for (destination_id, all, last, entered) in taken {
+            let entered = self.begin(destination_id, last, entered, now);
             let Some(pace) = paces.get(&destination_id).filter(|pace| !pace.held) else { continue };
             if let Some(next) = pace.next_due_at {
                 self.hint(destination_id, next);
@@ -122,30 +129,45 @@ impl Owner {
         }
     }
 
-    fn take_rows(&mut self, destination: DestinationId, rows: Vec<Due>, now: DateTime<Utc>) -> Entered {
-        let (mut last, mut entered) = (None, Entered::All);
-        let mut came = Vec::new();
+    /// Rows of a destination enter, as far as they may; answers the last one that has.
+    fn take_rows(
+        &mut self,
+        rows: Vec<Due>,
+        came: &mut Vec<Pair>,
+        now: DateTime<Utc>,
+    ) -> (Option<Row>, Entered) {
+        let mut last = None;
         for row in rows {
             let (place, pair) = ((row.due_at, row.event_id), (row.event_id, row.destination_id));
-            entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, now) };
+            let entered = if self.is_stopped() { Entered::NoRoom } else { self.take_row(row, now) };
             if entered != Entered::All {
-                break;
+                return (last, entered);
             }
             last = Some(place);
             came.push(pair);
         }
-        let ahead = self.neighbours(&came);
-        if let Some(lane) = self.lanes.get_mut(&destination)
-            && !lane.end_reading(last)
-        {
-            entered = Entered::NoRoom;
-        }
+        (last, Entered::All)
+    }
+
+    /// What has entered starts, as far as it may.
+    fn begin(
+        &mut self,
+        destination: DestinationId,
+        last: Option<Row>,
+        entered: Entered,
+        now: DateTime<Utc>,
+    ) -> Entered {
+        let none_came = self.lanes.get_mut(&destination).is_none_or(|lane| lane.end_reading(last));
         self.advance(destination, now);
+        if none_came { entered } else { Entered::NoRoom }
+    }
+
+    fn read_ahead(&mut self, came: &[Pair]) {
+        let ahead = self.neighbours(came);
         if !ahead.is_empty() {
             let sender = Arc::clone(&self.shared.sender);
             tokio::spawn(async move { Neighbours::prefetch(ahead, &sender.payloads).await });
         }
-        entered
     }
 
     /// Lets those that have entered together and lie side by side be read together, which takes about the memory that they

@@ -11,7 +11,7 @@ use super::{Pair, Report};
 use crate::record::{Recorded, Recording};
 
 /// Attempts that are recorded in one statement, and as many of each other kind, but for new events, which come before all
-/// that is said of them.
+/// that is said of them. An owner that lets go has no time for several: the rows of what is in the air come last.
 const MOST_RECORDED: usize = 500;
 
 impl Owner {
@@ -23,7 +23,9 @@ impl Owner {
         let mut record = std::mem::take(&mut self.record);
         // Of all of it: a row that is left for the next statement must not come after the end of its pair.
         self.drop_overtaken_parks(&mut record);
-        self.record = record.split_off(MOST_RECORDED);
+        if !self.is_stopped() {
+            self.record = record.split_off(MOST_RECORDED);
+        }
         for attempt in &mut record.attempts {
             // Known only now: the attempt may have been given a row while it was in the air (PROTOCOLS W8).
             let pair = (attempt.key.event_id, attempt.key.destination_id);
