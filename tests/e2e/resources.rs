@@ -165,7 +165,7 @@ fn what_a_worker_holds_is_not_sent_once_it_was_expunged() {
 #[test]
 fn what_was_expunged_in_the_air_is_not_tried_again() {
     alone(System::builder(), async |system| {
-        let failing = Answer::status(500).after(Duration::from_millis(700));
+        let failing = Answer::status(500).body("it said: {}").after(Duration::from_millis(700));
         system.receiver.script("/in-the-air", [failing, Answer::ok()]);
         let fields = json!({ "retry_policy": { "schedule": ["1h"] } });
         let endpoint = endpoint(system, "/in-the-air", fields).await?;
@@ -177,6 +177,8 @@ fn what_was_expunged_in_the_air_is_not_tried_again() {
         })
         .await?;
         until_status(system, &expunged, "FAILED").await?;
+        let said = "select count(*) from deliveries where response_body_snippet is not null";
+        ensure!(system.database.number(said).await? == 0, "the answer repeats what was expunged");
         ensure!(system.database.number("select count(*) from scheduled_deliveries").await? == 0);
         ensure!(ledger(system, &[]).await?["balanced"] == true);
         Ok(())

@@ -7,7 +7,9 @@ with owner as (
     join unnest($1::int[], $2::bigint[]) as o (partition, epoch) using (partition, epoch)
     for share of p
 ), attempt as (
-    select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead
+    select a.*, a.outcome = 'success' as success, a.outcome <> 'success' and a.next_retry_at is null as dead,
+        -- Its answer may repeat what was expunged meanwhile.
+        exists (select from expunged_payloads x where x.event_id = a.event_id) as expunged
     from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::int[], $11::int[], $12::int[],
         $13::text[], $14::int[], $15::text[], $16::text[], $17::timestamptz[], $18::timestamptz[], $19::int[],
         $38::text[], $40::bigint[], $41::int[], $42::int[], $43::int[], $44::int[], $45::text[], $46::int[])
@@ -54,8 +56,9 @@ with owner as (
         outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
         filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address)
     select id, organization_id, endpoint_id, event_id, destination_id, run, attempt_number,
-        outcome, response_code, response_body_snippet, error_message, next_retry_at, attempted_at, duration_ms,
-        filter_error, queue_us, dns_us, connect_us, tls_us, first_byte_us, connected_address
+        outcome, response_code, case when not expunged then response_body_snippet end, error_message, next_retry_at,
+        attempted_at, duration_ms, case when not expunged then filter_error end, queue_us, dns_us, connect_us, tls_us,
+        first_byte_us, connected_address
     from attempt
     on conflict (event_id, destination_id, run, attempt_number) do update
     set outcome = excluded.outcome, response_code = excluded.response_code, error_message = null,

@@ -50,6 +50,9 @@ impl Tenant {
             Some(found) if !found.routed => return Ok(Expunged::NotRouted),
             Some(found) => {
                 if let Some(since) = found.expunged_at {
+                    // What was in the air then may have been answered since.
+                    self.forget_words(&mut transaction, event, now).await?;
+                    transaction.commit_unaudited("that it was expunged is told already").await?;
                     return Ok(Expunged::Since(since));
                 }
             }
