@@ -127,7 +127,8 @@ pub(super) async fn list(caller: Caller<EndpointsRead>) -> Result<Answer<KeysBod
 /// former keys end after `overlap`. The first key signs at once.
 ///
 /// A key that is still to sign gives way to one that signs earlier; any other rotation is answered 409 until it does. So a
-/// key that was stolen can be withdrawn at any time, by `lead` and `overlap` of `0s`.
+/// key that was stolen can be withdrawn at any time, by `lead` and `overlap` of `0s`. Former keys end no later than they were
+/// to before.
 #[utoipa::path(post, path = "/signing-keys/rotate", tag = "destinations", operation_id = "rotate_signing_key",
     request_body = Option<KeyRotationBody>, security(("api_key" = ["endpoints:write"])),
     responses((status = 201, body = KeyBody), (status = 409)))]
