@@ -22,8 +22,8 @@ use crate::wait;
 
 const KAFKA: (&str, &str, &str) = ("org.apache.kafka", "kafka_2.13", "4.4.0");
 const READY_BOUND: Duration = Duration::from_secs(90);
-/// Java's memory. Kafka's own scripts give it a gigabyte at once: with little for what is new it stands still several times a
-/// second to collect it.
+/// Java's memory. Kafka's own scripts give it a gigabyte at once. With little for what is new it stands still every other
+/// second under load to collect that, and with little for the rest it collects all: its cleaner keeps 128 MiB.
 const HEAP: [&str; 3] = ["-Xms768m", "-Xmx768m", "-Xmn448m"];
 /// The same for tests, of which several run at once, and whose brokers do little.
 const SMALL_HEAP: [&str; 2] = ["-Xms128m", "-Xmx512m"];
