@@ -53,6 +53,6 @@ async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         format!("hello, traced as {traceparent}\n")
     };
     let router = problem::guard(Router::new().route("/", get(hello)));
-    let listener = http::bind("RAVENPOST_EXAMPLE_ADDR", settings.addr).await?;
+    let listener = http::bind("RAVENPOST_EXAMPLE_ADDR", settings.addr)?;
     http::serve(listener, router, http::Limits::default(), &ctx).await
 }

@@ -27,7 +27,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +76,10 @@ impl Default for Limits {
     }
 }
 
+/// So many connections may wait to be accepted, or as many as `net.core.somaxconn` says. Of more the kernel drops the
+/// request, and they wait a second to ask again: with the 128 that are usual in Rust a burst of producers would.
+const BACKLOG: u32 = 4_096;
+
 /// An address that can't be listened on; the message names the setting, and the source says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}: can't listen on {address}")]
@@ -86,8 +90,15 @@ pub struct BindError {
 }
 
 /// Listens on an address that came from the setting `variable`.
-pub async fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { variable, address, source })
+pub fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen(address).map_err(|source| BindError { variable, address, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until stage one, then finishes the requests in flight; at the cut they are dropped.

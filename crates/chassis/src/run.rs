@@ -135,7 +135,7 @@ where
     // Registered before anybody can ask: a process that has just begun is not ready.
     ctx.health.register(STARTED);
     let signals = signals().context("signals can't be listened to")?;
-    let listener = http::bind("RAVENPOST_ADMIN_ADDR", chassis.admin_addr).await?;
+    let listener = http::bind("RAVENPOST_ADMIN_ADDR", chassis.admin_addr)?;
     // The admin port outlives the shutdown, so that it can be watched: the runtime's end takes it down.
     let admin = http::Server {
         router: admin::router(ctx.clone()),

@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         committer,
         metrics,
     };
-    let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
+    let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr)?;
     let limits = http::Limits { connections: settings.max_connections, ..http::Limits::default() };
     http::serve(listener, receive::router(Arc::new(ingress)), limits, &ctx).await
 }

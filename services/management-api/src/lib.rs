@@ -83,7 +83,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let store = Store::new(&settings.store, Some(keys.master_key))?;
     let payloads = Payloads::new(&settings.payloads).await?;
     let metrics = Metrics::declare(&ctx.metrics, store.clone());
-    let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr).await?;
+    let listener = http::bind("RAVENPOST_LISTEN_ADDR", settings.listen_addr)?;
 
     probe(&ctx, &store, &payloads);
     ctx.spawn("maintenance", maintenance::keep(store.clone(), ctx.clone()));

@@ -4,12 +4,12 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-async fn start(
+fn start(
     router: Router,
     limits: Limits,
 ) -> (Context, SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let ctx = Context::detached();
-    let listener = bind("RAVENPOST_TEST_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind("RAVENPOST_TEST_ADDR", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let served = ctx.clone();
     (ctx, address, tokio::spawn(async move { serve(listener, router, limits, &served).await }))
@@ -34,7 +34,7 @@ async fn requests_in_flight_are_finished_and_no_more_are_taken() {
         released.await.unwrap();
         format!("hello {}", peer.ip())
     };
-    let (ctx, address, server) = start(Router::new().route("/", get(handler)), Limits::default()).await;
+    let (ctx, address, server) = start(Router::new().route("/", get(handler)), Limits::default());
     let request = tokio::spawn(ask(address));
     arrived.await.unwrap();
     ctx.stopping.cancel();
@@ -56,7 +56,7 @@ async fn the_cut_drops_what_hangs() {
         once.lock().unwrap().take().unwrap().send(()).unwrap();
         std::future::pending::<()>().await;
     };
-    let (ctx, address, server) = start(Router::new().route("/", get(handler)), Limits::default()).await;
+    let (ctx, address, server) = start(Router::new().route("/", get(handler)), Limits::default());
     let request = tokio::spawn(ask(address));
     arrived.await.unwrap();
     ctx.stopping.cancel();
@@ -83,7 +83,7 @@ fn post(body: usize) -> Vec<u8> {
 #[tokio::test]
 async fn beyond_the_bound_of_connections_one_is_told_so_at_once() {
     let limits = Limits { connections: 1, ..Limits::default() };
-    let (_ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits).await;
+    let (_ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits);
     let holder = TcpStream::connect(address).await.unwrap();
     let text = ask(address).await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: 1\r\n"), "{text}");
@@ -97,7 +97,7 @@ async fn beyond_the_bound_of_connections_one_is_told_so_at_once() {
 #[tokio::test]
 async fn an_answer_arrives_although_its_body_was_not_read() {
     let (_ctx, address, _server) =
-        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default());
     // Far more than the kernel buffers, and less than is read on.
     let text = exchange(address, &post(3 * 1024 * 1024)).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close\r\n"), "{text}");
@@ -107,7 +107,7 @@ async fn an_answer_arrives_although_its_body_was_not_read() {
 #[tokio::test]
 async fn a_client_that_reads_sees_the_answer_however_much_it_sends() {
     let (_ctx, address, _server) =
-        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default());
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
     let sending = tokio::spawn(async move {
         write.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
@@ -125,7 +125,7 @@ async fn a_client_that_reads_sees_the_answer_however_much_it_sends() {
 #[tokio::test]
 async fn a_small_rest_costs_no_connection() {
     let (_ctx, address, _server) =
-        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default()).await;
+        start(Router::new().route("/", axum::routing::post(async || "no")), Limits::default());
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..3 {
         stream.write_all(&post(20_000)).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_small_rest_costs_no_connection() {
 #[tokio::test]
 async fn headers_are_bounded() {
     let router = Router::new().route("/", get(async || "ok"));
-    let (_ctx, address, _server) = start(router, Limits::default()).await;
+    let (_ctx, address, _server) = start(router, Limits::default());
     let many = |count: usize, value: &str| {
         let fields = (0..count).map(|number| format!("x-{number}: {value}\r\n")).collect::<Vec<_>>().concat();
         format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n").into_bytes()
@@ -157,7 +157,7 @@ async fn headers_are_bounded() {
 #[tokio::test]
 async fn a_slow_head_is_cut_and_an_idle_connection_is_not() {
     let limits = Limits { head: Duration::from_millis(150), ..Limits::default() };
-    let (ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits).await;
+    let (ctx, address, _server) = start(Router::new().route("/", get(async || "ok")), limits);
     let mut silent = TcpStream::connect(address).await.unwrap();
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
 
@@ -185,8 +185,20 @@ async fn a_slow_head_is_cut_and_an_idle_connection_is_not() {
 
 #[tokio::test]
 async fn an_address_in_use_names_its_variable() {
-    let taken = bind("RAVENPOST_TEST_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let taken = bind("RAVENPOST_TEST_ADDR", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = taken.local_addr().unwrap();
-    let error = bind("RAVENPOST_TEST_ADDR", address).await.unwrap_err().to_string();
+    let error = bind("RAVENPOST_TEST_ADDR", address).unwrap_err().to_string();
     assert_eq!(error, format!("RAVENPOST_TEST_ADDR: can't listen on {address}"));
+}
+
+/// What is not accepted yet waits in the kernel.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() {
+    let listener = bind("RAVENPOST_TEST_ADDR", "127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut burst = Vec::new();
+    for number in 1..=500 {
+        let connecting = tokio::time::timeout(Duration::from_secs(20), TcpStream::connect(address)).await;
+        burst.push(connecting.unwrap_or_else(|_| panic!("connection {number} is not taken")).unwrap());
+    }
 }
