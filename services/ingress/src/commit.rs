@@ -29,7 +29,7 @@ use ravenpost_bus::Producer;
 use ravenpost_chassis::Context;
 use ravenpost_chassis::problem::{Kind, Problem};
 use ravenpost_core::event::Content;
-use ravenpost_core::ids::EventId;
+use ravenpost_core::ids::{EndpointId, EventId};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_store::system::{Draft, KeyOfEndpoint};
 use ravenpost_store::{Payloads, System};
@@ -62,6 +62,10 @@ struct Pending {
 }
 
 impl Pending {
+    fn endpoint(&self) -> EndpointId {
+        self.draft.endpoint_id
+    }
+
     /// What its producer's retries repeat.
     fn key(&self) -> Option<KeyOfEndpoint> {
         self.draft.key().map(|key| (self.draft.endpoint_id, key.hash))
