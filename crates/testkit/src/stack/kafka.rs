@@ -22,9 +22,10 @@ use crate::wait;
 
 const KAFKA: (&str, &str, &str) = ("org.apache.kafka", "kafka_2.13", "4.4.0");
 const READY_BOUND: Duration = Duration::from_secs(90);
-/// Java's memory. Kafka's own scripts give it a gigabyte at once. With little for what is new it stands still every other
-/// second under load to collect that, and with little for the rest it collects all: its cleaner keeps 128 MiB.
-const HEAP: [&str; 3] = ["-Xms768m", "-Xmx768m", "-Xmn448m"];
+/// Java's memory, as much as Kafka's own scripts give it. With little for what is new it stands still every other second
+/// under load to collect that, and with little for the rest it collects all, for a tenth of a second: its cleaner keeps
+/// 128 MiB, and as much again has to be free for what may outlive a collection.
+const HEAP: [&str; 3] = ["-Xms1g", "-Xmx1g", "-Xmn512m"];
 /// The same for tests, of which several run at once, and whose brokers do little.
 const SMALL_HEAP: [&str; 2] = ["-Xms128m", "-Xmx512m"];
 
