@@ -121,12 +121,11 @@ impl Subject {
     /// Sends, waits until everything has arrived and is recorded, and tells what it cost.
     pub(crate) async fn measured(&mut self, stack: &mut Stack, load: Load) -> Result<Run> {
         let meter = Meter::start(&mut self.system, stack).await?;
-        let started = Instant::now();
         let outcome = load::run(load).await?;
         self.until_arrived(&outcome.acknowledged).await;
         self.until_recorded(&outcome.acknowledged).await?;
         let mut run = meter.stop(&mut self.system, &outcome).await?;
-        run.figures.extend(self.arrived(started, &outcome));
+        run.figures.extend(self.arrived(&outcome));
         self.close_run();
         Ok(run)
     }
@@ -185,10 +184,12 @@ impl Subject {
     }
 
     /// How fast everything arrived, and each event after it was sent (or due).
-    fn arrived(&self, started: Instant, outcome: &Outcome) -> Figures {
+    fn arrived(&self, outcome: &Outcome) -> Figures {
         let first = |id: &Uuid| self.arrivals.of(*id).map(|arrival| arrival.first);
-        let last = outcome.acknowledged.iter().filter_map(first).max().unwrap_or(started);
-        let seconds = (last - started).as_secs_f64().max(f64::MIN_POSITIVE);
+        let (started, last) =
+            (outcome.since.iter().min(), outcome.acknowledged.iter().filter_map(first).max());
+        let lasted = started.zip(last).map(|(started, last)| last - *started).unwrap_or_default();
+        let seconds = lasted.as_secs_f64().max(f64::MIN_POSITIVE);
         let mut figures = latencies("received", &took(outcome, |id| self.arrivals.of(id)));
         figures.insert("received_per_second".to_owned(), count(outcome.acknowledged.len()) / seconds);
         figures
