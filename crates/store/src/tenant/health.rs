@@ -15,7 +15,7 @@ use crate::decode::Row;
 pub struct EndpointHealth {
     /// When its last event was received.
     pub last_event_at: Option<DateTime<Utc>>,
-    /// What waits, by reason: of each destination the first [`MOST_WAITING_COUNTED`] are counted.
+    /// What waits, by reason: counted up to [`MOST_WAITING_COUNTED`] of each destination, and one more.
     pub waiting: Vec<(WaitingReason, u64)>,
     /// Of some destination more wait.
     pub waiting_more: bool,

@@ -5,6 +5,7 @@ mod absence;
 mod accept;
 mod alerts;
 mod audit;
+mod bounds;
 mod configuration;
 mod held;
 mod idempotency;

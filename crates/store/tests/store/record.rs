@@ -4,6 +4,7 @@ use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::event::EventStatus;
 use ravenpost_core::ids::{DestinationId, EventId};
 use ravenpost_store::system::{Ask, Attempt, Filtered, OfPartition, Park, ParkReason, Record, Routed};
+use sqlx::Executor;
 
 use crate::support::{Organization, PARTITION, World};
 
@@ -67,6 +68,53 @@ async fn the_same_record_twice_moves_nothing_twice() {
         assert_eq!(attempts(&world, id).await, 2);
         assert_eq!(left(&world, id).await, (1, 1));
     }
+}
+
+#[tokio::test]
+async fn an_event_that_a_record_routes_twice_lists_each_destination_once() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    let id = world.event(&acme).await;
+    let both = [acme.first, acme.second];
+    world
+        .record(Record {
+            // It stands in the log twice.
+            routed: [routed(id, &both), routed(id, &both)].concat(),
+            attempts: vec![world.attempt(&acme, key(id, acme.first, 1), 0, Some(false))],
+            ..Record::default()
+        })
+        .await;
+    let event = acme.tenant.event(id).await.unwrap().unwrap();
+    assert_eq!((event.pending.unwrap(), event.dead), (vec![acme.second], vec![acme.first]));
+}
+
+/// Tells how statements are planned on the connections that write events.
+const TELL_PLANNING: &str = "
+    create table planned (told text);
+    create function tell_planning() returns trigger language plpgsql security definer as $$ begin
+        insert into public.planned values (concat_ws(' ', tg_op, current_setting('plan_cache_mode'),
+            current_setting('enable_seqscan'), current_setting('enable_hashjoin'),
+            current_setting('enable_mergejoin'), current_setting('enable_material')));
+        return null;
+    end $$;
+    create trigger tell after insert or update on events for each row execute function tell_planning();";
+
+/// See docs/decisions/0040-planned-once.md.
+#[tokio::test]
+async fn only_what_is_recorded_is_planned_once_and_finds_rows_by_their_keys() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    world.pool.execute(TELL_PLANNING).await.unwrap();
+    // Accepted and recorded by the system; replayed by the tenant.
+    let id = world.routed(&acme, &[(acme.first, Some(false))]).await;
+    acme.tenant.replay(id, None, world.now).await.unwrap();
+    let told: Vec<String> = sqlx::query_scalar("select distinct told from planned order by told")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    let expected =
+        ["INSERT auto on on on on", "UPDATE auto on on on on", "UPDATE force_generic_plan off off off off"];
+    assert_eq!(told, expected);
 }
 
 #[tokio::test]

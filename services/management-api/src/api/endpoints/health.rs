@@ -40,7 +40,7 @@ pub(in crate::api) struct HealthBody {
     last_success_at: Option<DateTime<Utc>>,
     /// What it came to in the last 15 minutes.
     lately: FiguresBody,
-    /// What waits for its time, by reason. Of each destination the first 1000 are counted, see `waiting_more`.
+    /// What waits for its time, by reason. Of each destination 1000 are counted, and one more where there are more: see `waiting_more`.
     waiting: WaitingBody,
     /// Of some destination more wait.
     waiting_more: bool,
