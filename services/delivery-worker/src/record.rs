@@ -22,7 +22,7 @@ use crate::metrics::WorkerMetrics;
 /// Statements at once: while one is under way the next one gathers.
 const LANES: usize = ravenpost_store::RECORDERS as usize;
 /// How long one waits for company.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(25);
 /// With so many things to record it does not wait any longer.
 const ENOUGH: usize = 200;
 /// How long to wait before a store is asked again.
