@@ -62,10 +62,6 @@ struct Pending {
 }
 
 impl Pending {
-    fn endpoint(&self) -> EndpointId {
-        self.draft.endpoint_id
-    }
-
     /// What its producer's retries repeat.
     fn key(&self) -> Option<KeyOfEndpoint> {
         self.draft.key().map(|key| (self.draft.endpoint_id, key.hash))
@@ -74,6 +70,16 @@ impl Pending {
     /// Tells the producer; one that has gone does not hear of it.
     fn answer(self, told: Result<EventId, NotCommitted>) {
         let _ = self.answer.send(told);
+    }
+}
+
+impl lane::Waiting for Pending {
+    fn endpoint(&self) -> EndpointId {
+        self.draft.endpoint_id
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.len()
     }
 }
 

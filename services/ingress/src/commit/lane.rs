@@ -18,16 +18,24 @@ use crate::settings::CommitSettings;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// A batch of so many events is large: it need not wait for more, unless others have more under way.
 const MANY: usize = 32;
-/// While no more events than these are being committed, one of an endpoint that has none among them goes at once.
+/// While one batch of no more events is being committed, one of an endpoint that has none among them goes at once.
 const FEW: usize = 8;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
 /// Lanes for large bodies: so many are stored at once.
 pub(super) const LARGE_LANES: u16 = 16;
 
+/// What a lane knows of what waits.
+pub(super) trait Waiting {
+    /// Through which endpoint it came.
+    fn endpoint(&self) -> EndpointId;
+    /// How long its body is.
+    fn bytes(&self) -> usize;
+}
+
 /// What the lanes of one queue share.
-struct Queue {
-    waiting: Mutex<mpsc::Receiver<Pending>>,
+struct Queue<T> {
+    waiting: Mutex<mpsc::Receiver<T>>,
     /// What is being committed.
     under_way: StdMutex<UnderWay>,
     /// A batch has been committed, or has failed.
@@ -71,15 +79,14 @@ fn serve(
     writer: &Arc<Writer>,
     lanes: Range<usize>,
     capacity: usize,
-    queue: impl FnOnce(Mutex<mpsc::Receiver<Pending>>) -> Queue,
+    queue: impl FnOnce(Mutex<mpsc::Receiver<Pending>>) -> Queue<Pending>,
 ) -> mpsc::Sender<Pending> {
     let (sender, waiting) = mpsc::channel(capacity);
     let queue = Arc::new(queue(Mutex::new(waiting)));
     for lane in lanes {
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
-            while let Some(batch) = queue.next_batch().await {
-                let endpoints: Vec<EndpointId> = batch.iter().map(Pending::endpoint).collect();
+            while let Some((batch, endpoints)) = queue.next_batch().await {
                 writer.commit(lane, batch).await;
                 queue.ended(&endpoints);
             }
@@ -89,14 +96,14 @@ fn serve(
     sender
 }
 
-impl Queue {
-    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only while other lanes
-    /// are at work does a batch wait for company, as each costs the stores about the same, however large it is. An
-    /// endpoint's event does not wait for what others send. `None` when the committer is gone.
-    async fn next_batch(&self) -> Option<Vec<Pending>> {
+impl<T: Waiting> Queue<T> {
+    /// What is committed next, and its endpoints: everything that waits, within bounds. A lone event goes at once; only
+    /// while other lanes are at work does a batch wait for company, as each costs the stores about the same, however large
+    /// it is. `None` when the committer is gone.
+    async fn next_batch(&self) -> Option<(Vec<T>, Vec<EndpointId>)> {
         let mut waiting = self.waiting.lock().await;
         let first = waiting.recv().await?;
-        let mut bytes = first.body.len();
+        let mut bytes = first.bytes();
         let mut endpoints = vec![first.endpoint()];
         let mut batch = vec![first];
         let patience = sleep(self.linger);
@@ -116,13 +123,13 @@ impl Queue {
                     () = &mut patience => break,
                 },
             };
-            bytes += next.body.len();
+            bytes += next.bytes();
             endpoints.push(next.endpoint());
             batch.push(next);
         }
         // Before the next lane has its turn.
         self.under_way().begin(&endpoints);
-        Some(batch)
+        Some((batch, endpoints))
     }
 
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
@@ -136,15 +143,17 @@ impl Queue {
     }
 }
 
-/// What is being committed: how many events, and of each endpoint.
+/// What is being committed: how many batches and events, and how many of each endpoint.
 #[derive(Default)]
 struct UnderWay {
+    batches: usize,
     events: usize,
     of: HashMap<EndpointId, usize>,
 }
 
 impl UnderWay {
     fn begin(&mut self, endpoints: &[EndpointId]) {
+        self.batches += 1;
         self.events += endpoints.len();
         for endpoint in endpoints {
             *self.of.entry(*endpoint).or_default() += 1;
@@ -152,6 +161,7 @@ impl UnderWay {
     }
 
     fn end(&mut self, endpoints: &[EndpointId]) {
+        self.batches -= 1;
         self.events -= endpoints.len();
         for endpoint in endpoints {
             if let Some(events) = self.of.get_mut(endpoint) {
@@ -163,35 +173,52 @@ impl UnderWay {
         }
     }
 
-    /// Whether a batch with events of these endpoints goes without company: nothing else is under way; or little, and
-    /// nothing of one of them; or the batch is large, and as large as what is under way.
+    /// Whether a batch with events of these endpoints goes without company: nothing else is under way; or one batch of few
+    /// events, none of one of these endpoints; or the batch is large, and as large as what is under way.
     fn lets_go(&self, endpoints: &[EndpointId]) -> bool {
         let is_quiet = |endpoint: &EndpointId| !self.of.contains_key(endpoint);
-        match self.events {
-            0 => true,
-            1..=FEW if endpoints.iter().any(is_quiet) => true,
-            others => endpoints.len() >= others.max(MANY),
+        match (self.batches, self.events) {
+            (0, _) => true,
+            (1, 1..=FEW) if endpoints.iter().any(is_quiet) => true,
+            (_, others) => endpoints.len() >= others.max(MANY),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use uuid::Uuid;
 
     use super::*;
 
+    /// An event of an endpoint.
+    impl Waiting for EndpointId {
+        fn endpoint(&self) -> EndpointId {
+            *self
+        }
+
+        fn bytes(&self) -> usize {
+            1
+        }
+    }
+
+    fn endpoint(number: u128) -> EndpointId {
+        EndpointId(Uuid::from_u128(number))
+    }
+
     fn under_way(endpoints: &[EndpointId]) -> UnderWay {
         let mut under_way = UnderWay::default();
-        under_way.begin(endpoints);
+        if !endpoints.is_empty() {
+            under_way.begin(endpoints);
+        }
         under_way
     }
 
     #[test]
     fn a_batch_waits_only_while_others_are_at_work_and_for_no_more_than_it_is_worth() {
-        let endpoint = EndpointId(Uuid::from_u128(1));
         let lets_go = |events: usize, others: usize| {
-            under_way(&vec![endpoint; others]).lets_go(&vec![endpoint; events])
+            under_way(&vec![endpoint(1); others]).lets_go(&vec![endpoint(1); events])
         };
         assert!(lets_go(1, 0), "a lone event goes at once");
         assert!(!lets_go(1, 1));
@@ -201,18 +228,58 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_does_not_wait_for_what_another_sends() {
-        let [busy, quiet] = [1, 2].map(|number| EndpointId(Uuid::from_u128(number)));
+    fn an_endpoint_waits_for_no_batch_of_others_unless_much_is_under_way() {
+        let [busy, quiet, other] = [1, 2, 3].map(endpoint);
         let mut few = under_way(&[busy; FEW]);
         assert!(few.lets_go(&[quiet]) && few.lets_go(&[busy, quiet]));
         assert!(!few.lets_go(&[busy]));
         few.begin(&[quiet]);
-        assert!(!few.lets_go(&[quiet]), "it has one under way, and all have many");
-        few.end(&[busy]);
-        assert!(!few.lets_go(&[quiet]), "it still has one under way");
+        few.end(&[busy; FEW]);
+        assert!(!few.lets_go(&[quiet]) && few.lets_go(&[other]));
+        few.begin(&[busy]);
+        assert!(!few.lets_go(&[other]), "two batches are under way");
+        assert!(!under_way(&[busy; FEW + 1]).lets_go(&[other]), "many events are under way");
         few.end(&[quiet]);
-        assert!(few.lets_go(&[quiet]));
-        few.end(&[busy; FEW - 1]);
+        few.end(&[busy]);
         assert!(few.lets_go(&[busy]) && few.of.is_empty());
+    }
+
+    fn queue(waiting: mpsc::Receiver<EndpointId>, linger: Duration) -> Queue<EndpointId> {
+        let (under_way, ended) = (StdMutex::default(), Notify::new());
+        Queue { waiting: Mutex::new(waiting), under_way, ended, most: 9, linger }
+    }
+
+    async fn send(events: &mpsc::Sender<EndpointId>, numbers: &[u128]) {
+        for number in numbers {
+            events.send(endpoint(*number)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn company_is_waited_for_until_others_end() {
+        let (events, waiting) = mpsc::channel(9);
+        let queue = queue(waiting, Duration::from_secs(3600));
+        send(&events, &[1, 1]).await;
+        let one = queue.next_batch().now_or_never().flatten().expect("nothing else is under way");
+        assert_eq!(one.1, [endpoint(1); 2]);
+        send(&events, &[1, 2]).await;
+        let other = queue.next_batch().now_or_never().flatten().expect("one is of another endpoint");
+        queue.ended(&one.1);
+        send(&events, &[1]).await;
+        let mut waits = Box::pin(queue.next_batch());
+        assert!(waits.as_mut().now_or_never().is_none());
+        send(&events, &[2]).await;
+        queue.ended(&other.1);
+        assert_eq!(waits.await.unwrap().1, [endpoint(1), endpoint(2)], "with what has come meanwhile");
+    }
+
+    #[tokio::test]
+    async fn company_is_waited_for_no_longer_than_the_linger() {
+        let (events, waiting) = mpsc::channel(9);
+        let queue = queue(waiting, Duration::from_millis(1));
+        send(&events, &[1]).await;
+        queue.next_batch().await.unwrap();
+        send(&events, &[1]).await;
+        assert_eq!(queue.next_batch().await.unwrap().0, [endpoint(1)], "though the other has not ended");
     }
 }
