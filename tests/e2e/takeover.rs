@@ -80,13 +80,13 @@ fn a_worker_that_was_stopped_changes_nothing_when_it_goes_on() {
 #[test]
 fn what_was_decided_under_an_epoch_that_has_passed_is_decided_anew() {
     alone(System::builder(), async |system| {
-        let failing = Answer::status(500).after(Duration::from_secs(2));
+        let failing = Answer::status(500).after(Duration::from_secs(4));
         system.receiver.script("/late", [failing, Answer::ok()]);
         let endpoint = endpoint(system, "/late", json!({ "retry_policy": retries(&["1h"]) })).await?;
         let event = send(&endpoint, "{}").await?;
         system.receiver.wait_for(1, BOUND).await?;
         system.database.execute("update partitions set epoch = epoch + 1").await?;
-        // The retry does not count, so that the log is gone on with at the event, and not behind it.
+        // Neither the row for what is slow nor the retry counts, so that the log is gone on with at the event, and not behind it.
         until_status(system, &event, "SUCCESS").await?;
         assert_eq!(system.receiver.received_on("/late").len(), 2);
         let swept = sample(&system.workers[0].metrics().await?, "ravenpost_delivery_swept_total");

@@ -76,8 +76,8 @@ impl Default for Limits {
     }
 }
 
-/// So many connections may wait to be accepted, or as many as `net.core.somaxconn` says. Of more the kernel drops the
-/// request, and they wait a second to ask again: with the 128 that are usual in Rust a burst of producers would.
+/// So many connections may wait to be accepted, or as many as `net.core.somaxconn` says if that is fewer. Of more the kernel
+/// drops the request, and they wait a second to ask again: with the 128 that are usual in Rust a burst of producers would.
 const BACKLOG: u32 = 4_096;
 
 /// An address that can't be listened on; the message names the setting, and the source says why.
@@ -89,7 +89,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Listens on an address that came from the setting `variable`.
+/// Listens on an address that came from the setting `variable`. To be called within a runtime.
 pub fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     listen(address).map_err(|source| BindError { variable, address, source })
 }
