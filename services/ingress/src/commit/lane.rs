@@ -56,20 +56,9 @@ pub(super) fn start(
     let all = common + usize::from(LARGE_LANES);
     let (most, linger) = (usize::from(settings.commit_batch), settings.commit_linger);
     let capacity = usize::try_from(settings.commit_queue).unwrap_or(usize::MAX >> 4);
-    let queue = serve(ctx, &writer, 0..common, capacity, |waiting| Queue {
-        waiting,
-        under_way: StdMutex::default(),
-        ended: Notify::new(),
-        most,
-        linger,
-    });
-    let large = serve(ctx, &writer, common..all, LARGE_QUEUE, |waiting| Queue {
-        waiting,
-        under_way: StdMutex::default(),
-        ended: Notify::new(),
-        most: 1,
-        linger: Duration::ZERO,
-    });
+    let queue = serve(ctx, &writer, 0..common, capacity, |waiting| Queue::new(waiting, most, linger));
+    let large =
+        serve(ctx, &writer, common..all, LARGE_QUEUE, |waiting| Queue::new(waiting, 1, Duration::ZERO));
     (queue, large)
 }
 
@@ -79,10 +68,10 @@ fn serve(
     writer: &Arc<Writer>,
     lanes: Range<usize>,
     capacity: usize,
-    queue: impl FnOnce(Mutex<mpsc::Receiver<Pending>>) -> Queue<Pending>,
+    queue: impl FnOnce(mpsc::Receiver<Pending>) -> Queue<Pending>,
 ) -> mpsc::Sender<Pending> {
     let (sender, waiting) = mpsc::channel(capacity);
-    let queue = Arc::new(queue(Mutex::new(waiting)));
+    let queue = Arc::new(queue(waiting));
     for lane in lanes {
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
@@ -97,6 +86,11 @@ fn serve(
 }
 
 impl<T: Waiting> Queue<T> {
+    fn new(waiting: mpsc::Receiver<T>, most: usize, linger: Duration) -> Self {
+        let (under_way, ended) = (StdMutex::default(), Notify::new());
+        Self { waiting: Mutex::new(waiting), under_way, ended, most, linger }
+    }
+
     /// What is committed next, and its endpoints: everything that waits, within bounds. A lone event goes at once; only
     /// while other lanes are at work does a batch wait for company, as each costs the stores about the same, however large
     /// it is. `None` when the committer is gone.
@@ -244,11 +238,6 @@ mod tests {
         assert!(few.lets_go(&[busy]) && few.of.is_empty());
     }
 
-    fn queue(waiting: mpsc::Receiver<EndpointId>, linger: Duration) -> Queue<EndpointId> {
-        let (under_way, ended) = (StdMutex::default(), Notify::new());
-        Queue { waiting: Mutex::new(waiting), under_way, ended, most: 9, linger }
-    }
-
     async fn send(events: &mpsc::Sender<EndpointId>, numbers: &[u128]) {
         for number in numbers {
             events.send(endpoint(*number)).await.unwrap();
@@ -258,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn company_is_waited_for_until_others_end() {
         let (events, waiting) = mpsc::channel(9);
-        let queue = queue(waiting, Duration::from_secs(3600));
+        let queue = Queue::new(waiting, 9, Duration::from_secs(3600));
         send(&events, &[1, 1]).await;
         let one = queue.next_batch().now_or_never().flatten().expect("nothing else is under way");
         assert_eq!(one.1, [endpoint(1); 2]);
@@ -276,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn company_is_waited_for_no_longer_than_the_linger() {
         let (events, waiting) = mpsc::channel(9);
-        let queue = queue(waiting, Duration::from_millis(1));
+        let queue = Queue::new(waiting, 9, Duration::from_millis(1));
         send(&events, &[1]).await;
         queue.next_batch().await.unwrap();
         send(&events, &[1]).await;
