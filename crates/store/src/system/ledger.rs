@@ -16,6 +16,7 @@ use sqlx::{Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::System;
+use super::retention::kept_from;
 use crate::Result;
 use crate::lease::bounded;
 
@@ -115,8 +116,4 @@ fn end<T>(rows: &[T], most: i64, through: EventId, id: impl FnOnce(&T) -> EventI
 async fn met_through(connection: &mut PgConnection) -> Result<EventId> {
     let met = sqlx::query_scalar!("select met_through from sweeper").fetch_optional(connection).await?;
     Ok(EventId(met.flatten().unwrap_or_default()))
-}
-
-async fn kept_from(connection: &mut PgConnection) -> Result<EventId> {
-    Ok(EventId(sqlx::query_scalar!("select kept_from from retention").fetch_one(connection).await?))
 }

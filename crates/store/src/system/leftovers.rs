@@ -5,10 +5,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Executor, PgConnection};
-use uuid::Uuid;
 
 use super::System;
 use super::maintenance::LEFTOVERS;
+use super::retention::kept_from;
 use crate::error::POSTGRES;
 use crate::tenant::has_yielded;
 use crate::{Error, Result};
@@ -357,7 +357,7 @@ async fn alerts(connection: &mut PgConnection, resolved: DateTime<Utc>, most: i6
 
 /// The bound is read first: the planner has to know it.
 async fn dead_letters(connection: &mut PgConnection, most: i64) -> Result<u64> {
-    let kept_from = kept_from(connection).await?;
+    let kept_from = kept_from(connection).await?.0;
     let done = sqlx::query!(
         "delete from dead_letters where (event_id, destination_id) in (
              select event_id, destination_id from dead_letters where event_id < $1
@@ -371,7 +371,7 @@ async fn dead_letters(connection: &mut PgConnection, most: i64) -> Result<u64> {
 }
 
 async fn scheduled(connection: &mut PgConnection, most: i64) -> Result<u64> {
-    let kept_from = kept_from(connection).await?;
+    let kept_from = kept_from(connection).await?.0;
     let done = sqlx::query!(
         "delete from scheduled_deliveries where (event_id, destination_id) in (
              select event_id, destination_id from scheduled_deliveries where event_id < $1
@@ -385,7 +385,7 @@ async fn scheduled(connection: &mut PgConnection, most: i64) -> Result<u64> {
 }
 
 async fn expunged_payloads(connection: &mut PgConnection, most: i64) -> Result<u64> {
-    let kept_from = kept_from(connection).await?;
+    let kept_from = kept_from(connection).await?.0;
     let done = sqlx::query!(
         "delete from expunged_payloads where (organization_id, event_id) in (
              select organization_id, event_id from expunged_payloads where event_id < $1
@@ -396,8 +396,4 @@ async fn expunged_payloads(connection: &mut PgConnection, most: i64) -> Result<u
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
-}
-
-async fn kept_from(connection: &mut PgConnection) -> Result<Uuid> {
-    Ok(sqlx::query_scalar!("select kept_from from retention").fetch_one(connection).await?)
 }

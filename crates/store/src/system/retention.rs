@@ -219,3 +219,8 @@ async fn waits(connection: &mut PgConnection, day: NaiveDate) -> Result<bool> {
     .await?;
     Ok(waits)
 }
+
+/// Below this id no event is there any more, as the transaction of `connection` sees it.
+pub(super) async fn kept_from(connection: &mut PgConnection) -> Result<EventId> {
+    Ok(EventId(sqlx::query_scalar!("select kept_from from retention").fetch_one(connection).await?))
+}
