@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ravenpost_core::topic;
 use ravenpost_testkit::{
     kafka,
-    ledger::{findings, ledger, reconcile, said_of_sweeping},
+    ledger::{findings, ledger, ledger_by, reconcile, said_of_sweeping},
     receiver::Answer,
     s3,
     system::{Service, System},
@@ -15,9 +15,11 @@ use ravenpost_testkit::{
 };
 use serde_json::json;
 use sqlx::AssertSqlSafe;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     relay::ensure_once,
+    resources::expunge,
     support::{
         BOUND, alone, deliveries, destination, endpoint, number, retries, sample, send, until_all_succeed,
         until_status,
@@ -201,6 +203,33 @@ async fn payloads(
         expected.iter().filter(|(_, fault)| !fault.starts_with("payload")).cloned().collect();
     assert_eq!(findings(&ledger(system, &["--payloads", "none"]).await?), without);
     Ok(())
+}
+
+/// A page of the books is read before its payloads: what is expunged in between was not altered by anybody.
+#[test]
+fn what_is_expunged_while_the_books_are_read_is_not_told_as_altered() {
+    alone(System::builder(), async |system| {
+        let endpoint = endpoint(system, "/expunged", json!({})).await?;
+        let event = send(&endpoint, "expunged").await?;
+        until_status(system, &event, "SUCCESS").await?;
+
+        let gate = TcpListener::bind("127.0.0.1:0").await?;
+        let mut settings = system.settings.clone();
+        settings.set("RAVENPOST_S3_ENDPOINT", format!("http://{}", gate.local_addr()?));
+        let meanwhile = async {
+            // Asked for its payload only when the page has been read.
+            let (mut asked, _) = gate.accept().await?;
+            expunge(system, &event).await?;
+            let s3 = system.stores.s3.endpoint.strip_prefix("http://").context("the address of S3")?;
+            let mut s3 = TcpStream::connect(s3).await?;
+            // Until the process ends, with its connection.
+            drop(tokio::io::copy_bidirectional(&mut asked, &mut s3).await);
+            anyhow::Ok(())
+        };
+        let (told, ()) = tokio::try_join!(ledger_by(&settings, &[]), meanwhile)?;
+        assert_eq!((&told["balanced"], &told["payloads_read"]), (&json!(true), &json!(1)), "{told}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -198,6 +198,63 @@ fn s3_is_away() {
     });
 }
 
+/// What lies side by side in one object is read together, before it is needed (PROTOCOLS W7).
+#[test]
+fn what_was_read_with_its_neighbours_needs_s3_no_more() {
+    const NEIGHBOURS: u32 = 20;
+    run(async {
+        let (proxy, stores) = behind_s3().await?;
+        let one_by_one = System::builder()
+            .stores(stores)
+            .setting("RAVENPOST_COMMIT_LANES", "1")
+            .setting("RAVENPOST_LANE_CONCURRENCY", "1");
+        on(one_by_one, async |system| {
+            let [first, beside] =
+                [endpoint(system, "/first", json!({})).await?, endpoint(system, "/beside", json!({})).await?];
+            system.api.patch(&beside.path(), &json!({ "status": "paused" })).await?;
+            let counted = async |metric: &str, count: f64| {
+                wait::until_true(&format!("{metric} to be {count}"), BOUND, || async {
+                    Ok(sample(&system.ingress[0].metrics().await?, metric) == Some(count))
+                })
+                .await
+            };
+            // While another one is being stored, they wait for their turn and have it together.
+            proxy.set(Mode::HalfOpen(Silent::Both));
+            let together = async {
+                counted("ravenpost_ingress_batch_events_count", 1.0).await?;
+                let all = (0..NEIGHBOURS).map(|number| send(&beside, format!("{number}")));
+                let stored = async {
+                    counted("ravenpost_ingress_queue_events", f64::from(NEIGHBOURS)).await?;
+                    proxy.set(Mode::Pass);
+                    Ok(())
+                };
+                tokio::try_join!(futures::future::try_join_all(all), stored)
+            };
+            let (first, (all, ())) = tokio::try_join!(send(&first, "first"), together)?;
+            until_status(system, &first, "SUCCESS").await?;
+            let held = "select count(*) from scheduled_deliveries where reason = 'held'";
+            wait::until_true("all to be held", BOUND, || async {
+                Ok(number(system, held).await? == i64::from(NEIGHBOURS))
+            })
+            .await?;
+            let objects = number(system, "select count(distinct s3_key) from events").await?;
+            ensure!(objects == 2, "they lie in {objects} objects");
+
+            system.receiver.clear();
+            system.receiver.script("/beside", [receiver::Answer::ok().after(Duration::from_millis(50))]);
+            system.api.patch(&beside.path(), &json!({ "status": "active" })).await?;
+            system.receiver.wait_for(1, BOUND).await?;
+            proxy.set(Mode::Cut);
+            let received = system.receiver.wait_for(all.len(), BOUND).await?;
+            let bodies: BTreeSet<&[u8]> = received.iter().map(|request| request.body.as_ref()).collect();
+            ensure!(bodies.len() == all.len(), "some bodies are those of others");
+            proxy.set(Mode::Pass);
+            until_all_succeed(system, &all.into_iter().collect(), BOUND).await
+        })
+        .await
+    });
+}
+
 #[test]
 fn kafka_is_away() {
     run(async {

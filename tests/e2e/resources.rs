@@ -127,7 +127,7 @@ fn what_was_expunged_is_never_sent() {
 }
 
 /// As soon as its worker has taken the event in.
-async fn expunge(system: &System, event: &str) -> anyhow::Result<()> {
+pub(crate) async fn expunge(system: &System, event: &str) -> anyhow::Result<()> {
     let path = format!("/api/v1/events/{event}/payload");
     wait::until_true("it to be expunged", BOUND, || async {
         Ok(system.api.send(Method::DELETE, &path, None).await?.status == 200)

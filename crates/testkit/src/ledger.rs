@@ -7,23 +7,32 @@ use serde_json::Value;
 
 use crate::{
     process::{self, Outcome},
-    system::{Service, System},
+    system::{Service, Settings, System},
     workspace,
 };
 
 /// Runs `reconcile` with these arguments.
 pub async fn reconcile(system: &System, arguments: &[&str]) -> Result<Outcome> {
+    reconcile_by(&system.settings, arguments).await
+}
+
+async fn reconcile_by(settings: &Settings, arguments: &[&str]) -> Result<Outcome> {
     let program = workspace::binary(&Service::ManagementApi.binary())?;
     let arguments: Vec<&str> = ["reconcile"].iter().chain(arguments).copied().collect();
-    process::run(&program, &arguments, &system.settings.pairs()).await
+    process::run(&program, &arguments, &settings.pairs()).await
 }
 
 /// The ledger as JSON, of everything until now and with every payload read. An error when the exit code does not agree
 /// with it.
 pub async fn ledger(system: &System, arguments: &[&str]) -> Result<Value> {
+    ledger_by(&system.settings, arguments).await
+}
+
+/// The same by other settings than those of its services.
+pub async fn ledger_by(settings: &Settings, arguments: &[&str]) -> Result<Value> {
     let arguments: Vec<&str> =
         ["--json", "--grace", "0s", "--payloads", "all"].iter().chain(arguments).copied().collect();
-    let outcome = reconcile(system, &arguments).await?;
+    let outcome = reconcile_by(settings, &arguments).await?;
     let told: Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
     let code = i32::from(told["balanced"] != true);
     ensure!(outcome.status.code() == Some(code), "{}: {told} {}", outcome.status, outcome.stderr);

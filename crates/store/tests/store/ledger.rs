@@ -1,5 +1,8 @@
 //! The books against the worker's own records, and against rows removed, doubled and altered by hand (PROTOCOLS D6, W11).
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta};
 use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::event::EventStatus;
@@ -15,6 +18,7 @@ use crate::support::{Organization, World, random};
 
 const ALL: EventId = EventId(Uuid::max());
 const NONE: EventId = EventId(Uuid::nil());
+const BOUND: Duration = Duration::from_secs(60);
 
 /// What all pages of so many events say together.
 pub(crate) async fn books(world: &World, page: i64) -> (Account, Vec<Finding>) {
@@ -272,6 +276,56 @@ async fn deliver(world: &World, acme: &Organization, event_id: EventId, destinat
     let attempts = vec![world.attempt(acme, key, 1, Some(true))];
     world.record(Record { attempts, ..Record::default() }).await;
     assert_eq!(rows(world, event_id).await.len(), 1);
+}
+
+/// The sweeper gives a row to what a deleted destination is just being relieved of: whoever comes first, nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_while_it_is_swept_ends_cancelled() {
+    const EVENTS: usize = 100;
+    let world = World::new().await;
+    let (acme, system) = (world.organization().await, world.store.system());
+    let mut events = Vec::new();
+    for number in 0..EVENTS {
+        let event = world.routed(&acme, &[(acme.first, None)]).await;
+        if number % 2 == 0 {
+            by_hand(&world, "delete from scheduled_deliveries where event_id = $1", event).await;
+        }
+        events.push(event);
+    }
+    sqlx::query("update destinations set deleted_at = now() where id = $1")
+        .bind(acme.first.0)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+
+    let (all_swept, cancelled) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let sweep = async {
+        for some in events.chunks(2) {
+            system.sweep_events(some).await.unwrap();
+        }
+        all_swept.store(true, Ordering::Release);
+    };
+    let cancel = async {
+        loop {
+            let is_last = all_swept.load(Ordering::Acquire);
+            // Whoever waits for a row gives way, and comes again.
+            match system.cancel_waiting(acme.id, acme.first, world.now).await {
+                Ok(0) if is_last => break,
+                Ok(count) => drop(cancelled.fetch_add(count, Ordering::Relaxed)),
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, async { tokio::join!(sweep, cancel) }).await.unwrap();
+
+    assert_eq!(cancelled.into_inner(), EVENTS, "each once");
+    for event in events {
+        assert_eq!(rows(&world, event).await, []);
+        assert_eq!(column(&world, event, "select status from events where id = $1").await, "DROPPED");
+    }
+    workers_have_passed(&world).await;
+    let (account, findings) = books(&world, 30).await;
+    assert_eq!((account.unaccounted(), findings), (0, vec![]));
 }
 
 #[tokio::test]
