@@ -32,6 +32,7 @@ pub mod filter;
 
 pub mod send;
 
+pub mod plans;
 pub mod record;
 
 pub mod schedule;
@@ -117,6 +118,7 @@ pub async fn run(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     metrics::watch(&ctx, &metrics, &store, consumer.liveness());
     let progress = Progress::new(&settings.bus, GROUP, topic::INGEST)?;
     ctx.spawn("sweeper", Sweeper::new(store.system(), progress, metrics.clone()).run(ctx.clone()));
+    ctx.spawn("plans", plans::keep(store.system(), ctx.clone()));
     let recorder = Recorder::start(&ctx, store.system(), producer, metrics.clone());
     Group {
         ctx,

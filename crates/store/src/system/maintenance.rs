@@ -10,6 +10,7 @@ use crate::Result;
 const PARTITIONS: i64 = 0x7261_7665_6e01;
 pub(super) const LEFTOVERS: i64 = 0x7261_7665_6e02;
 pub(super) const RETENTION: i64 = 0x7261_7665_6e80;
+const GROWTH: i64 = 0x7261_7665_6e81;
 
 impl System {
     /// Makes the daily partitions of the coming `days` that are missing, unless another process is at it.
@@ -21,6 +22,17 @@ impl System {
             .await?;
         transaction.commit().await?;
         Ok(made)
+    }
+
+    /// Lets Postgres forget how small it found tables to be that may fill within moments, so that it keeps no plan which
+    /// was made for an empty one (docs/decisions 0040). Answers how many these were; none while another process is at it.
+    pub async fn expect_growth(&self) -> Result<i32> {
+        let Some(mut transaction) = self.elected(GROWTH).await? else { return Ok(0) };
+        let forgotten = sqlx::query_scalar!("select expect_growth() as \"forgotten!\"")
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(forgotten)
     }
 
     /// A transaction of the maintenance role, which holds the task until its end; `None` while another process does.

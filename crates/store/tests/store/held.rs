@@ -5,15 +5,16 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use ravenpost_core::delivery::DeliveryKey;
 use ravenpost_core::destination::DestinationStatus;
-use ravenpost_core::ids::DestinationId;
-use ravenpost_store::system::Ask;
+use ravenpost_core::ids::{DestinationId, EventId};
+use ravenpost_store::system::{Ask, Record, Routed};
 use ravenpost_store::tenant::{DestinationChange, DestinationChanged};
 use ravenpost_store::{Settings, Store, System};
 use ravenpost_testkit::{held, wait};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{Organization, World};
+use crate::support::{Organization, PARTITION, World};
 
 /// What a calm destination has waiting.
 const FEW: i64 = 1_000;
@@ -22,6 +23,8 @@ const ROOM: i64 = 81;
 /// So often each is asked: a prepared statement gets its general plan with the sixth time.
 const RUNS: i64 = 12;
 const SESSIONS: usize = 3;
+/// So many come when everything is planned.
+const FILLED: i64 = 20_000;
 /// How many times as much may be read: an index of very many rows is a level or two higher.
 const FACTOR: i64 = 3;
 /// Blocks by which small numbers may differ nevertheless.
@@ -181,4 +184,55 @@ async fn what_waits_for_one_costs_no_other_anything() {
         run(&world, sampled.to_owned()).await;
     }
     assert!(excessive.is_empty(), "{}", excessive.join("\n"));
+}
+
+/// A plan is kept for as long as Postgres counts no table anew, and the schedule fills within moments.
+#[tokio::test]
+async fn what_is_recorded_reads_no_more_because_its_tables_were_empty_when_it_was_planned() {
+    let world = World::new().await;
+    let acme = world.organization().await;
+    nobody_cleans(&world).await;
+    let like = world.routed(&acme, &[(acme.second, Some(true))]).await;
+    let many = |count| held::Held { destination_id: acme.first.0, like: like.0, count };
+    // It was as full before: only an index that grows by a level tells Postgres to plan anew.
+    run(&world, many(FILLED).statement(1)).await;
+    run(&world, "delete from scheduled_deliveries".to_owned()).await;
+    sqlx::raw_sql("vacuum analyze").execute(&world.pool).await.unwrap();
+    let forgotten = world.store.system().expect_growth().await.unwrap();
+    assert!(forgotten > 20, "{forgotten} tables");
+    assert_eq!(world.store.system().expect_growth().await.unwrap(), 0, "once");
+
+    let mut events = Vec::new();
+    for _ in 0..2 * RUNS {
+        events.push(world.event(&acme).await);
+    }
+    let (others, before) = (sessions(&world).await, blocks(&world).await);
+    let store = Store::new(&world.settings(), None).unwrap();
+    let record = async |event: EventId| {
+        let key = DeliveryKey { event_id: event, destination_id: acme.second, run: 0, attempt_number: 1 };
+        let attempts = vec![world.attempt(&acme, key, 0, Some(true))];
+        let routed = vec![Routed { event_id: event, destinations: vec![acme.second] }];
+        let record = Record { routed, attempts, ..Record::default() };
+        assert!(store.system().record(PARTITION, world.epoch, &record).await.unwrap());
+    };
+    let (early, late) = events.split_at(events.len() / 2);
+    // Planned, and kept.
+    for event in early {
+        record(*event).await;
+    }
+    let filling = blocks(&world).await;
+    run(&world, many(2 * FILLED).statement(FILLED + 1)).await;
+    let filled = blocks(&world).await - filling;
+    for event in late {
+        record(*event).await;
+    }
+    drop(store);
+    wait::until_true("the session to end", BOUND, || async {
+        Ok(sessions(&world).await.iter().all(|pid| others.contains(pid)))
+    })
+    .await
+    .unwrap();
+    let each = (blocks(&world).await - before - filled) / (2 * RUNS);
+    tell(&format!("{FILLED} held since it was planned"), &vec![("a record", each)]);
+    assert!(each < FILLED / 100, "{each} blocks are read for each record");
 }
