@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ravenpost_chassis::Context;
 use ravenpost_core::ids::EndpointId;
@@ -18,8 +18,10 @@ use crate::settings::CommitSettings;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// A batch of so many events is large: it need not wait for more, unless others have more under way.
 const MANY: usize = 32;
-/// While one batch of no more events is being committed, one of an endpoint that has none among them goes at once.
+/// While one batch of no more events is being committed, one of a quiet endpoint goes at once.
 const FEW: usize = 8;
+/// An endpoint is quiet when the last batch with an event of it began so many lingers ago.
+const QUIET: u32 = 2;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
 /// Lanes for large bodies: so many are stored at once.
@@ -75,9 +77,10 @@ fn serve(
     for lane in lanes {
         let (queue, writer) = (Arc::clone(&queue), Arc::clone(writer));
         ctx.spawn("commit lane", async move {
-            while let Some((batch, endpoints)) = queue.next_batch().await {
+            while let Some(batch) = queue.next_batch().await {
+                let events = batch.len();
                 writer.commit(lane, batch).await;
-                queue.ended(&endpoints);
+                queue.ended(events);
             }
             Ok(())
         });
@@ -87,14 +90,14 @@ fn serve(
 
 impl<T: Waiting> Queue<T> {
     fn new(waiting: mpsc::Receiver<T>, most: usize, linger: Duration) -> Self {
-        let (under_way, ended) = (StdMutex::default(), Notify::new());
+        let (under_way, ended) = (StdMutex::new(UnderWay::new(QUIET * linger)), Notify::new());
         Self { waiting: Mutex::new(waiting), under_way, ended, most, linger }
     }
 
-    /// What is committed next, and its endpoints: everything that waits, within bounds. A lone event goes at once; only
+    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only
     /// while other lanes are at work does a batch wait for company, as each costs the stores about the same, however large
     /// it is. `None` when the committer is gone.
-    async fn next_batch(&self) -> Option<(Vec<T>, Vec<EndpointId>)> {
+    async fn next_batch(&self) -> Option<Vec<T>> {
         let mut waiting = self.waiting.lock().await;
         let first = waiting.recv().await?;
         let mut bytes = first.bytes();
@@ -107,7 +110,7 @@ impl<T: Waiting> Queue<T> {
             let ended = self.ended.notified();
             let next = match waiting.try_recv() {
                 Ok(next) => next,
-                Err(_) if self.under_way().lets_go(&endpoints) => break,
+                Err(_) if self.under_way().lets_go(&endpoints, Instant::now()) => break,
                 Err(_) => tokio::select! {
                     next = waiting.recv() => match next {
                         Some(next) => next,
@@ -122,55 +125,55 @@ impl<T: Waiting> Queue<T> {
             batch.push(next);
         }
         // Before the next lane has its turn.
-        self.under_way().begin(&endpoints);
-        Some((batch, endpoints))
+        self.under_way().begin(&endpoints, Instant::now());
+        Some(batch)
     }
 
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch with events of these endpoints is over.
-    fn ended(&self, endpoints: &[EndpointId]) {
-        self.under_way().end(endpoints);
+    /// A batch of so many events is over.
+    fn ended(&self, events: usize) {
+        self.under_way().end(events);
         self.ended.notify_waiters();
     }
 }
 
-/// What is being committed: how many batches and events, and how many of each endpoint.
-#[derive(Default)]
+/// What is being committed: how many batches and events.
 struct UnderWay {
     batches: usize,
     events: usize,
-    of: HashMap<EndpointId, usize>,
+    /// When the last batch with an event of an endpoint began, unless that is longer ago than makes it quiet.
+    busy: HashMap<EndpointId, Instant>,
+    quiet_after: Duration,
 }
 
 impl UnderWay {
-    fn begin(&mut self, endpoints: &[EndpointId]) {
-        self.batches += 1;
-        self.events += endpoints.len();
-        for endpoint in endpoints {
-            *self.of.entry(*endpoint).or_default() += 1;
-        }
+    fn new(quiet_after: Duration) -> Self {
+        Self { batches: 0, events: 0, busy: HashMap::new(), quiet_after }
     }
 
-    fn end(&mut self, endpoints: &[EndpointId]) {
+    fn begin(&mut self, endpoints: &[EndpointId], now: Instant) {
+        self.batches += 1;
+        self.events += endpoints.len();
+        let quiet_after = self.quiet_after;
+        self.busy.retain(|_, began| now.saturating_duration_since(*began) < quiet_after);
+        self.busy.extend(endpoints.iter().map(|endpoint| (*endpoint, now)));
+    }
+
+    fn end(&mut self, events: usize) {
         self.batches -= 1;
-        self.events -= endpoints.len();
-        for endpoint in endpoints {
-            if let Some(events) = self.of.get_mut(endpoint) {
-                *events -= 1;
-                if *events == 0 {
-                    self.of.remove(endpoint);
-                }
-            }
-        }
+        self.events -= events;
     }
 
     /// Whether a batch with events of these endpoints goes without company: nothing else is under way; or one batch of few
-    /// events, none of one of these endpoints; or the batch is large, and as large as what is under way.
-    fn lets_go(&self, endpoints: &[EndpointId]) -> bool {
-        let is_quiet = |endpoint: &EndpointId| !self.of.contains_key(endpoint);
+    /// events, and one of these endpoints is quiet; or the batch is large, and as large as what is under way.
+    fn lets_go(&self, endpoints: &[EndpointId], now: Instant) -> bool {
+        let is_quiet = |endpoint: &EndpointId| {
+            let began = self.busy.get(endpoint);
+            began.is_none_or(|began| now.saturating_duration_since(*began) >= self.quiet_after)
+        };
         match (self.batches, self.events) {
             (0, _) => true,
             (1, 1..=FEW) if endpoints.iter().any(is_quiet) => true,
@@ -201,18 +204,21 @@ mod tests {
         EndpointId(Uuid::from_u128(number))
     }
 
-    fn under_way(endpoints: &[EndpointId]) -> UnderWay {
-        let mut under_way = UnderWay::default();
+    const QUIET_AFTER: Duration = Duration::from_millis(10);
+
+    fn under_way(endpoints: &[EndpointId], began: Instant) -> UnderWay {
+        let mut under_way = UnderWay::new(QUIET_AFTER);
         if !endpoints.is_empty() {
-            under_way.begin(endpoints);
+            under_way.begin(endpoints, began);
         }
         under_way
     }
 
     #[test]
     fn a_batch_waits_only_while_others_are_at_work_and_for_no_more_than_it_is_worth() {
+        let now = Instant::now();
         let lets_go = |events: usize, others: usize| {
-            under_way(&vec![endpoint(1); others]).lets_go(&vec![endpoint(1); events])
+            under_way(&vec![endpoint(1); others], now).lets_go(&vec![endpoint(1); events], now)
         };
         assert!(lets_go(1, 0), "a lone event goes at once");
         assert!(!lets_go(1, 1));
@@ -222,20 +228,24 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_waits_for_no_batch_of_others_unless_much_is_under_way() {
+    fn a_quiet_endpoint_waits_for_no_batch_of_others_unless_much_is_under_way() {
+        let began = Instant::now();
+        let later = began + QUIET_AFTER;
         let [busy, quiet, other] = [1, 2, 3].map(endpoint);
-        let mut few = under_way(&[busy; FEW]);
-        assert!(few.lets_go(&[quiet]) && few.lets_go(&[busy, quiet]));
-        assert!(!few.lets_go(&[busy]));
-        few.begin(&[quiet]);
-        few.end(&[busy; FEW]);
-        assert!(!few.lets_go(&[quiet]) && few.lets_go(&[other]));
-        few.begin(&[busy]);
-        assert!(!few.lets_go(&[other]), "two batches are under way");
-        assert!(!under_way(&[busy; FEW + 1]).lets_go(&[other]), "many events are under way");
-        few.end(&[quiet]);
-        few.end(&[busy]);
-        assert!(few.lets_go(&[busy]) && few.of.is_empty());
+        let mut few = under_way(&[busy; FEW], began);
+        assert!(few.lets_go(&[quiet], began) && few.lets_go(&[busy, quiet], began));
+        assert!(!few.lets_go(&[busy], began) && few.lets_go(&[busy], later), "its last batch began long ago");
+        few.begin(&[quiet], began);
+        few.end(FEW);
+        assert!(!few.lets_go(&[busy], began), "though its own batch is over");
+        assert!(!few.lets_go(&[quiet], began) && few.lets_go(&[other], began));
+        few.begin(&[busy], later);
+        assert_eq!(few.busy.len(), 1, "the other one is quiet again");
+        assert!(!few.lets_go(&[other], later), "two batches are under way");
+        assert!(!under_way(&[busy; FEW + 1], began).lets_go(&[other], began), "many events are under way");
+        few.end(1);
+        few.end(1);
+        assert!(few.lets_go(&[busy], later));
     }
 
     async fn send(events: &mpsc::Sender<EndpointId>, numbers: &[u128]) {
@@ -250,16 +260,16 @@ mod tests {
         let queue = Queue::new(waiting, 9, Duration::from_secs(3600));
         send(&events, &[1, 1]).await;
         let one = queue.next_batch().now_or_never().flatten().expect("nothing else is under way");
-        assert_eq!(one.1, [endpoint(1); 2]);
+        assert_eq!(one, [endpoint(1); 2]);
         send(&events, &[1, 2]).await;
-        let other = queue.next_batch().now_or_never().flatten().expect("one is of another endpoint");
-        queue.ended(&one.1);
+        let other = queue.next_batch().now_or_never().flatten().expect("one is of a quiet endpoint");
+        queue.ended(one.len());
         send(&events, &[1]).await;
         let mut waits = Box::pin(queue.next_batch());
         assert!(waits.as_mut().now_or_never().is_none());
         send(&events, &[2]).await;
-        queue.ended(&other.1);
-        assert_eq!(waits.await.unwrap().1, [endpoint(1), endpoint(2)], "with what has come meanwhile");
+        queue.ended(other.len());
+        assert_eq!(waits.await.unwrap(), [endpoint(1), endpoint(2)], "with what has come meanwhile");
     }
 
     #[tokio::test]
@@ -269,6 +279,6 @@ mod tests {
         send(&events, &[1]).await;
         queue.next_batch().await.unwrap();
         send(&events, &[1]).await;
-        assert_eq!(queue.next_batch().await.unwrap().0, [endpoint(1)], "though the other has not ended");
+        assert_eq!(queue.next_batch().await.unwrap(), [endpoint(1)], "though the other has not ended");
     }
 }
