@@ -223,12 +223,12 @@ fn what_was_read_with_its_neighbours_needs_s3_no_more() {
             let together = async {
                 counted("ravenpost_ingress_batch_events_count", 1.0).await?;
                 let all = (0..NEIGHBOURS).map(|number| send(&beside, format!("{number}")));
-                let stored = async {
+                let let_go = async {
                     counted("ravenpost_ingress_queue_events", f64::from(NEIGHBOURS)).await?;
                     proxy.set(Mode::Pass);
                     Ok(())
                 };
-                tokio::try_join!(futures::future::try_join_all(all), stored)
+                tokio::try_join!(futures::future::try_join_all(all), let_go)
             };
             let (first, (all, ())) = tokio::try_join!(send(&first, "first"), together)?;
             until_status(system, &first, "SUCCESS").await?;
