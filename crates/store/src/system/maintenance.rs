@@ -3,7 +3,8 @@
 use sqlx::{Executor, Postgres, Transaction};
 
 use super::System;
-use crate::Result;
+use crate::error::POSTGRES;
+use crate::{Error, Result};
 
 /// The keys of the advisory locks by which a maintainer is elected, one for each of its tasks: a long one must not make
 /// another wait. Each kind of leftovers has its own, from the second key on.
@@ -27,6 +28,11 @@ impl System {
     /// Lets Postgres forget how small it found tables to be that may fill within moments, so that it keeps no plan which
     /// was made for an empty one (docs/decisions 0040). Answers how many these were; none while another process is at it.
     pub async fn expect_growth(&self) -> Result<i32> {
+        let forgotten = tokio::time::timeout(self.deadline, self.forget_sizes()).await;
+        forgotten.map_err(|elapsed| Error::Unavailable { store: POSTGRES, cause: elapsed.into() })?
+    }
+
+    async fn forget_sizes(&self) -> Result<i32> {
         let Some(mut transaction) = self.elected(GROWTH).await? else { return Ok(0) };
         let forgotten = sqlx::query_scalar!("select expect_growth() as \"forgotten!\"")
             .fetch_one(&mut *transaction)
