@@ -218,7 +218,7 @@ fn what_is_expunged_while_the_books_are_read_is_not_told_as_altered() {
         settings.set("RAVENPOST_S3_ENDPOINT", format!("http://{}", gate.local_addr()?));
         let meanwhile = async {
             // Asked for its payload only when the page has been read.
-            let (mut asked, _) = gate.accept().await?;
+            let (mut asked, _) = tokio::time::timeout(BOUND, gate.accept()).await??;
             expunge(system, &event).await?;
             let s3 = system.stores.s3.endpoint.strip_prefix("http://").context("the address of S3")?;
             let mut s3 = TcpStream::connect(s3).await?;

@@ -103,8 +103,8 @@ pub struct CommitSettings {
     /// Most events that wait for a lane; beyond it requests are refused with 503.
     #[arg(long, env = "RAVENPOST_COMMIT_QUEUE", value_name = "COUNT", default_value = "8192", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub commit_queue: u32,
-    /// How long a batch waits for company while another one is being committed, if that takes so long. One
-    /// with an event of an endpoint of which none was committed for twice as long goes at once while that is small.
+    /// How long a batch waits for company while another one is being committed, if that takes so long. One with an event
+    /// of an endpoint whose last batch began twice as long ago goes at once while the other is small.
     #[arg(long, env = "RAVENPOST_COMMIT_LINGER", value_name = "DURATION", default_value = "5ms", value_parser = duration::parse)]
     pub commit_linger: Duration,
     /// How a producer's retry is recognised.

@@ -4,8 +4,8 @@
 //! One healthy destination is of the same partition as every bad one, the other is of another. They are measured
 //! beside one that is as busy but well, then beside each bad one, then beside all of them, and again in every round, which
 //! begins with another of these each time: what comes later may find the stores busy with what came before. Before each
-//! of them they are measured alone, since a machine is quicker in one minute than in another: that is what a ratio is to.
-//! Each bad one recovers after its run, so that in the end everything has to have arrived there, too.
+//! of them they are measured alone, since a machine is quicker in one minute than in another: how many times that it is,
+//! is of these two runs, and against the one that is well of runs of one round. Each bad one recovers after its run, so that in the end everything has to have arrived there, too.
 
 use std::{
     process::ExitCode,

@@ -236,7 +236,7 @@ async fn what_is_recorded_reads_no_more_because_its_tables_were_empty_when_it_wa
 }
 
 #[tokio::test]
-async fn small_sizes_are_forgotten_by_nobody_who_is_a_superuser_and_waits_for_nobody() {
+async fn small_sizes_are_forgotten_without_superusers_and_without_waiting() {
     let world = World::without_superusers().await;
     nobody_cleans(&world).await;
     sqlx::raw_sql("vacuum analyze").execute(&world.pool).await.unwrap();

@@ -20,7 +20,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const MANY: usize = 32;
 /// While one batch of no more events is being committed, one of a quiet endpoint goes at once.
 const FEW: usize = 8;
-/// An endpoint is quiet when the last batch with an event of it began so many lingers ago.
+/// An endpoint is quiet when the last batch with an event of it began so many lingers ago, over or not.
 const QUIET: u32 = 2;
 /// Large bodies that wait for their turn; memory is bounded before they get here.
 const LARGE_QUEUE: usize = 256;
@@ -94,9 +94,9 @@ impl<T: Waiting> Queue<T> {
         Self { waiting: Mutex::new(waiting), under_way, ended, most, linger }
     }
 
-    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only
-    /// while other lanes are at work does a batch wait for company, as each costs the stores about the same, however large
-    /// it is. `None` when the committer is gone.
+    /// What is committed next: everything that waits, within bounds. A lone event goes at once; only while other lanes are
+    /// at work does a batch wait for company, as each costs the stores about the same, however large it is. `None` when the
+    /// committer is gone.
     async fn next_batch(&self) -> Option<Vec<T>> {
         let mut waiting = self.waiting.lock().await;
         let first = waiting.recv().await?;
@@ -140,7 +140,7 @@ impl<T: Waiting> Queue<T> {
     }
 }
 
-/// What is being committed: how many batches and events.
+/// What is being committed, and whose turn was just now.
 struct UnderWay {
     batches: usize,
     events: usize,

@@ -174,8 +174,9 @@ impl Results {
         for entry in &self.cases {
             print!("{:<first$}", entry.name);
             for column in columns {
-                let value = entry.medians.get(column.figure).copied().unwrap_or(f64::NAN);
-                print!("  {value:>width$.decimals$}", width = width(column), decimals = column.decimals);
+                let value = entry.medians.get(column.figure);
+                let value = value.map(|value| format!("{value:.decimals$}", decimals = column.decimals));
+                print!("  {:>width$}", value.unwrap_or_default(), width = width(column));
             }
             println!();
         }
