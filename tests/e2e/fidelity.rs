@@ -1,15 +1,22 @@
 //! What arrives is what was sent: every byte of the body, the producer's headers and its trace.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ravenpost_testkit::{
     receiver::{Answer, Received},
-    sign,
-    system::System,
+    s3, sign,
+    system::{Service, System},
+    wait,
 };
 use serde_json::json;
 
-use crate::support::{Endpoint, SHARED, endpoint, post, retries, send, text, until_status};
+use crate::pacing::until_waiting;
+use crate::support::{
+    BOUND, Endpoint, SHARED, alone, endpoint, number, post, retries, sample, send, text, until_all_succeed,
+    until_status,
+};
 
 /// `{"packed": true}`, by gzip.
 const GZIP: [u8; 36] = [
@@ -89,6 +96,48 @@ fn events_that_share_an_object_do_not_mix() {
             let mut of_event =
                 received.iter().filter(|request| request.header("webhook-id") == Some(id)).peekable();
             assert!(of_event.peek().is_some() && of_event.all(|request| request.body == body), "{id}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_altered_in_the_payload_store_is_not_sent_before_it_is_put_right() {
+    const SMALL: &[u8] = b"as it was received";
+    /// It does not travel with its message.
+    const LARGE: &[u8] = &[b'l'; 20 * 1024];
+    const ALTERED: &[u8] = &[b'm'; LARGE.len()];
+    alone(System::builder().replicas(Service::DeliveryWorker, 0), async |system| {
+        let held = endpoint(system, "/held", json!({})).await?;
+        let other = endpoint(system, "/other", json!({})).await?;
+        system.api.patch(&held.path(), &json!({ "status": "paused" })).await?;
+        let ids = [send(&held, SMALL).await?, send(&other, LARGE).await?];
+        let (address, prefix) = (system.stores.s3.clone(), system.key_prefix());
+        let client = s3::client(&address);
+        let put = async |id: &str, body| {
+            s3::put(&client, &address.bucket, &format!("{prefix}payloads/{id}.json"), body).await
+        };
+        put(&ids[0], b"as it was altered!").await?;
+        put(&ids[1], ALTERED).await?;
+
+        system.add(Service::DeliveryWorker).await?;
+        until_waiting(system, &ids[0], "held").await?;
+        system.api.patch(&held.path(), &json!({ "status": "active" })).await?;
+        wait::until_true("both to be found altered and put off", BOUND, || async {
+            Ok(number(system, "select count(*) from scheduled_deliveries where due_at > now()").await? == 2)
+        })
+        .await?;
+        let metrics = system.workers[0].metrics().await?;
+        assert_eq!(sample(&metrics, "ravenpost_delivery_payloads_missing_total"), Some(2.0));
+        assert_eq!(system.receiver.received().len(), 0, "nothing else is sent in their place");
+
+        put(&ids[0], SMALL).await?;
+        put(&ids[1], LARGE).await?;
+        system.database.execute("update scheduled_deliveries set due_at = now()").await?;
+        until_all_succeed(system, &BTreeSet::from(ids), BOUND).await?;
+        for (path, body) in [("/held", SMALL), ("/other", LARGE)] {
+            let received = system.receiver.received_on(path);
+            assert!(received.len() == 1 && received[0].body == body, "{path}");
         }
         Ok(())
     });

@@ -35,6 +35,9 @@ pub struct EventMessage {
     pub traceparent: Option<String>,
     /// `payload-s3-key`, `payload-s3-offset`, `payload-s3-length`.
     pub payload: PayloadLocation,
+    /// `payload-sha256`: what the payload's SHA-256 was when it was received. Told where the body does not travel inline;
+    /// releases before did not tell it.
+    pub body_sha256: Option<[u8; 32]>,
     /// The value; `None` when it is too large to travel inline.
     pub body: Option<Bytes>,
     /// `producer-headers`: the producer's headers as HTTP/1.1 writes them.
@@ -66,6 +69,7 @@ mod header {
     pub(super) const PAYLOAD_KEY: &str = "payload-s3-key";
     pub(super) const PAYLOAD_OFFSET: &str = "payload-s3-offset";
     pub(super) const PAYLOAD_LENGTH: &str = "payload-s3-length";
+    pub(super) const PAYLOAD_SHA256: &str = "payload-sha256";
     pub(super) const HEADERS: &str = "producer-headers";
     pub(super) const RELAYED: &str = "relayed";
     pub(super) const DESTINATION: &str = "destination-id";
@@ -94,6 +98,7 @@ mod tests {
             content_type: Some("application/json".to_owned()),
             traceparent: None,
             payload: PayloadLocation { s3_key: "payloads/segments/x".to_owned(), s3_offset: 7, s3_length: 3 },
+            body_sha256: body.is_none().then_some([0xab; 32]),
             body: body.map(Bytes::from_static),
             headers: Bytes::from_static(b"x-github-event: push\r\n"),
             relayed: false,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EventId, RejectedRequestId};
 
-pub use content::Content;
+pub use content::{Content, digest};
 
 /// Where an event stands over all its destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -114,7 +114,7 @@ impl WorkerMetrics {
             ),
             payloads_missing: metrics.counter(
                 "delivery_payloads_missing_total",
-                "Times that the payload of an accepted event was not in the payload store, so that it could not be sent; it is tried again every minute, until the event is kept no longer",
+                "Times that the payload of an accepted event was not in the payload store, or was not what was received, so that it could not be sent; it is tried again every minute, until the event is kept no longer",
             ),
             expired: metrics.counter(
                 "delivery_expired_total",

@@ -19,6 +19,7 @@ use ravenpost_bus::consumer::Liveness;
 use ravenpost_bus::message::{DeadLetter, EventMessage, INLINE_LIMIT, Message};
 use ravenpost_chassis::{clock, random, trace};
 use ravenpost_core::delivery::{Answer, DeliveryKey, Made, Outcome, PhaseTimes, Signal, Verdict};
+use ravenpost_core::event;
 use ravenpost_core::ids::{DeliveryId, DestinationId};
 use ravenpost_core::trace::Traceparent;
 use ravenpost_egress::Client;
@@ -128,7 +129,8 @@ pub enum Done {
     NotSent,
     /// The destination's settings can't be read, neither for this nor for its other events.
     Unreadable,
-    /// Its payload is not where it was put. That is no attempt either: somebody has to bring it back.
+    /// Its payload is not where it was put, or is not what was received. That is no attempt either: somebody has to bring
+    /// it back.
     PayloadMissing,
 }
 
@@ -204,7 +206,7 @@ impl Sender {
     ) -> Result<Wanted, Done> {
         let fetched = async || {
             let (body, part) = fetch::body(&self.payloads, &self.budget, job).await?;
-            self.refuse_expunged(job, &body).await?;
+            self.refuse_altered(job, &body).await?;
             Ok(Wanted { body, part, filter_error: None })
         };
         let is_asked = job.attempt_number == 1 && !job.unfiltered;
@@ -231,14 +233,24 @@ impl Sender {
 }
 
 impl Sender {
-    /// A payload of zeros alone is what expunging leaves; some that were sent so are, too.
-    async fn refuse_expunged(&self, job: &Job, body: &[u8]) -> Result<(), Done> {
-        if body.is_empty() || body.iter().any(|byte| *byte != 0) {
+    /// What is sent is what was received, or nothing. Expunging leaves zeros alone; where the digest is not told, some that
+    /// were sent so are, too.
+    async fn refuse_altered(&self, job: &Job, body: &[u8]) -> Result<(), Done> {
+        let altered = job.event.body_sha256.map(|sha256| sha256 != event::digest(body));
+        let is_suspect = altered.unwrap_or_else(|| !body.is_empty() && body.iter().all(|byte| *byte == 0));
+        if !is_suspect {
             return Ok(());
         }
         match self.system.is_expunged(job.event.id).await {
-            Ok(false) => Ok(()),
             Ok(true) => Err(Done::Cancelled),
+            Ok(false) if altered.is_none() => Ok(()),
+            Ok(false) => {
+                error!(
+                    s3_key = job.event.payload.s3_key,
+                    "what the payload store has is not what was received; it is not sent"
+                );
+                Err(Done::PayloadMissing)
+            }
             Err(error) => {
                 warn!(
                     error = &error as &dyn std::error::Error,

@@ -34,6 +34,11 @@ impl<M: rdkafka::Message> Attributes<'_, M> {
         std::str::from_utf8(self.bytes(name)?).ok()
     }
 
+    fn digest(&self, name: &'static str) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(self.bytes(name)?, &mut digest).ok().map(|()| digest)
+    }
+
     fn parsed<T: FromStr>(&self, name: &'static str) -> Result<T, Undecodable> {
         self.text(name).and_then(|text| text.parse().ok()).ok_or(Undecodable::Header(name))
     }
@@ -65,6 +70,7 @@ impl EventMessage {
             received_at: attributes.parsed::<DateTime<Utc>>(header::TIME)?,
             content_type: attributes.text(header::CONTENT_TYPE).map(str::to_owned),
             traceparent: attributes.text(header::TRACEPARENT).map(str::to_owned),
+            body_sha256: attributes.digest(header::PAYLOAD_SHA256),
             body: inline.then(|| Bytes::copy_from_slice(value)),
             headers: Bytes::copy_from_slice(attributes.bytes(header::HEADERS).unwrap_or_default()),
             relayed: attributes.bytes(header::RELAYED).is_some(),

@@ -65,6 +65,10 @@ impl EventMessage {
             .with(header::PAYLOAD_KEY, &self.payload.s3_key)
             .with(header::PAYLOAD_OFFSET, self.payload.s3_offset.to_string())
             .with(header::PAYLOAD_LENGTH, self.payload.s3_length.to_string())
+            .with_some(
+                header::PAYLOAD_SHA256,
+                self.body_sha256.filter(|_| self.body.is_none()).map(hex::encode),
+            )
             .with(header::HEADERS, &self.headers)
             .with_some(header::RELAYED, self.relayed.then_some("true"))
     }

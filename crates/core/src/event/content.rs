@@ -23,13 +23,18 @@ pub struct Content {
     pub deduplication: Result<Option<DeduplicationKey>, InvalidKey>,
 }
 
+/// SHA-256 of a payload (FIPS 180-4), by which it is known to be as it was received.
+pub fn digest(payload: &[u8]) -> [u8; 32] {
+    Sha256::digest(payload).into()
+}
+
 impl Content {
     /// Of a request to an endpoint that verifies so.
     pub fn of(verification: &Verification, received: &HeaderMap, body: &[u8]) -> Self {
         let credential = verification.credential_header();
         let content_type = received.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Self {
-            body_sha256: Sha256::digest(body).into(),
+            body_sha256: digest(body),
             headers: headers::encode(&headers::to_forward(received, credential)),
             event_type: event_type(verification, received, body),
             content_type: content_type.map(str::to_owned),

@@ -14,6 +14,7 @@ use ravenpost_core::ids::{DestinationId, EventId};
 use sqlx::{Executor, PgConnection};
 
 use super::maintenance::RETENTION;
+use super::schedule::sha256;
 use super::{Due, System};
 use crate::error::POSTGRES;
 use crate::lease::bounded;
@@ -106,7 +107,8 @@ impl System {
                 s.organization_id as "organization_id!", s.endpoint_id as "endpoint_id!", s.run as "run!",
                 s.attempt_number as "attempt_number!", s.version as "version!", s.due_at as "due_at!",
                 s.unfiltered as "unfiltered!", e.received_at as "received_at?",
-                e.s3_key as "s3_key?", e.s3_offset as "s3_offset?", e.s3_length as "s3_length?", e.event_type,
+                e.s3_key as "s3_key?", e.s3_offset as "s3_offset?", e.s3_length as "s3_length?",
+                e.body_sha256 as "body_sha256?", e.event_type,
                 e.content_type, e.traceparent, h.headers as "headers?"
             from page s
             cross join retention r
@@ -145,6 +147,7 @@ impl System {
                     s3_offset: row.s3_offset?,
                     s3_length: row.s3_length?,
                 },
+                body_sha256: sha256(&row.body_sha256?),
                 headers: row.headers.unwrap_or_default().into(),
                 event_type: row.event_type,
                 content_type: row.content_type,

@@ -274,6 +274,7 @@ pub(super) fn job(row: Due) -> Job {
             content_type: row.content_type,
             traceparent: row.traceparent,
             payload: row.payload,
+            body_sha256: Some(row.body_sha256),
             body: None,
             headers: row.headers,
             relayed: false,

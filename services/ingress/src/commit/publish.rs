@@ -66,6 +66,7 @@ pub(super) fn message(row: &NewEvent, body: &Bytes) -> EventMessage {
         content_type: row.content_type.clone(),
         traceparent: row.traceparent.clone(),
         payload: row.payload.clone(),
+        body_sha256: Some(row.body_sha256),
         body: (body.len() <= INLINE_LIMIT).then(|| body.clone()),
         headers: row.headers.clone(),
         relayed: false,

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use ravenpost_bus::Producer;
 use ravenpost_bus::message::INLINE_LIMIT;
 use ravenpost_chassis::{Context, clock};
-use ravenpost_core::event::PayloadLocation;
+use ravenpost_core::event::{self, PayloadLocation};
 use ravenpost_core::ids::{EventId, InstanceId};
 use ravenpost_store::system::{NewEvent, Peer};
 use ravenpost_store::{Payloads, System};
@@ -238,7 +238,7 @@ impl Relay {
     }
 
     /// The bodies that travel inline, `None` for the others. Neighbours in a segment are read together. What can't be
-    /// read travels as a claim check: the worker looks for it again, and nothing waits for one object here.
+    /// read, or is not what was received, travels as a claim check: the worker looks for it again, and nothing waits for one object here.
     async fn bodies(&self, run: InstanceId, rows: &[NewEvent]) -> Vec<Option<Bytes>> {
         let groups: Vec<_> = rows.chunk_by(|one, other| one.payload.s3_key == other.payload.s3_key).collect();
         let mut bodies = Vec::with_capacity(rows.len());
@@ -266,7 +266,8 @@ impl Relay {
             let bytes = bytes.as_ref().filter(|_| is_inline(&row.payload))?;
             let from = usize::try_from(row.payload.s3_offset - begin).ok()?;
             let to = from + usize::try_from(row.payload.s3_length).ok()?;
-            (to <= bytes.len()).then(|| bytes.slice(from..to))
+            let body = (to <= bytes.len()).then(|| bytes.slice(from..to))?;
+            (event::digest(&body) == row.body_sha256).then_some(body)
         };
         Ok(group.iter().map(body).collect())
     }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use ravenpost_core::event;
 use ravenpost_core::ledger::{Fault, Finding};
 use ravenpost_store::system::StoredPayload;
 use ravenpost_store::{Payloads, Result};
-use sha2::{Digest as _, Sha256};
 
 /// Reads that are under way at once.
 const AT_ONCE: usize = 8;
@@ -86,7 +86,7 @@ fn judge(payload: &StoredPayload, start: i64, bytes: &[u8]) -> Option<Fault> {
     let body = within(from).zip(within(to)).and_then(|(from, to)| bytes.get(from..to));
     match body {
         None => Some(Fault::PayloadShort),
-        Some(body) if Sha256::digest(body).as_slice() != payload.sha256 => Some(Fault::PayloadAltered),
+        Some(body) if event::digest(body).as_slice() != payload.sha256 => Some(Fault::PayloadAltered),
         Some(_) => None,
     }
 }
@@ -104,7 +104,7 @@ mod tests {
             event_id: EventId(Uuid::nil()),
             organization_id: OrganizationId(Uuid::nil()),
             location: PayloadLocation::within(key.to_owned(), offset, body.len()),
-            sha256: Sha256::digest(body).to_vec(),
+            sha256: event::digest(body).to_vec(),
         }
     }
 
