@@ -18,6 +18,7 @@ use sqlx::AssertSqlSafe;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    pacing::until_waiting,
     relay::ensure_once,
     resources::expunge,
     support::{
@@ -68,7 +69,7 @@ async fn one_of_each(system: &System) -> Result<BTreeMap<&'static str, String>> 
 
     let cancelled = endpoint(system, "/retry", failing).await?;
     let id = send(&cancelled, "cancelled").await?;
-    until_waits(system, &id, "retry").await?;
+    until_waiting(system, &id, "retry").await?;
     system.api.delete(&cancelled.destination_path()).await?;
     events.insert("cancelled", id);
 
@@ -77,16 +78,9 @@ async fn one_of_each(system: &System) -> Result<BTreeMap<&'static str, String>> 
     {
         until_status(system, &events[name], status).await?;
     }
-    until_waits(system, &events["retry"], "retry").await?;
-    until_waits(system, &events["held"], "held").await?;
+    until_waiting(system, &events["retry"], "retry").await?;
+    until_waiting(system, &events["held"], "held").await?;
     Ok(events)
-}
-
-async fn until_waits(system: &System, event: &str, reason: &str) -> Result<()> {
-    wait::until_true(&format!("{event} to wait: {reason}"), BOUND, || async {
-        Ok(deliveries(system, event).await?["waiting"][0]["reason"] == reason)
-    })
-    .await
 }
 
 async fn by_hand(system: &System, event: &str, statement: &str) -> Result<()> {
@@ -159,7 +153,7 @@ async fn damage(system: &System, events: &BTreeMap<&str, String>) -> Result<()> 
     expected.remove(&(events["retry"].clone(), "lost".to_owned()));
     let repaired = ledger(system, &["--repair"]).await?;
     assert_eq!((findings(&repaired), &repaired["swept"]), (expected.clone(), &json!(1)), "{repaired}");
-    until_waits(system, &events["retry"], "retry").await?;
+    until_waiting(system, &events["retry"], "retry").await?;
     assert_eq!(
         deliveries(system, &events["retry"]).await?["data"].as_array().map(Vec::len),
         Some(2),
