@@ -4,12 +4,24 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use ravenpost_core::topic;
-use ravenpost_testkit::{receiver::Answer, system::System, wait};
+use ravenpost_testkit::{
+    fault::{FaultProxy, Mode},
+    receiver::Answer,
+    system::System,
+    wait,
+};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
 
-use crate::support::{
-    BOUND, SHARED, alone, column, deliveries, destination, endpoint, number, retries, send, text,
-    until_status,
+use crate::{
+    pacing::until_waiting,
+    support::{
+        BOUND, SHARED, alone, column, deliveries, destination, endpoint, number, on, retries, run, sample,
+        send, text, until_status,
+    },
 };
 
 #[test]
@@ -237,5 +249,64 @@ fn proxies_of_the_environment_are_ignored() {
         let endpoint = endpoint(system, "/direct", json!({})).await?;
         let event = send(&endpoint, "by no proxy").await?;
         until_status(system, &event, "SUCCESS").await.map(drop)
+    });
+}
+
+/// A forward proxy that connects everybody to where they ask for (`CONNECT`, RFC 9110 section 9.3.6).
+async fn forward_proxy() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(tunnel(stream));
+        }
+    });
+    Ok(address)
+}
+
+async fn tunnel(mut stream: TcpStream) -> Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8(head)?;
+    let mut destination = TcpStream::connect(head.split(' ').nth(1).context("no target")?).await?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+    copy_bidirectional(&mut stream, &mut destination).await?;
+    Ok(())
+}
+
+/// Its trouble is the operator's: it costs no destination an attempt, or its good name.
+#[test]
+fn while_the_operators_proxy_is_away_nothing_is_an_attempt() {
+    run(async {
+        let way = FaultProxy::start(&forward_proxy().await?).await?;
+        let builder =
+            System::builder().setting("RAVENPOST_EGRESS_PROXY", format!("http://{}", way.address()));
+        on(builder, async |system| {
+            // The first attempt is the last one.
+            let endpoint = endpoint(system, "/by-proxy", json!({ "retry_policy": retries(&[]) })).await?;
+            let refused = async || {
+                let metrics = system.workers[0].metrics().await?;
+                sample(&metrics, "ravenpost_delivery_no_way_out_total").context("no such metric")
+            };
+            for mode in [Mode::Refuse, Mode::Cut] {
+                way.set(mode);
+                let before = refused().await?;
+                let id = send(&endpoint, "{}").await?;
+                wait::until_true("the proxy to be missed", BOUND, || async { Ok(refused().await? > before) })
+                    .await?;
+                until_waiting(system, &id, "parked").await?;
+                let told = deliveries(system, &id).await?;
+                assert_eq!(told["data"], json!([]), "{told}");
+                let state = system.api.get(&endpoint.destination_path()).await?["state"].take();
+                assert_eq!((&state["breaker"], &state["failing_since"]), (&json!("closed"), &Value::Null));
+                way.set(Mode::Pass);
+                until_status(system, &id, "SUCCESS").await?;
+                assert_eq!(column(&deliveries(system, &id).await?, "outcome"), ["success"], "{mode:?}");
+            }
+            Ok(())
+        })
+        .await
     });
 }

@@ -97,6 +97,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// For a person to read; holds no secret.
     pub message: String,
+    /// It says nothing of the other side: the operator's proxy or name server can't be reached. Nothing was sent.
+    pub ours: bool,
 }
 
 /// Classes of failures without a response.

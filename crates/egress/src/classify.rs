@@ -20,7 +20,12 @@ use crate::tls::is_an_authoritys;
 const MESSAGE_LIMIT: usize = 200;
 
 pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
-    Failure { kind, message: message.into() }
+    Failure { kind, message: message.into(), ours: false }
+}
+
+/// What the operator has to mend.
+pub(crate) fn ours(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure { ours: true, ..failure(kind, message) }
 }
 
 pub(crate) fn blocked(blocked: &Blocked) -> Failure {
@@ -48,7 +53,7 @@ pub(crate) enum Stage {
 
 /// The whole request took too long.
 pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
-    let stage = match stage {
+    let what = match stage {
         Stage::Name => "its name had not been resolved",
         Stage::Proxy => "the proxy had not taken the connection",
         Stage::Connect => "the destination had not taken the connection",
@@ -56,18 +61,20 @@ pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
         Stage::Waiting => "no response had begun",
         Stage::Reading => "the response's body had not ended",
     };
-    failure(FailureKind::Timeout, format!("no complete answer within {}: {stage}", duration::format(total)))
+    let message = format!("no complete answer within {}: {what}", duration::format(total));
+    Failure { ours: stage == Stage::Proxy, ..failure(FailureKind::Timeout, message) }
 }
 
 /// No connection within its own time.
 pub(crate) fn connect_timed_out(limit: Duration, stage: Stage) -> Failure {
-    let stage = match stage {
+    let what = match stage {
         Stage::Name => "the name was not resolved",
         Stage::Proxy => "the proxy did not take it",
         Stage::Tls => "the TLS handshake did not end",
         _ => "the destination did not take it",
     };
-    failure(FailureKind::Timeout, format!("no connection within {}: {stage}", duration::format(limit)))
+    let message = format!("no connection within {}: {what}", duration::format(limit));
+    Failure { ours: stage == Stage::Proxy, ..failure(FailureKind::Timeout, message) }
 }
 
 /// No response began in its own time.
@@ -85,6 +92,9 @@ pub(crate) fn name(refused: &Refused) -> Failure {
             FailureKind::Dns,
             clipped(format!("the destination's name can't be resolved just now: {why}")),
         ),
+        Refused::NoServer => {
+            ours(FailureKind::Dns, "no name can be resolved just now: the name server does not answer")
+        }
     }
 }
 

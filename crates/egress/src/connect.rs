@@ -109,7 +109,7 @@ impl Connector {
                 seen.stage = Stage::Name;
                 let started = Instant::now();
                 let ips = self.resolver.vetted(name).await;
-                if !matches!(ips, Err(Refused::Unresolved(_))) {
+                if !matches!(ips, Err(Refused::Unresolved(_) | Refused::NoServer)) {
                     seen.phases.dns = Some(started.elapsed());
                 }
                 ips.map_err(|refused| classify::name(&refused))?
@@ -140,7 +140,8 @@ impl Connector {
     }
 
     async fn to_proxy(&self, proxy: &Proxy) -> Result<Stream, Failure> {
-        let away = |why: String| failure(FailureKind::Connect, format!("no connection to the proxy: {why}"));
+        let away =
+            |why: String| classify::ours(FailureKind::Connect, format!("no connection to the proxy: {why}"));
         let ips = match &proxy.host {
             Host::Ipv4(ip) => vec![(*ip).into()],
             Host::Ipv6(ip) => vec![(*ip).into()],

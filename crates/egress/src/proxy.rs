@@ -49,22 +49,22 @@ impl Proxy {
 
     /// Has the proxy connect `stream` to `address`.
     pub(crate) async fn tunnel(&self, mut stream: Stream, address: SocketAddr) -> Result<Stream, Failure> {
-        let broken = |error: std::io::Error| failed(&format!("the proxy broke off: {}", error.kind()));
+        let broken = |error: std::io::Error| wrong(&format!("the proxy broke off: {}", error.kind()));
         stream.write_all(self.request(address).as_bytes()).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
         let mut answer = Vec::with_capacity(512);
         // Byte by byte: what follows the headers is the destination's already.
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() == ANSWER_LIMIT {
-                return Err(failed("the proxy's answer is too long"));
+                return Err(wrong("the proxy's answer is too long"));
             }
             answer.push(stream.read_u8().await.map_err(broken)?);
         }
         match status(&answer) {
             Some(200..=299) => Ok(stream),
-            Some(407) => Err(failed("the proxy wants other credentials (407)")),
+            Some(407) => Err(wrong("the proxy wants other credentials (407)")),
             Some(status) => Err(failed(&format!("the proxy does not connect to the destination ({status})"))),
-            None => Err(failed("the proxy does not speak HTTP")),
+            None => Err(wrong("the proxy does not speak HTTP")),
         }
     }
 
@@ -104,6 +104,11 @@ fn status(answer: &[u8]) -> Option<u16> {
     let mut parsed = httparse::Response::new(&mut headers);
     parsed.parse(answer).ok().filter(httparse::Status::is_complete)?;
     parsed.code
+}
+
+/// With the proxy itself.
+fn wrong(message: &str) -> Failure {
+    Failure { ours: true, ..failed(message) }
 }
 
 fn failed(message: &str) -> Failure {

@@ -25,6 +25,8 @@ use crate::address::{self, Blocked};
 /// For one question to the servers, and how often it is asked again, within the time of a connection.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 const QUESTIONS_AGAIN: usize = 1;
+/// How long a name server has that is asked for nothing but whether it is there: it need not ask anybody.
+const THERE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers that are remembered, each for its time to live but no longer than this: a destination that moves is found.
 const REMEMBERED: u64 = 1_024;
 const FRESH: Duration = Duration::from_secs(30);
@@ -40,6 +42,8 @@ const ADDRESSES: usize = 8;
 #[derive(Clone)]
 pub(crate) struct Resolver {
     dns: TokioResolver,
+    /// The same servers, of which no answer is remembered.
+    fresh: TokioResolver,
     hosts: Arc<Hosts>,
     allowed: Arc<[IpNet]>,
 }
@@ -53,9 +57,12 @@ pub(crate) enum Refused {
     NoName,
     #[error("the name has no address")]
     NoAddress,
-    /// The name server is away, or the name's own servers are.
+    /// The name's own servers are away, or its name server has another reason.
     #[error("the name can't be resolved: {0}")]
     Unresolved(String),
+    /// Ours is away. It says nothing of any name.
+    #[error("the name server does not answer")]
+    NoServer,
 }
 
 impl Refused {
@@ -63,7 +70,7 @@ impl Refused {
     /// the other lacks.
     fn rank(&self) -> u8 {
         match self {
-            Self::Unresolved(_) => 0,
+            Self::Unresolved(_) | Self::NoServer => 0,
             Self::NotPublic(_) => 1,
             Self::NoName | Self::NoAddress => 2,
         }
@@ -73,16 +80,9 @@ impl Refused {
 impl Resolver {
     /// Asks `name_servers`, or those of the system when there are none.
     pub(crate) fn new(name_servers: &[SocketAddr], allowed: &[IpNet]) -> Result<Self, NetError> {
-        let mut builder = if name_servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = name_servers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        options(builder.options_mut());
-        let hosts = Hosts::from_system().unwrap_or_default();
-        Ok(Self { dns: builder.build()?, hosts: Arc::new(hosts), allowed: allowed.into() })
+        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+        let (dns, fresh) = (asking(name_servers, options)?, asking(name_servers, options_of_fresh)?);
+        Ok(Self { dns, fresh, hosts, allowed: allowed.into() })
     }
 
     /// Asks nobody: these names are at 127.0.0.1, as a line of `/etc/hosts` would say.
@@ -129,7 +129,18 @@ impl Resolver {
             return judge(known);
         }
         let (v4, v6) = self.both(name, judge).await;
-        merged(v4, v6)
+        match merged(v4, v6) {
+            Err(Refused::Unresolved(_)) if !self.is_answered().await => Err(Refused::NoServer),
+            found => found,
+        }
+    }
+
+    /// Whether a name server says anything at all to a question for which it needs nobody else: where the root is.
+    async fn is_answered(&self) -> bool {
+        match self.fresh.lookup(Name::root(), RecordType::NS).await {
+            Ok(_) => true,
+            Err(error) => !matches!(error, NetError::Timeout | NetError::Io(_) | NetError::NoConnections),
+        }
     }
 
     /// Both families at once. When one has addresses that are good for something, the other has a moment left.
@@ -155,6 +166,19 @@ impl Resolver {
 
 type Found = Result<Vec<IpAddr>, Refused>;
 
+/// Asks these servers, or those of the system when there are none.
+fn asking(name_servers: &[SocketAddr], options: fn(&mut ResolverOpts)) -> Result<TokioResolver, NetError> {
+    let mut builder = if name_servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = name_servers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_name_servers(servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    options(builder.options_mut());
+    builder.build()
+}
+
 fn name_server(address: &SocketAddr) -> NameServerConfig {
     let at = |mut connection: ConnectionConfig| {
         connection.port = address.port();
@@ -173,6 +197,13 @@ fn options(options: &mut ResolverOpts) {
     // Read once, and looked at here: what stands there has no other addresses in the DNS.
     options.use_hosts_file = ResolveHosts::Never;
     options.preserve_intermediates = false;
+}
+
+fn options_of_fresh(options: &mut ResolverOpts) {
+    self::options(options);
+    options.timeout = THERE_TIMEOUT;
+    options.attempts = 0;
+    options.cache_size = 0;
 }
 
 fn found(answer: Result<Lookup, NetError>) -> Found {

@@ -37,6 +37,8 @@ pub struct WorkerMetrics {
     pub swept: IntCounter,
     /// Times that the payload of an accepted event was not there.
     pub payloads_missing: IntCounter,
+    /// Attempts that were not made for want of a proxy or name server.
+    pub no_way_out: IntCounter,
     expired: IntCounter,
     /// Things recorded together.
     pub record_batch: Histogram,
@@ -115,6 +117,10 @@ impl WorkerMetrics {
             payloads_missing: metrics.counter(
                 "delivery_payloads_missing_total",
                 "Times that the payload of an accepted event was not in the payload store, or was not what was received, so that it could not be sent; it is tried again every minute, until the event is kept no longer",
+            ),
+            no_way_out: metrics.counter(
+                "delivery_no_way_out_total",
+                "Times that nothing could be sent since the operator's forward proxy or name server can't be reached; that is no attempt, and is tried again every five seconds",
             ),
             expired: metrics.counter(
                 "delivery_expired_total",

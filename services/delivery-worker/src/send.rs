@@ -127,6 +127,8 @@ pub enum Done {
     Filtered,
     /// Something of ours was away; that is no attempt.
     NotSent,
+    /// There is no way out: the operator's proxy or name server can't be reached. That is no attempt either.
+    NoWayOut,
     /// The destination's settings can't be read, neither for this nor for its other events.
     Unreadable,
     /// Its payload is not where it was put, or is not what was received. That is no attempt either: somebody has to bring
@@ -190,6 +192,13 @@ impl Sender {
         let Some(answer) = self.exchange(job.destination_id, destination, headers, body).await else {
             return Done::NotSent;
         };
+        if let Err(failure) = answer.result.as_ref()
+            && failure.ours
+        {
+            warn!(why = failure.message, "there is no way out: what could not be sent is tried again");
+            self.metrics.no_way_out.inc();
+            return Done::NoWayOut;
+        }
         let attempt = Attempt { filter_error, ..judge(&job, destination, &answer, attempted_at) };
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
         let letter = attempt.is_dead().then(|| dead_letter(&event, &attempt));

@@ -8,6 +8,7 @@ use axum::routing::any;
 use hickory_resolver::proto::rr::RecordType;
 use ravenpost_core::delivery::FailureKind;
 use ravenpost_egress::{Client, Request, Settings};
+use tokio::net::UdpSocket;
 
 use crate::support::names::{Reply, addresses, asking, name_server};
 use crate::support::{Counter, assert_failed, failure, http_server, post, response, settings, strict};
@@ -129,18 +130,25 @@ async fn what_the_name_server_says_is_told_apart() {
     let beginning = "the destination's name can't be resolved just now: ";
     assert!(failure.message.starts_with(beginning), "{}", failure.message);
     assert!(!failure.message.contains("s3cret"), "{}", failure.message);
+    assert!(!failure.ours, "the name's own servers are broken");
 }
 
+/// Who asks nobody but for this name has an answer for others.
 #[tokio::test]
-async fn a_silent_name_server_is_a_failure_of_its_own() {
-    let server = name_server(|_, _| Reply::Silence).await;
-    let client = Client::new(&asking(server, settings())).unwrap();
-    let started = Instant::now();
-    let failure = failure(client.send(post("http://silent.example.com/")).await);
-    assert_eq!(failure.kind, FailureKind::Dns, "{}", failure.message);
-    let message = "the destination's name can't be resolved just now: the name server does not answer";
-    assert_eq!(failure.message, message);
-    assert!(started.elapsed() < Duration::from_secs(12));
+async fn a_name_server_that_is_away_is_told_from_a_name_whose_servers_are() {
+    const AWAY: &str = "no name can be resolved just now: the name server does not answer";
+    const SILENT: &str = "the destination's name can't be resolved just now: the name server does not answer";
+    let silent = name_server(|_, _| Reply::Silence).await;
+    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let waiting = name_server(|name, _| if name.is_empty() { Reply::Broken } else { Reply::Silence }).await;
+    for (server, message, ours) in [(silent, AWAY, true), (nobody, AWAY, true), (waiting, SILENT, false)] {
+        let client = Client::new(&asking(server, settings())).unwrap();
+        let started = Instant::now();
+        let answer = client.send(post("http://silent.example.com/")).await;
+        assert_eq!(answer.result.as_ref().unwrap_err().ours, ours, "{message}");
+        assert_failed(answer, FailureKind::Dns, message);
+        assert!(started.elapsed() < Duration::from_secs(12));
+    }
 }
 
 #[tokio::test]

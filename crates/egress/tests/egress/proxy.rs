@@ -99,24 +99,32 @@ async fn a_proxy_is_no_way_around_the_verdict() {
 
 #[tokio::test]
 async fn what_a_proxy_refuses_is_told_without_its_credentials() {
-    for (status, message) in [
-        ("407 Proxy Authentication Required", "no connection: the proxy wants other credentials (407)"),
-        ("502 Bad Gateway", "no connection: the proxy does not connect to the destination (502)"),
-        ("nonsense", "no connection: the proxy does not speak HTTP"),
+    for (status, message, ours) in [
+        ("407 Proxy Authentication Required", "no connection: the proxy wants other credentials (407)", true),
+        ("502 Bad Gateway", "no connection: the proxy does not connect to the destination (502)", false),
+        ("nonsense", "no connection: the proxy does not speak HTTP", true),
     ] {
         let (proxy, _) = proxy(status).await;
         let client = by(proxy, settings());
-        assert_failed(client.send(post("http://127.0.0.1:9/")).await, FailureKind::Connect, message);
+        let answer = client.send(post("http://127.0.0.1:9/")).await;
+        assert_eq!(answer.result.as_ref().unwrap_err().ours, ours, "{status}");
+        assert_failed(answer, FailureKind::Connect, message);
         assert!(!format!("{client:?}").contains("s3cret"));
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_away_or_floods_is_told() {
+async fn a_proxy_that_is_away_or_floods_is_told_and_is_no_fault_of_the_destinations() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let answer = by(closed, settings()).send(post("http://127.0.0.1:9/")).await;
-    assert_failed(answer, FailureKind::Connect, "no connection to the proxy: connection refused");
     let flooding = raw_server(async |mut stream| crate::support::flood(&mut stream, b"x").await).await;
-    let answer = by(flooding, settings()).send(post("http://127.0.0.1:9/")).await;
-    assert_failed(answer, FailureKind::Connect, "no connection: the proxy's answer is too long");
+    let silent = raw_server(async |mut stream| drop(stream.read_u8().await)).await;
+    for (proxy, message) in [
+        (closed, "no connection to the proxy: connection refused"),
+        (flooding, "no connection: the proxy's answer is too long"),
+        (silent, "no connection: the proxy broke off: connection reset"),
+    ] {
+        let answer = by(proxy, settings()).send(post("http://127.0.0.1:9/")).await;
+        assert!(answer.result.as_ref().unwrap_err().ours, "{message}");
+        assert_failed(answer, FailureKind::Connect, message);
+    }
 }

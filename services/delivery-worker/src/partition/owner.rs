@@ -373,19 +373,23 @@ impl Owner {
                 self.leave_to_schedule(pair.1, ParkReason::Held, now);
             }
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
-            Done::Unreadable => {
-                if let Some(lane) = self.lanes.get_mut(&pair.1) {
-                    lane.gate.rest_until(now + UNREADABLE_RESTS);
-                }
-                self.wait_in_schedule(pair, ParkReason::Parked, now);
-                self.leave_to_schedule(pair.1, ParkReason::Parked, now);
-            }
+            Done::NoWayOut => self.rest(pair, NOT_SENT_DUE, now),
+            Done::Unreadable => self.rest(pair, UNREADABLE_RESTS, now),
             Done::PayloadMissing => {
                 self.shared.metrics.payloads_missing.inc();
                 self.put_off(pair, ParkReason::Parked, now + PAYLOAD_MISSING_DUE);
             }
         }
         self.advance(pair.1, now);
+    }
+
+    /// Nothing can be sent to its destination for so long, and all of it waits in the schedule.
+    fn rest(&mut self, pair: Pair, rest: TimeDelta, now: DateTime<Utc>) {
+        if let Some(lane) = self.lanes.get_mut(&pair.1) {
+            lane.gate.rest_until(now + rest);
+        }
+        self.wait_in_schedule(pair, ParkReason::Parked, now);
+        self.leave_to_schedule(pair.1, ParkReason::Parked, now);
     }
 
     /// The destination does not want it.

@@ -112,6 +112,7 @@ fn no_token() -> Failure {
     Failure {
         kind: FailureKind::Token,
         message: "the token endpoint has taken all the time that the destination has to answer".to_owned(),
+        ours: false,
     }
 }
 
@@ -160,5 +161,6 @@ fn read(tls: &TlsSettings) -> Result<Arc<TlsProfile>, Failure> {
     profile.map(Arc::new).map_err(|invalid| Failure {
         kind: FailureKind::Certificate,
         message: format!("the destination's TLS settings can't be used: {invalid}"),
+        ours: false,
     })
 }

@@ -112,7 +112,7 @@ impl Tokens {
         });
         asking.await.unwrap_or_else(|error| {
             let message = format!("the token endpoint could not be asked: {error}");
-            Err(Failure { kind: FailureKind::Token, message })
+            Err(Failure { kind: FailureKind::Token, message, ours: true })
         })
     }
 
@@ -126,17 +126,17 @@ impl Tokens {
             first_byte_timeout: None,
             tls: None,
         };
-        let message = match self.client.send(request).await.result {
+        let (message, ours) = match self.client.send(request).await.result {
             Ok(response) => match access_token::read(&response) {
                 Ok(token) => return Ok(token),
-                Err(message) => message,
+                Err(message) => (message, false),
             },
-            Err(failure) => format!(
-                "no answer of the token endpoint: {}",
-                failure.message.replace("the destination", "the endpoint")
-            ),
+            Err(failure) => {
+                let why = failure.message.replace("the destination", "the endpoint");
+                (format!("no answer of the token endpoint: {why}"), failure.ours)
+            }
         };
-        Err(Failure { kind: FailureKind::Token, message })
+        Err(Failure { kind: FailureKind::Token, message, ours })
     }
 }
 
@@ -179,7 +179,11 @@ mod tests {
     }
 
     fn refused() -> Failure {
-        Failure { kind: FailureKind::Token, message: "the token endpoint answered 500".to_owned() }
+        Failure {
+            kind: FailureKind::Token,
+            message: "the token endpoint answered 500".to_owned(),
+            ours: false,
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn answered(status: u16, retry_after: Option<&str>) -> Answer {
 }
 
 fn failed(kind: FailureKind) -> Answer {
-    answer(Err(Failure { kind, message: String::new() }))
+    answer(Err(Failure { kind, message: String::new(), ours: false }))
 }
 
 fn now() -> DateTime<Utc> {
