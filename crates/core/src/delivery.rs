@@ -230,6 +230,11 @@ impl Outcome {
 }
 
 impl Answer {
+    /// Why nothing could be sent, if that says nothing of the other side ([`Failure::ours`]).
+    pub fn why_not_out(&self) -> Option<&str> {
+        self.result.as_ref().err().filter(|failure| failure.ours).map(|failure| failure.message.as_str())
+    }
+
     /// The answer in one word.
     pub fn outcome(&self) -> Outcome {
         match &self.result {

@@ -53,7 +53,7 @@ pub(crate) enum Stage {
 
 /// The whole request took too long.
 pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
-    let what = match stage {
+    let stage = match stage {
         Stage::Name => "its name had not been resolved",
         Stage::Proxy => "the proxy had not taken the connection",
         Stage::Connect => "the destination had not taken the connection",
@@ -61,8 +61,7 @@ pub(crate) fn timed_out(total: Duration, stage: Stage) -> Failure {
         Stage::Waiting => "no response had begun",
         Stage::Reading => "the response's body had not ended",
     };
-    let message = format!("no complete answer within {}: {what}", duration::format(total));
-    Failure { ours: stage == Stage::Proxy, ..failure(FailureKind::Timeout, message) }
+    failure(FailureKind::Timeout, format!("no complete answer within {}: {stage}", duration::format(total)))
 }
 
 /// No connection within its own time.
@@ -92,10 +91,12 @@ pub(crate) fn name(refused: &Refused) -> Failure {
             FailureKind::Dns,
             clipped(format!("the destination's name can't be resolved just now: {why}")),
         ),
-        Refused::NoServer => {
-            ours(FailureKind::Dns, "no name can be resolved just now: the name server does not answer")
-        }
     }
+}
+
+/// The operator's name server has answered nothing.
+pub(crate) fn no_name_server() -> Failure {
+    ours(FailureKind::Dns, "no name can be resolved just now: the name server does not answer")
 }
 
 /// A TCP connection that did not come about.

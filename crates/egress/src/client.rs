@@ -11,7 +11,7 @@ use http_body_util::Full;
 use ravenpost_core::delivery::{Answer, Failure, Response};
 use url::Url;
 
-use crate::classify::timed_out;
+use crate::classify::{no_name_server, timed_out};
 use crate::connect::Connector;
 use crate::connection::{Bounds, Connection, Outgoing};
 use crate::pool::{Key, Pool};
@@ -111,7 +111,8 @@ impl Client {
         Target::of(url, self.inner.connector.resolver.allowed()).map(drop)
     }
 
-    /// Sends a request. Never fails: what went wrong is the answer.
+    /// Sends a request. Never fails: what went wrong is the answer. It takes a second longer than the request may when a name
+    /// was not resolved and it is found that the name server is away.
     pub async fn send(&self, request: Request) -> Answer {
         let mut headers = request.headers;
         for name in &FRAMING {
@@ -150,8 +151,17 @@ impl Client {
         let exchange = self.exchange(url, &message, tls, bounds, &mut seen);
         let result = tokio::time::timeout(timeout, exchange).await;
         let result = result.unwrap_or_else(|_| Err(timed_out(timeout, seen.stage)));
-        let result = result.or_else(|failure| seen.refusal().ok_or(failure));
+        let result = match result.or_else(|failure| seen.refusal().ok_or(failure)) {
+            Err(failure) if seen.is_unresolved(&failure) && !self.has_name_server().await => {
+                Err(no_name_server())
+            }
+            result => result,
+        };
         Answer { result, duration: started.elapsed(), phases: seen.phases, address: seen.address }
+    }
+
+    async fn has_name_server(&self) -> bool {
+        self.inner.connector.resolver.is_answered().await
     }
 
     /// One exchange, on a connection that waits for it or on a new one. When one that had waited turns out to be

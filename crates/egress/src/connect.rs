@@ -109,7 +109,7 @@ impl Connector {
                 seen.stage = Stage::Name;
                 let started = Instant::now();
                 let ips = self.resolver.vetted(name).await;
-                if !matches!(ips, Err(Refused::Unresolved(_) | Refused::NoServer)) {
+                if !matches!(ips, Err(Refused::Unresolved(_))) {
                     seen.phases.dns = Some(started.elapsed());
                 }
                 ips.map_err(|refused| classify::name(&refused))?
@@ -126,9 +126,9 @@ impl Connector {
         seen: &mut Seen,
     ) -> Result<(Stream, SocketAddr), Failure> {
         let mut last = failure(FailureKind::Connect, "no connection: there is no address");
+        seen.stage = Stage::Proxy;
         for address in addresses {
             seen.address = Some(*address);
-            seen.stage = Stage::Proxy;
             let stream = self.to_proxy(proxy).await?;
             seen.stage = Stage::Connect;
             match proxy.tunnel(stream, *address).await {

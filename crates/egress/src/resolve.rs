@@ -25,7 +25,7 @@ use crate::address::{self, Blocked};
 /// For one question to the servers, and how often it is asked again, within the time of a connection.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 const QUESTIONS_AGAIN: usize = 1;
-/// How long a name server has that is asked for nothing but whether it is there: it need not ask anybody.
+/// How long the name server has that is asked for nothing but whether it is there.
 const THERE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers that are remembered, each for its time to live but no longer than this: a destination that moves is found.
 const REMEMBERED: u64 = 1_024;
@@ -57,12 +57,9 @@ pub(crate) enum Refused {
     NoName,
     #[error("the name has no address")]
     NoAddress,
-    /// The name's own servers are away, or its name server has another reason.
+    /// The name's own servers are away, or our name server is.
     #[error("the name can't be resolved: {0}")]
     Unresolved(String),
-    /// Ours is away. It says nothing of any name.
-    #[error("the name server does not answer")]
-    NoServer,
 }
 
 impl Refused {
@@ -70,7 +67,7 @@ impl Refused {
     /// the other lacks.
     fn rank(&self) -> u8 {
         match self {
-            Self::Unresolved(_) | Self::NoServer => 0,
+            Self::Unresolved(_) => 0,
             Self::NotPublic(_) => 1,
             Self::NoName | Self::NoAddress => 2,
         }
@@ -129,14 +126,12 @@ impl Resolver {
             return judge(known);
         }
         let (v4, v6) = self.both(name, judge).await;
-        match merged(v4, v6) {
-            Err(Refused::Unresolved(_)) if !self.is_answered().await => Err(Refused::NoServer),
-            found => found,
-        }
+        merged(v4, v6)
     }
 
-    /// Whether a name server says anything at all to a question for which it needs nobody else: where the root is.
-    async fn is_answered(&self) -> bool {
+    /// Whether the name server says anything at all, a refusal too, to a question that no customer's server has a part in: where
+    /// the root is.
+    pub(crate) async fn is_answered(&self) -> bool {
         match self.fresh.lookup(Name::root(), RecordType::NS).await {
             Ok(_) => true,
             Err(error) => !matches!(error, NetError::Timeout | NetError::Io(_) | NetError::NoConnections),
@@ -211,7 +206,7 @@ fn found(answer: Result<Lookup, NetError>) -> Found {
         Ok(lookup) => Some(ips(&lookup)).filter(|ips| !ips.is_empty()).ok_or(Refused::NoAddress),
         Err(error) if error.is_nx_domain() => Err(Refused::NoName),
         Err(error) if error.is_no_records_found() => Err(Refused::NoAddress),
-        Err(NetError::Timeout) => Err(Refused::Unresolved("the name server does not answer".to_owned())),
+        Err(NetError::Timeout) => Err(Refused::Unresolved("its own name servers do not answer".to_owned())),
         Err(error) => Err(Refused::Unresolved(error.to_string())),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ravenpost_core::delivery::{Phases, Response};
+use ravenpost_core::delivery::{Failure, FailureKind, Phases, Response};
 
 use crate::classify::Stage;
 
@@ -17,6 +17,13 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whether it has failed so since the name server, or the name's own, did not say what the name is.
+    pub(crate) fn is_unresolved(&self, failure: &Failure) -> bool {
+        self.stage == Stage::Name
+            && self.phases.dns.is_none()
+            && matches!(failure.kind, FailureKind::Dns | FailureKind::Timeout)
+    }
+
     /// What a response said that was no success, although its body did not end well: a destination that is gone is so however
     /// it says that. A success has to be whole.
     pub(crate) fn refusal(&mut self) -> Option<Response> {

@@ -63,6 +63,17 @@ impl Shut {
     }
 }
 
+/// Whether requests get out at all: past the operator's proxy, with the help of the operator's name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayOut {
+    /// They do.
+    Open,
+    /// The last one did not. A proxy that restarts loses one now and then.
+    Doubted,
+    /// None did since the last answer, of two at least.
+    Closed,
+}
+
 /// A destination's gate.
 #[derive(Debug)]
 pub struct Gate {
@@ -74,6 +85,7 @@ pub struct Gate {
     bucket: Bucket<DateTime<Utc>>,
     /// It is not sent to before, for a fault of ours.
     rests_until: Option<DateTime<Utc>>,
+    way_out: WayOut,
 }
 
 impl Gate {
@@ -87,6 +99,7 @@ impl Gate {
             settings,
             bucket: Bucket::empty(now),
             rests_until: None,
+            way_out: WayOut::Open,
         };
         if let Some(rate) = gate.rate()
             && gate.has_rested(rate, now)
@@ -127,9 +140,24 @@ impl Gate {
         self.rests_until = Some(until);
     }
 
+    /// A request did not get out. Tells what was known before: once there is no way out it rests until then, and from then
+    /// on one request at a time looks whether there is one, until one is answered.
+    pub fn lose_way_out(&mut self, until: DateTime<Utc>) -> WayOut {
+        let before = self.way_out;
+        self.way_out = match before {
+            WayOut::Open => WayOut::Doubted,
+            WayOut::Doubted | WayOut::Closed => {
+                self.rest_until(until);
+                WayOut::Closed
+            }
+        };
+        before
+    }
+
     /// What its health allows, unless it rests.
     fn allows(&self, now: DateTime<Utc>) -> pacing::Gate {
-        match (self.health.gate(self.concurrency(), now), self.rests_until.filter(|until| now < *until)) {
+        let most = if self.way_out == WayOut::Closed { 1 } else { self.concurrency() };
+        match (self.health.gate(most, now), self.rests_until.filter(|until| now < *until)) {
             (pacing::Gate::ClosedUntil(opens_at), Some(until)) => {
                 pacing::Gate::ClosedUntil(opens_at.max(until))
             }
@@ -174,6 +202,7 @@ impl Gate {
     pub fn most_waiting(&self, queue: usize, now: DateTime<Utc>) -> usize {
         match self.shut(now) {
             Shut::HalfOpen => 0,
+            _ if self.way_out == WayOut::Closed => 0,
             _ => self.rate().map_or(queue, |rate| {
                 queue.min(usize::try_from(rate.per_second / 2).unwrap_or(usize::MAX).max(1))
             }),
@@ -182,6 +211,7 @@ impl Gate {
 
     /// An attempt was answered so. Tells what a person should hear of.
     pub fn hear(&mut self, signal: Signal, now: DateTime<Utc>) -> Option<Turn> {
+        self.way_out = WayOut::Open;
         self.health.hear(signal, now, &self.rules())
     }
 

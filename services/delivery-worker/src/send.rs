@@ -128,7 +128,7 @@ pub enum Done {
     /// Something of ours was away; that is no attempt.
     NotSent,
     /// There is no way out: the operator's proxy or name server can't be reached. That is no attempt either.
-    NoWayOut,
+    NoWayOut(String),
     /// The destination's settings can't be read, neither for this nor for its other events.
     Unreadable,
     /// Its payload is not where it was put, or is not what was received. That is no attempt either: somebody has to bring
@@ -192,12 +192,9 @@ impl Sender {
         let Some(answer) = self.exchange(job.destination_id, destination, headers, body).await else {
             return Done::NotSent;
         };
-        if let Err(failure) = answer.result.as_ref()
-            && failure.ours
-        {
-            warn!(why = failure.message, "there is no way out: what could not be sent is tried again");
+        if let Some(why) = answer.why_not_out() {
             self.metrics.no_way_out.inc();
-            return Done::NoWayOut;
+            return Done::NoWayOut(why.to_owned());
         }
         let attempt = Attempt { filter_error, ..judge(&job, destination, &answer, attempted_at) };
         self.metrics.attempted(&attempt, job.event.received_at, answer.duration);
@@ -242,21 +239,20 @@ impl Sender {
 }
 
 impl Sender {
-    /// What is sent is what was received, or nothing. Expunging leaves zeros alone; where the digest is not told, some that
-    /// were sent so are, too.
+    /// What is sent is what was received, or nothing. Expunging leaves zeros alone; some that were sent so are, too.
     async fn refuse_altered(&self, job: &Job, body: &[u8]) -> Result<(), Done> {
-        let altered = job.event.body_sha256.map(|sha256| sha256 != event::digest(body));
-        let is_suspect = altered.unwrap_or_else(|| !body.is_empty() && body.iter().all(|byte| *byte == 0));
-        if !is_suspect {
+        let is_altered = job.event.body_sha256.is_some_and(|sha256| sha256 != event::digest(body));
+        let is_nothing = !body.is_empty() && body.iter().all(|byte| *byte == 0);
+        if !is_altered && !is_nothing {
             return Ok(());
         }
         match self.system.is_expunged(job.event.id).await {
             Ok(true) => Err(Done::Cancelled),
-            Ok(false) if altered.is_none() => Ok(()),
+            Ok(false) if !is_altered => Ok(()),
             Ok(false) => {
                 error!(
                     s3_key = job.event.payload.s3_key,
-                    "what the payload store has is not what was received; it is not sent"
+                    "what the payload store has differs from its digest in `events`; it is not sent"
                 );
                 Err(Done::PayloadMissing)
             }

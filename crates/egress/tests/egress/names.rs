@@ -1,5 +1,6 @@
 //! Names: resolved here, vetted, pinned; whatever the name server says.
 
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,6 @@ use axum::routing::any;
 use hickory_resolver::proto::rr::RecordType;
 use ravenpost_core::delivery::FailureKind;
 use ravenpost_egress::{Client, Request, Settings};
-use tokio::net::UdpSocket;
 
 use crate::support::names::{Reply, addresses, asking, name_server};
 use crate::support::{Counter, assert_failed, failure, http_server, post, response, settings, strict};
@@ -133,14 +133,20 @@ async fn what_the_name_server_says_is_told_apart() {
     assert!(!failure.ours, "the name's own servers are broken");
 }
 
-/// Who asks nobody but for this name has an answer for others.
+/// Has an answer of its own, and for this name waits for others.
+async fn waiting_name_server() -> SocketAddr {
+    name_server(|name, _| if name.is_empty() { Reply::Broken } else { Reply::Silence }).await
+}
+
 #[tokio::test]
 async fn a_name_server_that_is_away_is_told_from_a_name_whose_servers_are() {
     const AWAY: &str = "no name can be resolved just now: the name server does not answer";
-    const SILENT: &str = "the destination's name can't be resolved just now: the name server does not answer";
+    const SILENT: &str =
+        "the destination's name can't be resolved just now: its own name servers do not answer";
     let silent = name_server(|_, _| Reply::Silence).await;
-    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let waiting = name_server(|name, _| if name.is_empty() { Reply::Broken } else { Reply::Silence }).await;
+    // Discard (RFC 863), which nobody serves.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    let waiting = waiting_name_server().await;
     for (server, message, ours) in [(silent, AWAY, true), (nobody, AWAY, true), (waiting, SILENT, false)] {
         let client = Client::new(&asking(server, settings())).unwrap();
         let started = Instant::now();
@@ -153,17 +159,27 @@ async fn a_name_server_that_is_away_is_told_from_a_name_whose_servers_are() {
 
 #[tokio::test]
 async fn the_deadlines_hold_while_a_name_is_looked_up() {
-    let server = name_server(|_, _| Reply::Silence).await;
-    let mut settings = asking(server, settings());
+    const AWAY: &str = "no name can be resolved just now: the name server does not answer";
+    let (waiting, silent) = (waiting_name_server().await, name_server(|_, _| Reply::Silence).await);
     let mut request = post("http://silent.example.com/");
-    request.timeout = Duration::from_millis(300);
-    let answer = Client::new(&settings).unwrap().send(request.clone()).await;
-    let message = "no complete answer within 300ms: its name had not been resolved";
-    assert_failed(answer, FailureKind::Timeout, message);
-    request.timeout = Duration::from_secs(20);
-    settings.egress_connect_timeout = Duration::from_millis(200);
-    let answer = Client::new(&settings).unwrap().send(request).await;
-    assert_failed(answer, FailureKind::Timeout, "no connection within 200ms: the name was not resolved");
+    for (server, kind, total, connect) in [
+        (
+            waiting,
+            FailureKind::Timeout,
+            "no complete answer within 300ms: its name had not been resolved",
+            "no connection within 200ms: the name was not resolved",
+        ),
+        (silent, FailureKind::Dns, AWAY, AWAY),
+    ] {
+        let mut settings = asking(server, settings());
+        request.timeout = Duration::from_millis(300);
+        let started = Instant::now();
+        assert_failed(Client::new(&settings).unwrap().send(request.clone()).await, kind, total);
+        request.timeout = Duration::from_secs(20);
+        settings.egress_connect_timeout = Duration::from_millis(200);
+        assert_failed(Client::new(&settings).unwrap().send(request.clone()).await, kind, connect);
+        assert!(started.elapsed() < Duration::from_secs(6), "{connect}");
+    }
 }
 
 #[tokio::test]

@@ -117,11 +117,11 @@ async fn what_a_proxy_refuses_is_told_without_its_credentials() {
 async fn a_proxy_that_is_away_or_floods_is_told_and_is_no_fault_of_the_destinations() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let flooding = raw_server(async |mut stream| crate::support::flood(&mut stream, b"x").await).await;
-    let silent = raw_server(async |mut stream| drop(stream.read_u8().await)).await;
+    let resetting = raw_server(async |mut stream| drop(stream.read_u8().await)).await;
     for (proxy, message) in [
         (closed, "no connection to the proxy: connection refused"),
         (flooding, "no connection: the proxy's answer is too long"),
-        (silent, "no connection: the proxy broke off: connection reset"),
+        (resetting, "no connection: the proxy broke off: connection reset"),
     ] {
         let answer = by(proxy, settings()).send(post("http://127.0.0.1:9/")).await;
         assert!(answer.result.as_ref().unwrap_err().ours, "{message}");

@@ -52,6 +52,42 @@ fn concurrency_is_the_destinations_own_or_the_operators() {
 }
 
 #[test]
+fn without_a_way_out_one_at_a_time_looks_for_it_until_one_is_answered() {
+    let mut gate = gate(PaceSettings::default());
+    assert_eq!(gate.lose_way_out(at(5_000)), WayOut::Open);
+    assert_eq!(
+        (gate.ask(3, at(0)), gate.most_waiting(8, at(0))),
+        (Permit::Now, 8),
+        "a single one says little"
+    );
+    assert_eq!(gate.lose_way_out(at(5_000)), WayOut::Doubted);
+    assert_eq!(gate.ask(0, at(4_999)), Permit::At(at(5_000)));
+    assert_eq!((gate.ask(0, at(5_000)), gate.ask(1, at(5_000))), (Permit::Now, Permit::AfterAnother));
+    assert_eq!(gate.most_waiting(8, at(5_000)), 0);
+    assert_eq!(gate.lose_way_out(at(10_000)), WayOut::Closed);
+    assert_eq!(gate.ask(0, at(9_999)), Permit::At(at(10_000)));
+    gate.hear(Signal::Fails, at(10_000));
+    assert_eq!((gate.ask(3, at(10_000)), gate.most_waiting(8, at(10_000))), (Permit::Now, 8), "an answer");
+    assert_eq!(gate.lose_way_out(at(15_000)), WayOut::Open);
+}
+
+#[test]
+fn a_probe_that_did_not_get_out_is_made_again() {
+    let mut gate = gate(PaceSettings::default());
+    for _ in 0..OPERATOR.breaker_failures {
+        gate.hear(Signal::Fails, at(0));
+    }
+    // Its wait is spread at random.
+    assert_eq!(gate.ask(0, at(20_000)), Permit::Now);
+    for until in [25_000, 30_000] {
+        gate.lose_way_out(at(until));
+        assert_eq!((gate.shut(at(until)), gate.ask(0, at(until))), (Shut::HalfOpen, Permit::Now));
+    }
+    gate.hear(Signal::Accepts, at(30_000));
+    assert_ne!(gate.shut(at(30_000)), Shut::HalfOpen);
+}
+
+#[test]
 fn the_rate_says_when() {
     let mut gate = gate(limited(10, 2));
     for _ in 0..2 {

@@ -19,7 +19,7 @@ use super::expire::Expiry;
 use super::relayed::Relayed;
 use super::{Pair, Report, Shared};
 use crate::budget::Part;
-use crate::gate::Shut;
+use crate::gate::{Shut, WayOut};
 use crate::lane::Lane;
 use crate::send::{Attempted, Done, Job};
 
@@ -373,8 +373,13 @@ impl Owner {
                 self.leave_to_schedule(pair.1, ParkReason::Held, now);
             }
             Done::NotSent => self.put_off(pair, ParkReason::Parked, now + NOT_SENT_DUE),
-            Done::NoWayOut => self.rest(pair, NOT_SENT_DUE, now),
-            Done::Unreadable => self.rest(pair, UNREADABLE_RESTS, now),
+            Done::NoWayOut(why) => self.stay(pair, &why, now),
+            Done::Unreadable => {
+                if let Some(lane) = self.lanes.get_mut(&pair.1) {
+                    lane.gate.rest_until(now + UNREADABLE_RESTS);
+                }
+                self.leave_all(pair, now);
+            }
             Done::PayloadMissing => {
                 self.shared.metrics.payloads_missing.inc();
                 self.put_off(pair, ParkReason::Parked, now + PAYLOAD_MISSING_DUE);
@@ -383,11 +388,21 @@ impl Owner {
         self.advance(pair.1, now);
     }
 
-    /// Nothing can be sent to its destination for so long, and all of it waits in the schedule.
-    fn rest(&mut self, pair: Pair, rest: TimeDelta, now: DateTime<Utc>) {
-        if let Some(lane) = self.lanes.get_mut(&pair.1) {
-            lane.gate.rest_until(now + rest);
+    /// It did not get out. When nothing does, all that its destination has waits in the schedule.
+    fn stay(&mut self, pair: Pair, why: &str, now: DateTime<Utc>) {
+        let until = now + NOT_SENT_DUE;
+        let before = self.lanes.get_mut(&pair.1).map_or(WayOut::Open, |lane| lane.gate.lose_way_out(until));
+        if before == WayOut::Open {
+            return self.put_off(pair, ParkReason::Parked, until);
         }
+        if before == WayOut::Doubted {
+            warn!(destination_id = %pair.1, why, "there is no way out: what could not be sent is tried again");
+        }
+        self.leave_all(pair, now);
+    }
+
+    /// All that its destination has waits in the schedule while it rests.
+    fn leave_all(&mut self, pair: Pair, now: DateTime<Utc>) {
         self.wait_in_schedule(pair, ParkReason::Parked, now);
         self.leave_to_schedule(pair.1, ParkReason::Parked, now);
     }

@@ -89,12 +89,14 @@ impl Sender {
         match within(deadline, self.tokens.renew(id, credentials, &token)).await {
             // The destination has answered, at least.
             None | Some(None) => Some(answer),
+            Some(Some(Err(failure))) if failure.ours => Some(answer),
             Some(Some(Err(failure))) => Some(failed(failure, started)),
             Some(Some(Ok(_))) if left(deadline) < LEAST => Some(answer),
             Some(Some(Ok(token))) => {
                 request.timeout = left(deadline);
                 request.headers.insert(header::AUTHORIZATION, token.authorization.clone());
-                self.send_if_live(request).await
+                let second = self.send_if_live(request).await?;
+                Some(if second.why_not_out().is_some() { answer } else { second })
             }
         }
     }

@@ -112,7 +112,7 @@ impl Tokens {
         });
         asking.await.unwrap_or_else(|error| {
             let message = format!("the token endpoint could not be asked: {error}");
-            Err(Failure { kind: FailureKind::Token, message, ours: true })
+            Err(Failure { kind: FailureKind::Token, message, ours: false })
         })
     }
 
@@ -157,7 +157,13 @@ impl Slot {
             }
             Err(failure) => {
                 let failures = self.failure.as_ref().map_or(0, |(_, failures, _)| *failures);
-                self.failure = Some((failure.clone(), failures.saturating_add(1), now + backoff(failures)));
+                // What was not asked at all has not failed.
+                let (failures, rest) = if failure.ours {
+                    (failures, BACKOFF.0)
+                } else {
+                    (failures.saturating_add(1), backoff(failures))
+                };
+                self.failure = Some((failure.clone(), failures, now + rest));
                 Err(failure)
             }
         }
@@ -205,6 +211,9 @@ mod tests {
             waits.push((slot.failure.as_ref().unwrap().2 - now).as_secs());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let ours = Failure { ours: true, ..refused() };
+        slot.settle(Err(ours), now).unwrap_err();
+        assert_eq!(slot.failure.as_ref().unwrap().2 - now, BACKOFF.0, "it was not asked");
         slot.settle(Ok(granted(10)), now).unwrap();
         assert!(slot.failure.is_none());
     }

@@ -238,7 +238,8 @@ impl Relay {
     }
 
     /// The bodies that travel inline, `None` for the others. Neighbours in a segment are read together. What can't be
-    /// read, or is not what was received, travels as a claim check: the worker looks for it again, and nothing waits for one object here.
+    /// read, or is not what was received, travels as a claim check: the worker looks for it again, and nothing waits for
+    /// one object here.
     async fn bodies(&self, run: InstanceId, rows: &[NewEvent]) -> Vec<Option<Bytes>> {
         let groups: Vec<_> = rows.chunk_by(|one, other| one.payload.s3_key == other.payload.s3_key).collect();
         let mut bodies = Vec::with_capacity(rows.len());
