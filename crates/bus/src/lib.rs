@@ -13,10 +13,12 @@ pub mod message;
 pub mod producer;
 
 pub mod consumer;
+mod lately;
 pub mod offsets;
 pub mod progress;
 
 pub use consumer::{Change, Consumer, Handover, Partition};
+pub use lately::Lately;
 pub use message::Message;
 pub use offsets::Offsets;
 pub use producer::Producer;

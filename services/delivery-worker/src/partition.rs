@@ -18,8 +18,6 @@ mod pace;
 
 mod park;
 
-mod relayed;
-
 mod recorder;
 
 use std::collections::HashSet;

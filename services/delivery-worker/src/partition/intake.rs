@@ -67,7 +67,7 @@ pub(super) async fn accept(
     }
     let now = clock::now();
     let may_be_known = |owner: &Owner, offset: i64, event: &EventMessage| {
-        offset < log_end || owner.relayed.contains(event.id) || event.received_at < now - LATE
+        offset < log_end || owner.relayed.contains(&event.id) || event.received_at < now - LATE
     };
     let to_look_up = |(offset, message): &Taken| {
         let event = message.as_ref().ok().filter(|event| may_be_known(owner, *offset, event));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
-use ravenpost_bus::{Message, Offsets};
+use ravenpost_bus::{Lately, Message, Offsets};
 use ravenpost_core::ids::{DestinationId, EndpointId, EventId, OrganizationId, Slot};
 use ravenpost_store::system::{Filtered, ParkReason, Record, Routed};
 use tokio::sync::mpsc;
@@ -16,7 +16,6 @@ use tracing::{error, warn};
 
 use super::agenda::Agenda;
 use super::expire::Expiry;
-use super::relayed::Relayed;
 use super::{Pair, Report, Shared};
 use crate::budget::Part;
 use crate::gate::{Shut, WayOut};
@@ -35,6 +34,9 @@ const MOST_OPEN: usize = 2_000;
 pub(super) const MOST_UNRECORDED: usize = 2_000;
 /// Rows to be made or changed: beyond it no more of the schedule is read.
 const MOST_PARKS: usize = 8_192;
+/// Relayed events that are known: more than a relay publishes to a partition while a message of the producer may still be
+/// under way.
+const MOST_RELAYED: usize = 20_000;
 /// How long a destination is left alone whose settings can't be read: a person has to mend them.
 const UNREADABLE_RESTS: TimeDelta = TimeDelta::minutes(1);
 
@@ -105,7 +107,7 @@ pub(super) struct Owner {
     /// Lanes by what shuts them, as they were counted last.
     pub(super) counted: [i64; Shut::ALL.len()],
     /// What was relayed lately: its first copy may come after it.
-    pub(super) relayed: Relayed,
+    pub(super) relayed: Lately<EventId>,
     /// What has ended while due rows are being read: what was read of it may be older than its end.
     pub(super) ended: HashSet<Pair>,
     /// What is to be given up.
@@ -145,7 +147,7 @@ impl Owner {
             wakes: BTreeSet::new(),
             reviewed_at: DateTime::UNIX_EPOCH,
             counted: [0; Shut::ALL.len()],
-            relayed: Relayed::default(),
+            relayed: Lately::new(MOST_RELAYED),
             ended: HashSet::new(),
             expiry: Expiry::default(),
             stop,

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ravenpost_bus::Lately;
 use ravenpost_bus::message::Report;
 use ravenpost_chassis::random;
 use ravenpost_core::alert::judge::judge_destination;
 use ravenpost_core::alert::{Evidence, Judgement, Rule, RuleKey, Seen, Watch};
-use ravenpost_core::delivery::DeliveryReport;
+use ravenpost_core::delivery::{DeliveryKey, DeliveryReport};
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId, OrganizationId};
 use ravenpost_core::replay::OUTAGE_FAILURES;
 use ravenpost_store::system::{Firing, Observed, Subject, Turn};
@@ -19,6 +20,9 @@ use crate::rules::OfOrganization;
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// The longest that an attempt can take, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
+/// Attempts that are known when they are told again: more than an owner has told and not recorded, which it tells again
+/// (PROTOCOLS W9).
+const MOST_TOLD: usize = 5_000;
 /// The end of the year 9998, in seconds: times are written with four digits of a year.
 const LATEST: i64 = 253_370_764_799;
 
@@ -57,6 +61,8 @@ pub struct Step {
 /// See the head of this file.
 pub struct Ward {
     partition: i32,
+    /// The attempts of which was heard lately.
+    told: Lately<DeliveryKey>,
     watched: HashMap<DestinationId, Watched>,
 }
 
@@ -70,7 +76,7 @@ impl Ward {
                 watched.stand(rule, Standing::Fired);
             }
         }
-        Self { partition, watched }
+        Self { partition, told: Lately::new(MOST_TOLD), watched }
     }
 
     /// How many destinations are watched.
@@ -78,12 +84,21 @@ impl Ward {
         self.watched.len()
     }
 
-    /// Takes messages in their order. What was observed before is counted in its window and decides nothing.
+    /// Takes messages in their order. What was observed before is counted in its window and decides nothing; an attempt that is
+    /// told again counts once.
     pub fn take(&mut self, batch: &[(i64, Report)], rules: &HashMap<OrganizationId, OfOrganization>) -> Step {
         let mut step = Step::default();
         let mut touched = Vec::new();
         for (offset, report) in batch {
+            let is_news = match report {
+                Report::Attempt(report) => self.told.remember(report.key),
+                Report::Destination(_) => true,
+            };
             let (id, watched) = self.watched_of(report);
+            if !is_news {
+                watched.offset = watched.offset.max(*offset);
+                continue;
+            }
             let seen = match report {
                 Report::Attempt(report) => Some(seen(report)),
                 Report::Destination(_) => None,

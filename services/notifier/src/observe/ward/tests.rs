@@ -19,7 +19,7 @@ fn at(second: i64) -> DateTime<Utc> {
 
 fn report(offset: i64, number: u128, success: bool) -> (i64, Report) {
     let key = DeliveryKey {
-        event_id: Uuid::from_u128(9).into(),
+        event_id: Uuid::from_u128(u128::from(offset.unsigned_abs())).into(),
         destination_id: destination(number),
         run: 0,
         attempt_number: 1,
@@ -92,6 +92,20 @@ fn whoever_takes_over_knows_what_was_decided_and_counts_what_was_read() {
     // And resolves it when no window holds a failure any more, although nothing is attempted.
     let turns = third.tick(&rules(), at(4_000));
     assert!(shown(&turns).contains(&"-1 error_rate".to_owned()), "{:?}", shown(&turns));
+}
+
+/// A worker that was cut off from Postgres tells again what it could not record.
+#[test]
+fn an_attempt_that_is_told_twice_counts_once() {
+    let mut ward = Ward::new(0, Vec::new(), Vec::new());
+    let told: Vec<_> = (1..=2).map(|offset| report(offset, 1, false)).collect();
+    let again = told.iter().map(|(offset, report)| (offset + 2, report.clone()));
+    let batch: Vec<_> = told.iter().cloned().chain(again).collect();
+    let step = ward.take(&batch, &rules());
+    assert!(step.turns.iter().all(|turn| turn.fires.is_none()), "two failures: {:?}", shown(&step.turns));
+    assert_eq!((step.observed[0].failures_in_a_row, step.observed[0].offset), (2, 4));
+    let third = ward.take(&[report(5, 1, false)], &rules());
+    assert!(shown(&third.turns).contains(&"+1 consecutive_failures".to_owned()));
 }
 
 #[test]
