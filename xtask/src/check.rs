@@ -14,7 +14,7 @@ pub(crate) async fn run() -> Result<ExitCode> {
         ("format", progress.step("format", format()).await),
         ("generated files", generated(&progress).await),
         ("lints", progress.step("lints", lints()).await),
-        ("fuzz target", progress.step("fuzz target", fuzz_target()).await),
+        ("fuzz targets", progress.step("fuzz targets", fuzz_targets()).await),
         ("dependencies", dependencies(&progress).await),
         ("workflows", workflows(&progress).await),
     ];
@@ -42,14 +42,17 @@ async fn lints() -> Result<()> {
     cargo::succeed(cargo::cargo().args(arguments), "cargo clippy").await
 }
 
-/// Compiles the fuzz target, which is no part of the workspace: on stable and without libFuzzer, as far as the compiler can
-/// tell whether it still fits what it is about. Its lock file is the workspace's, and what libFuzzer needs.
-async fn fuzz_target() -> Result<()> {
-    let mut command = cargo::cargo();
-    command.args(["check", "--quiet", "--locked", "--no-default-features"]);
-    command.arg("--manifest-path").arg(workspace::root().join("crates/core/fuzz/Cargo.toml"));
-    command.arg("--target-dir").arg(workspace::root().join("target/fuzz"));
-    cargo::succeed(&mut command, "cargo check of crates/core/fuzz").await
+/// Compiles the fuzz targets, which are no part of the workspace: on stable and without libFuzzer, as far as the compiler can
+/// tell whether they still fit what they are about. Their lock files are the workspace's, and what libFuzzer needs.
+async fn fuzz_targets() -> Result<()> {
+    for name in ["core", "egress"] {
+        let mut command = cargo::cargo();
+        command.args(["check", "--quiet", "--locked", "--no-default-features"]);
+        command.arg("--manifest-path").arg(workspace::root().join(format!("crates/{name}/fuzz/Cargo.toml")));
+        command.arg("--target-dir").arg(workspace::root().join("target/fuzz"));
+        cargo::succeed(&mut command, &format!("cargo check of crates/{name}/fuzz")).await?;
+    }
+    Ok(())
 }
 
 /// Advisories aren't asked for: they change without a change here, and their database isn't in a registry.
