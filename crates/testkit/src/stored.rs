@@ -82,10 +82,10 @@ pub async fn check(system: &System, acknowledged: &[Uuid], sent: &BTreeSet<[u8; 
     Ok(Report { acknowledged, rows: rows.len(), objects, payloads_read, messages, missing })
 }
 
-/// How many events from this id on are still `PENDING`.
-pub async fn pending(system: &System, first: Uuid) -> Result<i64> {
+/// How many events from this id on are not recorded as `SUCCESS`: one that was refused and forgotten has arrived, too.
+pub async fn undelivered(system: &System, first: Uuid) -> Result<i64> {
     let pool = system.database.pool().await?;
-    let query = "SELECT count(*) FROM events WHERE id >= $1 AND status = 'PENDING'";
+    let query = "SELECT count(*) FROM events WHERE id >= $1 AND status <> 'SUCCESS'";
     let count = sqlx::query_scalar(query).bind(first).fetch_one(&pool).await?;
     pool.close().await;
     Ok(count)

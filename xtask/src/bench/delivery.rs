@@ -15,7 +15,7 @@ use super::{ingest::cases, machine};
 /// Before anything is measured: Kafka's machine code is as good as it gets only after some ten thousand messages.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(10);
 pub(crate) const WARM_UP_CONNECTIONS: usize = 16;
-/// Between two runs: what the last one left to the stores is written meanwhile.
+/// Between two runs: what the last one left to the stores is done meanwhile.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What every bench of delivery is told.
@@ -42,6 +42,7 @@ impl Common {
     /// Waits for a quiet moment, if one was asked for, and for what the run before has left to be written.
     pub(crate) async fn pause(&self) -> Result<()> {
         tokio::time::sleep(PAUSE).await;
+        machine::write_out().await?;
         let Some(most) = self.quiet else { return Ok(()) };
         machine::wait_for_quiet(most, Instant::now() + Duration::from_secs(self.patience)).await
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use ravenpost_testkit::{
     stack::{Stack, usage},
     workspace,
@@ -66,6 +66,14 @@ async fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(workspace::root()).output().await;
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     text.lines().next().map_or_else(|| format!("{program} unknown"), str::to_owned)
+}
+
+/// Has the kernel write to the disk what nobody has flushed. It would do so half a minute later, all at once, and whoever
+/// flushes just then waits for all of it (`vm.dirty_expire_centisecs`).
+pub(crate) async fn write_out() -> Result<()> {
+    let status = Command::new("sync").status().await.context("starting sync")?;
+    ensure!(status.success(), "sync failed ({status})");
+    Ok(())
 }
 
 /// Waits until everything on this machine together, our idle stores too, takes no more than so many cores, or until the

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ravenpost_testkit::{
     load::{self, Requests},
     receiver::Answer,
@@ -123,6 +123,8 @@ async fn measure_one(subject: &mut Subject, stack: &mut Stack, load: load::Load)
             errors.push((arrival.last_at.as_secs_f64() - due.as_secs_f64()) * 1_000.0);
         }
     }
+    let failed = outcome.acknowledged.iter().filter(|id| fails(**id)).count();
+    ensure!(errors.len() == failed, "{} of {failed} events that failed once were tried again", errors.len());
     errors.sort_by(f64::total_cmp);
     run.figures.insert("retries".to_owned(), count(errors.len()));
     for (name, thousandths) in [("min", 0), ("p50", 500), ("p99", 990), ("max", 1_000)] {

@@ -11,6 +11,12 @@ pub(crate) struct Target {
     met: bool,
 }
 
+impl Target {
+    pub(crate) fn is_met(&self) -> bool {
+        self.met
+    }
+}
+
 pub(crate) fn at_least(what: impl Into<String>, least: f64, found: f64) -> Target {
     Target { what: what.into(), wanted: format!(">= {least}"), found, met: found >= least }
 }

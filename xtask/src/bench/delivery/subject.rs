@@ -160,19 +160,19 @@ impl Subject {
         }
     }
 
-    /// Waits until nothing of what was accepted since the first of these is `PENDING`.
+    /// Waits until all that was accepted since the first of these is recorded as delivered.
     pub(crate) async fn until_recorded(&self, acknowledged: &[Uuid]) -> Result<()> {
         let Some(first) = acknowledged.iter().min() else { return Ok(()) };
         let (mut least, mut since) = (i64::MAX, Instant::now());
         loop {
-            let pending = stored::pending(&self.system, *first).await?;
-            if pending == 0 {
+            let left = stored::undelivered(&self.system, *first).await?;
+            if left == 0 {
                 return Ok(());
             }
-            if pending < least {
-                (least, since) = (pending, Instant::now());
+            if left < least {
+                (least, since) = (left, Instant::now());
             }
-            anyhow::ensure!(since.elapsed() < STANDS, "{pending} events stay PENDING");
+            anyhow::ensure!(since.elapsed() < STANDS, "{left} events do not become SUCCESS");
             tokio::time::sleep(LOOK_RECORDED).await;
         }
     }
