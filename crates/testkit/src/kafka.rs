@@ -76,7 +76,7 @@ pub async fn create_topics(brokers: &str, prefix: &str) -> Result<()> {
             Err((name, code)) => bail!("creating the topic {name}: {code}"),
         }
     }
-    wait::until_true("the new topics to have leaders", ASKING_BOUND, || {
+    wait::until_true("the new topics to have leaders", 3 * ASKING_BOUND, || {
         let (config, names) = (config(brokers), names.clone());
         async move { tokio::task::spawn_blocking(move || have_leaders(&config, &names)).await? }
     })
@@ -92,7 +92,7 @@ pub async fn add_partitions(brokers: &str, topic: &str, count: usize) -> Result<
         result.map_err(|(name, code)| anyhow::anyhow!("adding partitions to {name}: {code}"))?;
     }
     let names = [topic.to_owned()];
-    wait::until_true("the new partitions to have leaders", ASKING_BOUND, || {
+    wait::until_true("the new partitions to have leaders", 3 * ASKING_BOUND, || {
         let (config, names) = (config(brokers), names.clone());
         async move { tokio::task::spawn_blocking(move || have_leaders(&config, &names)).await? }
     })
