@@ -1,6 +1,6 @@
 //! The right person hears it once: of every provider's schema, in a storm, and whoever dies in the middle of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use ravenpost_core::{secret::Secret, signature::standard_webhooks, topic};
@@ -228,6 +228,32 @@ fn no_alert_is_lost_when_notifiers_die_in_a_storm() {
             send(endpoint, "{}").await?;
         }
         until_all_told(&provider, "/one", "alert.resolved", &endpoints).await
+    });
+}
+
+#[test]
+fn who_is_about_to_be_disabled_is_warned_of_and_told_of_when_it_is() {
+    alone(builder(), async |system| {
+        let provider = Receiver::start().await?;
+        let channel = json!({ "type": "webhook", "url": provider.url("/one") });
+        system.api.post("/api/v1/channels", &channel).await?;
+        system.receiver.script("/only-fails", [Answer::status(404)]);
+        let policy = json!({ "retry_policy": retries(&["200ms"; 29]) });
+        let endpoint = endpoint(system, "/only-fails", policy).await?;
+        system.api.patch(&endpoint.destination_path(), &json!({ "disable_after": "2s" })).await?;
+        send(&endpoint, "{}").await?;
+        wait::until_true("both alerts", BOUND, || async {
+            let mut told = BTreeSet::new();
+            for message in provider.received_on("/one") {
+                let alerts = conforming(WEBHOOK, &message)?["data"]["alerts"].take();
+                for alert in alerts.as_array().into_iter().flatten() {
+                    ensure!(alert["destination_id"] == endpoint.destination, "{alert}");
+                    told.insert(text(alert, "/condition")?);
+                }
+            }
+            Ok(["disable_warning", "destination_disabled"].iter().all(|condition| told.contains(*condition)))
+        })
+        .await
     });
 }
 

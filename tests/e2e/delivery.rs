@@ -238,6 +238,19 @@ fn the_list_of_events_tells_them_all() {
     });
 }
 
+#[test]
+fn of_a_long_answer_the_first_4_kib_are_kept() {
+    SHARED.run(async |system| {
+        system.receiver.script("/long", [Answer::status(500).body("x".repeat(10_000))]);
+        let endpoint = endpoint(system, "/long", json!({ "retry_policy": retries(&[]) })).await?;
+        let id = send(&endpoint, "{}").await?;
+        until_status(system, &id, "FAILED").await?;
+        let snippet = text(&deliveries(system, &id).await?, "/data/0/response_body_snippet")?;
+        assert!(snippet == "x".repeat(4 * 1024), "{} bytes", snippet.len());
+        Ok(())
+    });
+}
+
 /// Who operates a cluster sets them for everything in it; the way out is a setting of ours or none.
 #[test]
 fn proxies_of_the_environment_are_ignored() {

@@ -1,6 +1,7 @@
 //! A destination that never answers holds up nobody: neither its endpoint's other destination, nor its partition's
 //! other endpoints, nor the offsets.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
@@ -13,13 +14,14 @@ use ravenpost_testkit::{kafka, receiver::Answer, system::System, wait};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BOUND, Endpoint, alone, destination, endpoint, number, retries, send, until_all_succeed,
+    BOUND, Endpoint, alone, destination, endpoint, number, retries, sample, send, until_all_succeed,
 };
 
-/// More than a lane holds, in the air (16) and in memory (64).
 const EVENTS: usize = 150;
 /// What a lane has in the air.
 const LANE: usize = 16;
+/// What a lane of one of these tests may hold beside that.
+const QUEUE: u32 = 8;
 
 #[test]
 fn a_destination_that_never_answers_holds_up_nobody() {
@@ -37,7 +39,7 @@ fn a_destination_that_never_answers_holds_up_nobody() {
         for path in ["/beside", "/neighbour"] {
             system.receiver.wait_until(path, BOUND, |all| on(all, path) == EVENTS).await?;
         }
-        everything_for_it_is_parked(system).await?;
+        until_parked(system, async || Ok(())).await?;
         offsets_have_moved_on(system).await?;
         let path = format!("{}/destinations/{hanging}", both.path());
         let status: Value = system.api.get(&path).await?;
@@ -46,6 +48,31 @@ fn a_destination_that_never_answers_holds_up_nobody() {
         assert!(system.receiver.received_on("/hangs").len() <= LANE, "no more than its lane has room for");
 
         // It wakes up: all of it comes.
+        system.receiver.script("/hangs", [Answer::ok()]);
+        until_all_succeed(system, &sent, 2 * BOUND).await
+    });
+}
+
+#[test]
+fn a_lane_holds_no_more_than_it_may_and_the_rest_is_parked() {
+    alone(System::builder().setting("RAVENPOST_LANE_QUEUE", QUEUE.to_string()), async |system| {
+        system.receiver.script("/hangs", [Answer::hang()]);
+        // Those in the air are over when all of this is looked at.
+        let endpoint =
+            endpoint(system, "/hangs", json!({ "timeout": "10s", "retry_policy": retries(&["1s"; 10]) }))
+                .await?;
+        let sending = async {
+            stream::iter(0..EVENTS).map(|_| send(&endpoint, "{}")).buffered(LANE).try_collect().await
+        };
+        let most = Cell::new(0.0_f64);
+        let looking = until_parked(system, async || {
+            let metrics = system.workers[0].metrics().await?;
+            let now = sample(&metrics, "ravenpost_delivery_queued").context("no such metric")?;
+            most.set(most.get().max(now));
+            Ok(())
+        });
+        let (sent, ()): (BTreeSet<String>, ()) = futures::try_join!(sending, looking)?;
+        assert!(most.get() <= f64::from(QUEUE), "{} were held in memory", most.get());
         system.receiver.script("/hangs", [Answer::ok()]);
         until_all_succeed(system, &sent, 2 * BOUND).await
     });
@@ -72,11 +99,15 @@ fn partition(endpoint: &Endpoint) -> Result<i32> {
     Ok(Slot::of(id).partition(kafka::PARTITIONS))
 }
 
-async fn everything_for_it_is_parked(system: &System) -> Result<()> {
+/// Until everything is parked it is looked at something else, too.
+async fn until_parked(system: &System, look: impl AsyncFn() -> Result<()>) -> Result<()> {
     let parked = "select count(*) from scheduled_deliveries where reason = 'parked'";
     let all = i64::try_from(EVENTS)?;
-    wait::until_true("all events to have a row", BOUND, || async { Ok(number(system, parked).await? == all) })
-        .await
+    wait::until_true("all events to have a row", BOUND, || async {
+        look().await?;
+        Ok(number(system, parked).await? == all)
+    })
+    .await
 }
 
 /// By what Kafka knows of the group, and by what the worker tells.

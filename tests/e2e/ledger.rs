@@ -13,7 +13,7 @@ use ravenpost_testkit::{
     system::{Service, System},
     wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,8 +22,8 @@ use crate::{
     relay::ensure_once,
     resources::expunge,
     support::{
-        BOUND, alone, deliveries, destination, endpoint, number, retries, sample, send, until_all_succeed,
-        until_status,
+        BOUND, alone, deliveries, destination, endpoint, endpoint_of, number, retries, sample, send, text,
+        until_all_succeed, until_status,
     },
 };
 
@@ -124,6 +124,31 @@ fn it_balances_and_what_was_done_to_it_by_hand_is_named() {
     });
 }
 
+#[test]
+fn each_organization_has_an_account_of_its_own() {
+    alone(System::builder(), async |system| {
+        let (other, api) = system.another_organization("Other").await?;
+        let ours = endpoint(system, "/ours", json!({})).await?;
+        let theirs = endpoint_of(system, &api, "/theirs", json!({})).await?;
+        for endpoint in [&ours, &theirs, &ours] {
+            send(endpoint, "{}").await?;
+        }
+        wait::until_true("all to be delivered", BOUND, || async {
+            Ok(number(system, "select count(*) from events where status = 'SUCCESS'").await? == 3)
+        })
+        .await?;
+        let told = ledger(system, &[]).await?;
+        let listed = told["organizations"].as_array().into_iter().flatten();
+        let accounts: BTreeMap<String, Value> = listed
+            .map(|one| Ok((text(one, "/organization_id")?, json!([one["accepted"], one["delivered"]]))))
+            .collect::<Result<_>>()?;
+        let expected =
+            [(system.tenant.organization_id.clone(), json!([2, 2])), (other.organization_id, json!([1, 1]))];
+        assert_eq!(accounts, BTreeMap::from(expected));
+        Ok(())
+    });
+}
+
 /// Alters the rows and objects of each event, and looks for what is told of it.
 async fn damage(system: &System, events: &BTreeMap<&str, String>) -> Result<()> {
     let damages = [
@@ -193,6 +218,11 @@ async fn payloads(
     }
     let told = ledger(system, &[]).await?;
     assert_eq!(findings(&told), expected, "{told}");
+    // By itself it takes a sample, which so few are all of.
+    let sampled = reconcile(system, &["--grace", "0s"]).await?;
+    for (event, fault) in &expected {
+        assert!(sampled.stdout.contains(event) && sampled.stdout.contains(fault), "{}", sampled.stdout);
+    }
     let without: BTreeSet<_> =
         expected.iter().filter(|(_, fault)| !fault.starts_with("payload")).cloned().collect();
     assert_eq!(findings(&ledger(system, &["--payloads", "none"]).await?), without);
