@@ -108,8 +108,8 @@ fn what_was_altered_in_the_payload_store_is_not_sent_before_it_is_put_right() {
     const LARGE: &[u8] = &[b'l'; 20 * 1024];
     const ALTERED: &[u8] = &[b'm'; LARGE.len()];
     alone(System::builder().replicas(Service::DeliveryWorker, 0), async |system| {
-        let held = endpoint(system, "/held", json!({})).await?;
-        let other = endpoint(system, "/other", json!({})).await?;
+        let held = endpoint(system, "/held", json!({ "timeout": "5s" })).await?;
+        let other = endpoint(system, "/other", json!({ "timeout": "5s" })).await?;
         system.api.patch(&held.path(), &json!({ "status": "paused" })).await?;
         let ids = [send(&held, SMALL).await?, send(&other, LARGE).await?];
         let (address, prefix) = (system.stores.s3.clone(), system.key_prefix());
@@ -125,7 +125,9 @@ fn what_was_altered_in_the_payload_store_is_not_sent_before_it_is_put_right() {
         system.api.patch(&held.path(), &json!({ "status": "active" })).await?;
         wait::until_true("both to be found altered and put off", BOUND, || async {
             let metrics = system.workers[0].metrics().await?;
-            let put_off = "select count(*) from scheduled_deliveries where due_at > now()";
+            // Later than the row of what is still in the air.
+            let put_off =
+                "select count(*) from scheduled_deliveries where due_at > now() + interval '30 seconds'";
             Ok(sample(&metrics, "ravenpost_delivery_payloads_missing_total") == Some(2.0)
                 && number(system, put_off).await? == 2)
         })

@@ -54,7 +54,8 @@ fn bodies_of_an_organization_take_half_of_the_memory_at_most() {
     alone(builder, async |system| {
         system.receiver.script("/small", [Answer::hang()]);
         system.receiver.script("/large", [Answer::hang()]);
-        let fields = json!({ "timeout": "20s", "retry_policy": retries(&["1s"; 20]) });
+        // Longer than all of this takes.
+        let fields = json!({ "timeout": "60s", "retry_policy": retries(&["1s"; 20]) });
         let mut sent = BTreeSet::new();
         for (path, bytes, events) in [("/large", LARGE, 1), ("/small", BODY, 5)] {
             for _ in 0..HANGING {
@@ -77,6 +78,6 @@ fn bodies_of_an_organization_take_half_of_the_memory_at_most() {
         for path in ["/small", "/large"] {
             system.receiver.script(path, [Answer::ok()]);
         }
-        until_all_succeed(system, &sent, 2 * BOUND).await
+        until_all_succeed(system, &sent, 3 * BOUND).await
     });
 }
