@@ -9,7 +9,7 @@ use ravenpost_bus::message::Report;
 use ravenpost_chassis::random;
 use ravenpost_core::alert::judge::judge_destination;
 use ravenpost_core::alert::{Evidence, Judgement, Rule, RuleKey, Seen, Watch};
-use ravenpost_core::delivery::{DeliveryKey, DeliveryReport};
+use ravenpost_core::delivery::{DeliveryKey, DeliveryReport, Outcome};
 use ravenpost_core::ids::{AlertId, DestinationId, EndpointId, OrganizationId};
 use ravenpost_core::replay::OUTAGE_FAILURES;
 use ravenpost_store::system::{Firing, Observed, Subject, Turn};
@@ -61,8 +61,9 @@ pub struct Step {
 /// See the head of this file.
 pub struct Ward {
     partition: i32,
-    /// The attempts of which was heard lately.
-    told: Lately<DeliveryKey>,
+    /// The attempts of which was heard lately, and what came of them: one that was made again since its worker died before it was
+    /// recorded may have come to something else.
+    told: Lately<(DeliveryKey, Outcome)>,
     watched: HashMap<DestinationId, Watched>,
 }
 
@@ -91,12 +92,15 @@ impl Ward {
         let mut touched = Vec::new();
         for (offset, report) in batch {
             let is_news = match report {
-                Report::Attempt(report) => self.told.remember(report.key),
+                Report::Attempt(report) => self.told.remember((report.key, report.outcome)),
                 Report::Destination(_) => true,
             };
             let (id, watched) = self.watched_of(report);
             if !is_news {
-                watched.offset = watched.offset.max(*offset);
+                if *offset > watched.offset {
+                    watched.offset = *offset;
+                    touched.push(id);
+                }
                 continue;
             }
             let seen = match report {

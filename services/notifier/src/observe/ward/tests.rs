@@ -106,6 +106,11 @@ fn an_attempt_that_is_told_twice_counts_once() {
     assert_eq!((step.observed[0].failures_in_a_row, step.observed[0].offset), (2, 4));
     let third = ward.take(&[report(5, 1, false)], &rules());
     assert!(shown(&third.turns).contains(&"+1 consecutive_failures".to_owned()));
+    // Made again by another worker, under the same key, the last one succeeded.
+    let (_, Report::Attempt(mut again)) = report(5, 1, true) else { panic!("an attempt") };
+    again.attempted_at = at(6);
+    let step = ward.take(&[(6, Report::Attempt(again))], &rules());
+    assert_eq!(step.observed[0].failures_in_a_row, 0);
 }
 
 #[test]
