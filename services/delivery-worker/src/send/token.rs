@@ -21,6 +21,8 @@ use crate::metrics::WorkerMetrics;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it is left alone after a failure, doubled with each, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long it is not asked again when there was no way to it: as long as a destination rests then.
+const NOT_ASKED: Duration = Duration::from_secs(5);
 /// How soon after one refused token the next one may be asked for: a destination that refuses everything must not cost a
 /// token for each event.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
@@ -159,7 +161,7 @@ impl Slot {
                 let failures = self.failure.as_ref().map_or(0, |(_, failures, _)| *failures);
                 // What was not asked at all has not failed.
                 let (failures, rest) = if failure.ours {
-                    (failures, BACKOFF.0)
+                    (failures, NOT_ASKED)
                 } else {
                     (failures.saturating_add(1), backoff(failures))
                 };
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         let ours = Failure { ours: true, ..refused() };
         slot.settle(Err(ours), now).unwrap_err();
-        assert_eq!(slot.failure.as_ref().unwrap().2 - now, BACKOFF.0, "it was not asked");
+        assert_eq!(slot.failure.as_ref().unwrap().2 - now, NOT_ASKED, "it was not asked");
         slot.settle(Ok(granted(10)), now).unwrap();
         assert!(slot.failure.is_none());
     }
