@@ -69,6 +69,14 @@ async fn all_channels(system: &System, provider: &Receiver, address: &str) -> Re
     secret.context("the webhook has a secret")
 }
 
+/// Somebody who is told of every alert, on `/one`.
+async fn hearing_of_all(system: &System) -> Result<Receiver> {
+    let provider = Receiver::start().await?;
+    let channel = json!({ "type": "webhook", "url": provider.url("/one") });
+    system.api.post("/api/v1/channels", &channel).await?;
+    Ok(provider)
+}
+
 /// The message of this number that each provider was sent, by its schema.
 async fn told(provider: &Receiver, number: usize) -> Result<[Value; 4]> {
     let mut bodies = Vec::new();
@@ -209,9 +217,7 @@ fn a_storm_is_few_messages_and_each_alert_once() {
 fn no_alert_is_lost_when_notifiers_die_in_a_storm() {
     const COUNT: usize = 30;
     alone(builder().replicas(Service::Notifier, 2), async |system| {
-        let provider = Receiver::start().await?;
-        let channel = json!({ "type": "webhook", "url": provider.url("/one") });
-        system.api.post("/api/v1/channels", &channel).await?;
+        let provider = hearing_of_all(system).await?;
         let endpoints = storm(system, COUNT).await?;
         // One in the middle of it; then the other, while the group gives the partitions of the first away.
         system.notifiers[0].kill9()?;
@@ -234,9 +240,7 @@ fn no_alert_is_lost_when_notifiers_die_in_a_storm() {
 #[test]
 fn who_is_about_to_be_disabled_is_warned_of_and_told_of_when_it_is() {
     alone(builder(), async |system| {
-        let provider = Receiver::start().await?;
-        let channel = json!({ "type": "webhook", "url": provider.url("/one") });
-        system.api.post("/api/v1/channels", &channel).await?;
+        let provider = hearing_of_all(system).await?;
         system.receiver.script("/only-fails", [Answer::status(404)]);
         let policy = json!({ "retry_policy": retries(&["200ms"; 29]) });
         let endpoint = endpoint(system, "/only-fails", policy).await?;
@@ -281,9 +285,7 @@ fn a_broken_channel_disables_itself_and_another_one_tells_of_it() {
 #[test]
 fn what_is_no_report_is_counted_and_skipped() {
     alone(builder(), async |system| {
-        let provider = Receiver::start().await?;
-        let channel = json!({ "type": "webhook", "url": provider.url("/one") });
-        system.api.post("/api/v1/channels", &channel).await?;
+        let provider = hearing_of_all(system).await?;
         let failing = failing(system, "/failing", "Failing").await?;
         let writer = Writer::new(&system.stores.kafka_brokers, &system.topic(topic::DELIVERIES))?;
         let lies: [&[u8]; 6] =

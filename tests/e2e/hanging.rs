@@ -99,9 +99,9 @@ fn partition(endpoint: &Endpoint) -> Result<i32> {
     Ok(Slot::of(id).partition(kafka::PARTITIONS))
 }
 
-/// Until everything is parked it is looked at something else, too.
+/// Waits until everything is parked, and looks at something else with each look.
 async fn until_parked(system: &System, look: impl AsyncFn() -> Result<()>) -> Result<()> {
-    let parked = "select count(*) from scheduled_deliveries";
+    let parked = "select count(*) from scheduled_deliveries where reason = 'parked'";
     let all = i64::try_from(EVENTS)?;
     wait::until_true("all events to have a row", BOUND, || async {
         look().await?;
