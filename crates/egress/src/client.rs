@@ -151,17 +151,14 @@ impl Client {
         let exchange = self.exchange(url, &message, tls, bounds, &mut seen);
         let result = tokio::time::timeout(timeout, exchange).await;
         let result = result.unwrap_or_else(|_| Err(timed_out(timeout, seen.stage)));
+        let resolver = &self.inner.connector.resolver;
         let result = match result.or_else(|failure| seen.refusal().ok_or(failure)) {
-            Err(failure) if seen.is_unresolved(&failure) && !self.has_name_server().await => {
+            Err(failure) if seen.is_unresolved(&failure) && !resolver.is_answered().await => {
                 Err(no_name_server())
             }
             result => result,
         };
         Answer { result, duration: started.elapsed(), phases: seen.phases, address: seen.address }
-    }
-
-    async fn has_name_server(&self) -> bool {
-        self.inner.connector.resolver.is_answered().await
     }
 
     /// One exchange, on a connection that waits for it or on a new one. When one that had waited turns out to be

@@ -120,7 +120,7 @@ impl WorkerMetrics {
             ),
             no_way_out: metrics.counter(
                 "delivery_no_way_out_total",
-                "Times that nothing could be sent since the operator's forward proxy or name server can't be reached; that is no attempt, and is tried again every five seconds",
+                "Times that nothing could be sent for want of a way out, since the operator's forward proxy or name server is away or refuses us; that is no attempt, and is tried again every five seconds",
             ),
             expired: metrics.counter(
                 "delivery_expired_total",
